@@ -1,0 +1,1 @@
+"""Archives: downloading from servers."""

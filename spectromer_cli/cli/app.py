@@ -1,0 +1,74 @@
+"""The Typer app: its commands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from spectromer_cli import __version__, console
+from spectromer_cli.cli import classify, redshift, render, train, weights
+from spectromer_cli.errors import SpectromerError
+
+app = typer.Typer(
+    name="spectromer",
+    help="Classes and redshifts of astronomical spectra with a Vision Transformer.",
+    epilog="Examples:  spectromer classify docs/examples/*.fits  ·  "
+    "spectromer redshift --catalog targets.csv -o z.ecsv",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"spectromer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Classes and redshifts of astronomical spectra with a Vision Transformer."""
+
+
+for _command in (classify, redshift, render, weights, train):
+    _command.register(app)
+
+
+def main() -> None:
+    """Run the program; the entry point of `spectromer` and `python -m spectromer_cli`."""
+    try:
+        app()
+    except SpectromerError as error:
+        _debug()
+        console.error(str(error), error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.error("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); python must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _debug()
+        console.error(
+            f"something unexpected happened ({type(error).__name__}: {error})",
+            "run it again with SPECTROMER_DEBUG=1 and report what it prints",
+        )
+        sys.exit(1)
+
+
+def _debug() -> None:
+    if os.environ.get("SPECTROMER_DEBUG") == "1":
+        raise

@@ -1,0 +1,116 @@
+"""The options that commands share: the same word means the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+INPUTS = "Input"
+MODEL = "Model"
+RESULTS = "Output"
+
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="FILES...",
+        help="Spectrum files, folders, patterns, or - to read names from stdin. "
+        "FILE[12] takes one spectrum of many: the one numbered 12, counted from 0.",
+        show_default=False,
+    ),
+]
+Catalog = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog",
+        metavar="FILE",
+        help="Table of targets (CSV, ECSV, FITS, VOTable, Parquet) with a column file, "
+        "relative to the table, or plate, mjd, fiberid; obsid; targetid.",
+        rich_help_panel=INPUTS,
+    ),
+]
+SpectraDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--spectra-dir",
+        metavar="DIR",
+        help="Where the spectra of a --catalog lie.",
+        rich_help_panel=INPUTS,
+    ),
+]
+Air = Annotated[
+    bool,
+    typer.Option(
+        "--air", help="Wavelengths of plain tables are in air.", rich_help_panel=INPUTS
+    ),
+]
+WavelengthUnit = Annotated[
+    str,
+    typer.Option(
+        "--wavelength-unit",
+        metavar="UNIT",
+        help="Wavelength unit of plain tables that name none: Angstrom, nm, um.",
+        rich_help_panel=INPUTS,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|DIR",
+        help="Weights by name (see spectromer weights list), a folder of your own, "
+        "or hf-hub:owner/name.  [default: the weights that ship with the program]",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL
+    ),
+]
+BatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", min=1, help="Spectra a batch.", rich_help_panel=MODEL),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that read files beside the model; 0 reads in the main process.",
+        rich_help_panel=MODEL,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write here; the suffix chooses the format: .csv .ecsv .fits .vot .parquet .jsonl",
+        rich_help_panel=RESULTS,
+        show_default=False,
+    ),
+]
+OutputFolder = Annotated[
+    Path,
+    typer.Option("-o", "--output", metavar="DIR", help="Write here.", rich_help_panel=RESULTS),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=RESULTS),
+]
+Quiet = Annotated[
+    int,
+    typer.Option(
+        "-q",
+        "--quiet",
+        count=True,
+        help="Say less: -q warnings and errors only, -qq errors only.",
+        rich_help_panel=RESULTS,
+        show_default=False,
+    ),
+]

@@ -1,0 +1,1 @@
+"""The model: a timm ViT with heads, its tasks, and its weights."""

@@ -1,0 +1,1 @@
+"""Results: tables in the formats astronomers use, and figures."""

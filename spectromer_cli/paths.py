@@ -1,0 +1,79 @@
+"""Where things lie on disk: the cache, the weights that ship with the package, atomic writing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from spectromer_cli.errors import UsageError
+
+
+def cache_dir() -> Path:
+    """The user's cache folder; the environment variable ``SPECTROMER_CACHE`` overrides it."""
+    override = os.environ.get("SPECTROMER_CACHE")
+    if override:
+        return Path(override).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("spectromer")
+
+
+def bundled_weights_dir() -> Path:
+    """The folder of the weights that came with the program.
+
+    A wheel carries them inside the package; a source checkout has them beside it.
+    """
+    inside = Path(__file__).parent / "_weights"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "weights"
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`, moved onto it when the block ends well.
+
+    Readers never see half a file: after an error or Ctrl-C the temporary file is removed
+    and whatever `target` held before is still there. The suffix is kept, because writers
+    choose their format by it.
+
+    Raises
+    ------
+    UsageError
+        If the folder does not exist or cannot be written.
+    """
+    require_writable_folder(target)
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
+    )
+    os.close(handle)
+    temporary = Path(name)
+    # mkstemp makes private files; results should be as readable as any other new file.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def require_writable_folder(target: Path) -> None:
+    """Check, before any work is done, that `target` can be written later.
+
+    Raises
+    ------
+    UsageError
+        If `target` is a folder, or its own folder is missing or not writable.
+    """
+    folder = target.parent
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder, not a file", "give -o a file name")
+    if not folder.is_dir():
+        raise UsageError(f"the folder {folder} does not exist", f"make it first: mkdir -p {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"the folder {folder} cannot be written", "choose another -o or change its permissions"
+        )

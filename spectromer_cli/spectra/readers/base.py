@@ -1,0 +1,189 @@
+"""What every reader shares: an opened file, and the spectra found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.spectrum import Spectrum
+
+Kind = Literal["fits", "hdf5", "parquet", "text"]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a user knows about files that do not say it themselves.
+
+    Parameters
+    ----------
+    air : bool
+        The wavelengths of plain tables are in air (the surveys say it in their files).
+    wavelength_unit : str, optional
+        Unit of a plain table's wavelengths where the table has none ("Angstrom", "nm", "um").
+    """
+
+    air: bool = False
+    wavelength_unit: str = ""
+
+
+@dataclass
+class Source:
+    """A file opened once, so that all readers can look at its structure.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    kind : {"fits", "hdf5", "parquet", "text"}
+        What it is by its first bytes, never by its name.
+    handle : object
+        An ``astropy.io.fits.HDUList``, an ``h5py.File``, a ``pyarrow.parquet.ParquetFile``,
+        or for text the decoded ``str``.
+    """
+
+    path: Path
+    kind: Kind
+    handle: Any
+
+
+@dataclass
+class Spectra:
+    """The spectra of one file, each read when asked for.
+
+    Parameters
+    ----------
+    count : int
+        How many there are.
+    get : callable
+        ``get(row) -> Spectrum`` for ``0 <= row < count``; raises `ReadError` for a spectrum
+        that cannot be read, which leaves the others untouched.
+    """
+
+    count: int
+    get: Callable[[int], Spectrum] = field(repr=False)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Spectrum]:
+        return (self.get(row) for row in range(self.count))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Source]:
+    """Open `path` as what its first bytes say it is, gzip by content included.
+
+    Raises
+    ------
+    ReadError
+        If there is no such file, it is empty, truncated, or no format known here.
+    """
+    import gzip
+
+    if path.is_dir():
+        raise ReadError(f"{path} is a folder, not a file")
+    try:
+        with path.open("rb") as file:
+            magic = file.read(16)
+        packed = magic[:2] == b"\x1f\x8b"
+        if packed:
+            with gzip.open(path) as file:
+                magic = file.read(16)
+    except FileNotFoundError:
+        raise ReadError(f"{path} does not exist", "check the name") from None
+    except (OSError, EOFError) as error:
+        raise ReadError(f"{path} cannot be opened: {error}") from error
+    if not magic:
+        raise ReadError(f"{path} is empty", "fetch the file again")
+    kind = _kind(magic)
+    opener = {"fits": _open_fits, "hdf5": _open_hdf5, "parquet": _open_parquet, "text": _open_text}
+    with opener[kind](path, packed) as handle:
+        yield Source(path, kind, handle)
+
+
+def _kind(magic: bytes) -> Kind:
+    if magic.startswith(b"SIMPLE"):
+        return "fits"
+    if magic.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if magic.startswith(b"PAR1"):
+        return "parquet"
+    return "text"
+
+
+def _bytes_or_path(path: Path, packed: bool) -> Any:
+    """The path itself, or the unpacked bytes as a file object."""
+    if not packed:
+        return path
+    import gzip
+    import io
+    import zlib
+
+    try:
+        with gzip.open(path) as file:
+            return io.BytesIO(file.read())
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadError(f"{path} is a damaged gzip file: {error}", "fetch it again") from error
+
+
+@contextmanager
+def _open_fits(path: Path, packed: bool) -> Iterator[Any]:
+    import warnings
+
+    from astropy.io import fits
+
+    # Old files break the standard in harmless ways; a truncated one must not pass for good.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message=".*truncated.*")
+        try:
+            hdus = fits.open(_bytes_or_path(path, packed), memmap=not packed)
+            len(hdus)  # reads every header
+        except Exception as error:
+            if isinstance(error, ReadError):
+                raise
+            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+            raise ReadError(f"{path} is not a whole FITS file: {reason}", "fetch it again") from error
+        with hdus:
+            yield hdus
+
+
+@contextmanager
+def _open_hdf5(path: Path, packed: bool) -> Iterator[Any]:
+    import h5py
+
+    try:
+        handle = h5py.File(_bytes_or_path(path, packed), "r")
+    except OSError as error:
+        raise ReadError(f"{path} is a damaged HDF5 file: {error}", "fetch it again") from error
+    with handle:
+        yield handle
+
+
+@contextmanager
+def _open_parquet(path: Path, packed: bool) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        handle = pyarrow.parquet.ParquetFile(_bytes_or_path(path, packed))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ReadError(f"{path} is a damaged Parquet file: {error}", "fetch it again") from error
+    with handle:
+        yield handle
+
+
+@contextmanager
+def _open_text(path: Path, packed: bool) -> Iterator[str]:
+    data = _bytes_or_path(path, packed)
+    raw = data.read() if packed else data.read_bytes()
+    if b"\x00" in raw[:4096]:
+        raise ReadError(
+            f"{path} is a binary file of no format known here",
+            "spectra are read from FITS, HDF5, Parquet and text tables",
+        )
+    yield raw.decode("utf-8-sig", errors="replace")

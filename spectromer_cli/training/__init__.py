@@ -1,0 +1,1 @@
+"""Training: simulated and real spectra, augmentation, the loop."""
