@@ -41,9 +41,7 @@ SpectraDir = Annotated[
 ]
 Air = Annotated[
     bool,
-    typer.Option(
-        "--air", help="Wavelengths of plain tables are in air.", rich_help_panel=INPUTS
-    ),
+    typer.Option("--air", help="Wavelengths of plain tables are in air.", rich_help_panel=INPUTS),
 ]
 WavelengthUnit = Annotated[
     str,
@@ -67,21 +65,20 @@ Model = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        "--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL
-    ),
+    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL),
 ]
 BatchSize = Annotated[
     int,
     typer.Option("--batch-size", min=1, help="Spectra a batch.", rich_help_panel=MODEL),
 ]
 Workers = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--workers",
         min=0,
-        help="Processes that read files beside the model; 0 reads in the main process.",
+        help="Processes that work beside the model; 0 for none.  [default: by the work]",
         rich_help_panel=MODEL,
+        show_default=False,
     ),
 ]
 Output = Annotated[

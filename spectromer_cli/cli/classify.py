@@ -1,0 +1,51 @@
+"""`spectromer classify`: star, galaxy or quasar, and of which type."""
+
+from __future__ import annotations
+
+import typer
+
+from spectromer_cli import console
+from spectromer_cli.cli import inference, options
+
+EPILOG = """Examples:
+
+spectromer classify docs/examples/*.fits
+
+spectromer classify night1/ -o classes.ecsv
+
+spectromer classify --catalog docs/examples/targets.csv --json
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("classify", epilog=EPILOG, no_args_is_help=True)(classify)
+
+
+def classify(
+    files: options.Files = None,
+    catalog: options.Catalog = None,
+    spectra_dir: options.SpectraDir = None,
+    air: options.Air = False,
+    wavelength_unit: options.WavelengthUnit = "",
+    model: options.Model = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 64,
+    workers: options.Workers = None,
+    output: options.Output = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = 0,
+) -> None:
+    """Say what each spectrum shows: STAR, GALAXY or QSO, and its subclass.
+
+    One row a spectrum, in the order of the input. A spectrum that cannot be read has a row
+    too, with the reason in flags, and the exit code is 3.
+    """
+    from spectromer_cli.predict import CLASSIFY_COLUMNS
+
+    console.set_quiet(quiet)
+    request = inference.Request(
+        files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
+        wavelength_unit,
+    )  # fmt: skip
+    inference.run(request, CLASSIFY_COLUMNS, "Classes")

@@ -1,0 +1,184 @@
+"""What `classify` and `redshift` share: from the options to the table that is shown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spectromer_cli import __version__, console
+from spectromer_cli.errors import SomeInputsFailed, UsageError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from spectromer_cli.predict import Item, Spectromer
+    from spectromer_cli.spectra.sources import Target
+
+# So many bad files are named one by one; the rest are in the table.
+NAMED_PROBLEMS = 20
+# A table for a person holds no more than this in memory; the rest is counted.
+SHOWN_ROWS = 50
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of a run.
+
+    Parameters have the names and meanings of the options in `cli.options`.
+    """
+
+    files: list[str] | None
+    catalog: Path | None
+    spectra_dir: Path | None
+    model: str | None
+    device: str
+    batch_size: int
+    workers: int | None
+    output: Path | None
+    json: bool
+    air: bool
+    wavelength_unit: str
+
+
+def run(request: Request, columns: tuple[str, ...], title: str) -> None:
+    """Read, ask the model, and write the columns.
+
+    Raises
+    ------
+    UsageError
+        Before any work, if the options make no sense together.
+    SomeInputsFailed
+        After all the work, if some inputs have no answer.
+    """
+    from spectromer_cli.outputs import tables
+    from spectromer_cli.predict import load_model
+
+    _check(request)
+    if request.output is not None:
+        tables.check_output(request.output)
+    targets, catalogue, total = _targets(request)
+    model = load_model(request.model, request.device)
+    provenance = _provenance(model)
+    failed = Failures()
+    chunks = _chunks(request, columns, model, targets, catalogue, total, failed)
+    if request.json:
+        whole = _stack(list(chunks))
+        status = "success" if not failed.count else "partial"
+        print(tables.to_json_document(whole, provenance, status, failed.lines))
+    elif request.output is not None or not sys.stdout.isatty():
+        with tables.open_writer(request.output, provenance) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+        if request.output is not None:
+            console.info(f"wrote {failed.seen} rows to {request.output}")
+    else:
+        tables.show(_stack(list(chunks)), title)
+    if failed.count:
+        raise SomeInputsFailed(
+            f"{failed.count} of {failed.seen} inputs have no answer; the column flags says why"
+        )
+
+
+class Failures:
+    """Counts the rows and names the inputs that have no answer."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.count = 0
+        self.lines: list[str] = []
+
+    def note(self, items: list[Item]) -> None:
+        """Count a batch, and say on stderr what is wrong with which file."""
+        self.seen += len(items)
+        for item in items:
+            if not item.problem:
+                continue
+            self.count += 1
+            where = item.file if item.row == 0 else f"{item.file}[{item.row}]"
+            named = item.problem if item.file in item.problem else f"{where}: {item.problem}"
+            if self.count <= NAMED_PROBLEMS:
+                self.lines.append(named)
+                console.error(named)
+            elif self.count == NAMED_PROBLEMS + 1:
+                console.error("more inputs cannot be read; the column flags names each")
+
+
+def _check(request: Request) -> None:
+    if request.files and request.catalog:
+        raise UsageError("FILES and --catalog exclude each other", "give one of them")
+    if not request.files and not request.catalog:
+        raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
+    if request.spectra_dir and not request.catalog:
+        raise UsageError("--spectra-dir goes with --catalog", "name the folder as an input instead")
+    if request.json and request.output:
+        raise UsageError("--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE")
+
+
+def _targets(request: Request) -> tuple[Iterator[Target], Table | None, int | None]:
+    """What to read, the catalogue if there is one, and how many, where that is soon known."""
+    from itertools import chain, islice
+
+    from spectromer_cli.predict import COUNTABLE
+    from spectromer_cli.spectra import sources
+
+    if request.catalog is not None:
+        listed, catalogue = sources.read_catalogue(request.catalog, request.spectra_dir)
+        return iter(listed), catalogue, len(listed)
+    targets = sources.expand(request.files or [])
+    if "-" in (request.files or []):
+        return targets, None, None  # whoever writes the names may wait for our answers
+    head = list(islice(targets, COUNTABLE))
+    total = len(head) if len(head) < COUNTABLE else None
+    return chain(head, targets), None, total
+
+
+def _chunks(
+    request: Request,
+    columns: tuple[str, ...],
+    model: Spectromer,
+    targets: Iterator[Target],
+    catalogue: Table | None,
+    total: int | None,
+    failed: Failures,
+) -> Iterator[Table]:
+    """Tables of the wanted columns, batch by batch."""
+    from spectromer_cli.predict import predict_files, with_catalogue
+    from spectromer_cli.spectra.readers import ReadOptions
+
+    with console.progress("spectra", total) as advance:
+        for items, table in predict_files(
+            model,
+            targets,
+            options=ReadOptions(request.air, request.wavelength_unit),
+            batch_size=request.batch_size,
+            workers=request.workers,
+        ):
+            failed.note(items)
+            advance(len(items))
+            chunk = table[list(columns)]
+            yield chunk if catalogue is None else with_catalogue(chunk, items, catalogue)
+
+
+def _stack(chunks: list[Table]) -> Table:
+    from astropy.table import Table, vstack
+
+    return vstack(chunks, metadata_conflicts="silent") if chunks else Table()
+
+
+def _provenance(model: Spectromer) -> dict[str, str]:
+    """How the numbers were obtained, for the header of the result."""
+    import shlex
+    from datetime import UTC, datetime
+
+    return {
+        "program": f"spectromer {__version__}",
+        "weights": model.weights.name,
+        "weights_sha256": model.weights.sha256,
+        "image": f"{model.config.image} {model.config.tokens}x{model.config.tokens}",
+        "device": str(model.device),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["spectromer", *sys.argv[1:]]),
+    }

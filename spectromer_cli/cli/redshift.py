@@ -1,0 +1,52 @@
+"""`spectromer redshift`: how far away, how sure, and what else it may be."""
+
+from __future__ import annotations
+
+import typer
+
+from spectromer_cli import console
+from spectromer_cli.cli import inference, options
+
+EPILOG = """Examples:
+
+spectromer redshift docs/examples/*.fits
+
+spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
+
+spectromer redshift 'night1/*.fits' -o z.fits --device cpu -q
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("redshift", epilog=EPILOG, no_args_is_help=True)(redshift)
+
+
+def redshift(
+    files: options.Files = None,
+    catalog: options.Catalog = None,
+    spectra_dir: options.SpectraDir = None,
+    air: options.Air = False,
+    wavelength_unit: options.WavelengthUnit = "",
+    model: options.Model = None,
+    device: options.Device = "auto",
+    batch_size: options.BatchSize = 64,
+    workers: options.Workers = None,
+    output: options.Output = None,
+    as_json: options.Json = False,
+    quiet: options.Quiet = 0,
+) -> None:
+    """Measure the redshift of each spectrum, with its probability and the alternatives.
+
+    One row a spectrum, in the order of the input. zwarn is a bit mask of doubts, 0 if there
+    are none. A spectrum that cannot be read has a row too, with the reason in flags, and the
+    exit code is 3.
+    """
+    from spectromer_cli.predict import REDSHIFT_COLUMNS
+
+    console.set_quiet(quiet)
+    request = inference.Request(
+        files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
+        wavelength_unit,
+    )  # fmt: skip
+    inference.run(request, REDSHIFT_COLUMNS, "Redshifts")

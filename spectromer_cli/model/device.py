@@ -1,0 +1,46 @@
+"""The device that a model runs on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spectromer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn `--device` into a device.
+
+    Parameters
+    ----------
+    name : str
+        "auto" takes a CUDA GPU, else Apple's, else the CPU; or "cpu", "cuda", "cuda:1", "mps".
+
+    Raises
+    ------
+    UsageError
+        If there is no such device here.
+    """
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(
+            f"there is no device named {name!r}", "use auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    gpus = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise UsageError(
+            f"--device {name}: there are {gpus} CUDA devices here", "use --device cpu"
+        )
+    if device.type == "mps" and not has_mps:
+        raise UsageError("--device mps: this is no Mac with a GPU", "use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"--device {name} is not supported", "use auto, cpu, cuda, cuda:1 or mps")
+    return device

@@ -1,0 +1,107 @@
+"""The manifest: what a folder of weights holds, with the hash of every file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spectromer_cli.errors import SpectromerError, UsageError
+from spectromer_cli.paths import atomic_path, bundled_weights_dir
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The weights of one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files lie.
+    default : str or None
+        Name of the weights to take where none is named.
+    entries : dict of str to dict
+        Name → ``name, file, sha256, size, licence, trained_on, description, image, grid,
+        labels, url``; only the first three are always there.
+    """
+
+    folder: Path
+    default: str | None = None
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read a folder's manifest.
+
+    Raises
+    ------
+    UsageError
+        If the folder has none.
+    SpectromerError
+        If it is broken, or of a newer program.
+    """
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["version"] > MANIFEST_VERSION:
+            raise SpectromerError(
+                f"{path} is for a newer spectromer", "pip install --upgrade spectromer"
+            )
+        default = document["default"]
+        entries = {entry["name"]: entry for entry in document["weights"]}
+        missing = [k for e in entries.values() for k in ("file", "sha256") if k not in e]
+        outside = [e["file"] for e in entries.values() if Path(e["file"]).name != e["file"]]
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{folder} holds no weights ({MANIFEST} is missing)",
+            "give a folder that spectromer's training wrote",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpectromerError(
+            f"{path} is broken ({type(error).__name__}: {error})", "restore or write it again"
+        ) from error
+    if missing or outside or default not in entries:
+        raise SpectromerError(
+            f"{path} is broken: it needs a default among its weights, and for each a sha256 and "
+            "a file in the same folder",
+            "restore or write it again",
+        )
+    return Manifest(folder, default, entries)
+
+
+def bundled_manifest() -> Manifest:
+    """The manifest that ships with the program; empty where there is none.
+
+    Raises
+    ------
+    SpectromerError
+        If it is broken.
+    """
+    folder = bundled_weights_dir()
+    return load_manifest(folder) if (folder / MANIFEST).exists() else Manifest(folder)
+
+
+def add_entry(folder: Path, entry: dict[str, Any]) -> None:
+    """Put an entry into a folder's manifest, in place of one of the same name.
+
+    The first weights of a folder become its default.
+
+    Raises
+    ------
+    SpectromerError
+        If the folder's manifest is broken or cannot be written.
+    """
+    has_one = (folder / MANIFEST).exists()
+    manifest = load_manifest(folder) if has_one else Manifest(folder, default=entry["name"])
+    document = {
+        "version": MANIFEST_VERSION,
+        "default": manifest.default,
+        "weights": list({**manifest.entries, entry["name"]: entry}.values()),
+    }
+    with atomic_path(folder / MANIFEST) as temporary:
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")

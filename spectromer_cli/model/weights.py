@@ -1,0 +1,337 @@
+"""Weights: found by name, verified by their sha256 at every use, and written with their entry.
+
+A folder of weights holds safetensors files and a `manifest.json` that describes each. Such
+folders are the one that ships with the program, what fine-tuning writes, and a repository
+on the Hugging Face hub.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from spectromer_cli.errors import SpectromerError, UsageError, WeightsNotVerified
+from spectromer_cli.model import hub
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.model.manifest import (
+    MANIFEST,
+    Manifest,
+    add_entry,
+    bundled_manifest,
+    load_manifest,
+)
+from spectromer_cli.paths import atomic_path, cache_dir
+
+if TYPE_CHECKING:
+    import torch
+
+# The one entry in the safetensors header: the model's configuration.
+HEADER_KEY = "spectromer"
+_REINSTALL = "reinstall the program: pip install --force-reinstall spectromer"
+
+
+@dataclass(frozen=True)
+class Located:
+    """Known weights, not verified yet.
+
+    Parameters
+    ----------
+    name : str
+        Their name in the manifest, or the hub's name for them.
+    path : Path or None
+        The safetensors file; None where it has to be downloaded first.
+    entry : dict
+        Their entry in the manifest.
+    source : {"program", "folder", "hub"}
+        Whose manifest that is.
+    """
+
+    name: str
+    path: Path | None
+    entry: dict[str, Any]
+    source: Literal["program", "folder", "hub"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Verified weights.
+
+    Parameters
+    ----------
+    name : str
+        Their name in the manifest.
+    path : Path
+        The safetensors file.
+    sha256 : str
+        Its hash, just computed and equal to the manifest's.
+    config : ModelConfig
+        How they were trained, from the file's own header.
+    entry : dict
+        Their entry in the manifest.
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    config: ModelConfig
+    entry: dict[str, Any]
+
+
+def locate(name: str | None, *, force: bool = False) -> Located:
+    """Find weights without verifying them; only the hub's are downloaded at once.
+
+    Parameters
+    ----------
+    name : str or None
+        As for `resolve`.
+    force : bool
+        Download a hub's files again even if they are here.
+
+    Returns
+    -------
+    Located
+
+    Raises
+    ------
+    UsageError
+        If there are no such weights; the message offers near names.
+    NetworkError
+        If the hub cannot be reached or has no such repository.
+    """
+    if name and name.startswith(hub.PREFIX):
+        return _locate_on_hub(name, force)
+    bundled = bundled_manifest()
+    wanted = name or bundled.default
+    if wanted is None:
+        raise SpectromerError(
+            f"no weights came with this installation ({bundled.folder} has no {MANIFEST})",
+            "name a folder of your own with --model DIR, or reinstall spectromer",
+        )
+    if wanted in bundled.entries:
+        return locate_bundled(bundled, wanted)
+    if Path(wanted).is_dir():
+        own = load_manifest(Path(wanted))
+        entry = own.entries[str(own.default)]
+        return Located(entry["name"], own.folder / entry["file"], entry, "folder")
+    near = difflib.get_close_matches(wanted, bundled.entries, n=2, cutoff=0.5)
+    known = ", ".join(bundled.entries) or "none"
+    raise UsageError(
+        f"there are no weights named {wanted!r}, nor a folder of that name",
+        f"did you mean {' or '.join(near)}?" if near else f"the known names are: {known}",
+    )
+
+
+def locate_bundled(bundled: Manifest, name: str) -> Located:
+    """Find weights of the bundled manifest: in the cache, else beside the manifest.
+
+    The cache comes first, so that a download mends a damaged file in a folder that the user
+    cannot write.
+    """
+    entry = bundled.entries[name]
+    for folder in (cache_dir() / "weights", bundled.folder):
+        if (folder / entry["file"]).is_file():
+            return Located(name, folder / entry["file"], entry, "program")
+    return Located(name, None, entry, "program")
+
+
+def resolve(name: str | None = None, *, force: bool = False) -> Weights:
+    """Find weights, download them if they are not here, and verify them.
+
+    Parameters
+    ----------
+    name : str or None
+        A name of the bundled manifest, a folder with a manifest, or ``hf-hub:owner/name``;
+        None takes the bundled default.
+    force : bool
+        Download them again even if they are here.
+
+    Returns
+    -------
+    Weights
+
+    Raises
+    ------
+    UsageError
+        If there are no such weights; the message offers near names.
+    WeightsNotVerified
+        If the file's sha256 is not the manifest's.
+    NetworkError
+        If they have to be downloaded and that fails.
+    SpectromerError
+        If the file is missing, cannot be downloaded from anywhere, or was not written by
+        spectromer.
+    """
+    found = locate(name, force=force)
+    if found.path is None or (force and found.source == "program"):
+        found = _download_into_cache(found)
+    sha256 = verify(found)
+    assert found.path is not None
+    return Weights(found.name, found.path, sha256, read_config(found.path), found.entry)
+
+
+def _download_into_cache(found: Located) -> Located:
+    from spectromer_cli.archives.download import cache_folder, download
+
+    entry = found.entry
+    if not entry.get("url"):
+        raise SpectromerError(
+            f"the weights {found.name} have no address to download them from", _REINSTALL
+        )
+    target = cache_folder("weights") / entry["file"]
+    download(entry["url"], target, sha256=entry["sha256"], size=entry.get("size"))
+    return Located(found.name, target, entry, found.source)
+
+
+def verify(found: Located) -> str:
+    """Hash a file of weights and compare it with its manifest.
+
+    Returns
+    -------
+    str
+        The sha256, hexadecimal.
+
+    Raises
+    ------
+    WeightsNotVerified
+        If it is another than the manifest's.
+    SpectromerError
+        If the file cannot be read.
+    """
+    path = found.path
+    assert path is not None, "locate it, download it, then verify it"
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise SpectromerError(
+            f"{path} cannot be read ({error.strerror})", "restore it or train it again"
+        ) from error
+    expected = str(found.entry["sha256"]).lower()
+    if sha256 != expected:
+        raise WeightsNotVerified(
+            f"{path} is not the file that its manifest describes: sha256 {sha256[:12]} "
+            f"instead of {expected[:12]}",
+            _how_to_mend(found),
+        )
+    return sha256
+
+
+def _how_to_mend(found: Located) -> str:
+    if found.source == "folder":
+        return "copy the folder again, or train the weights again"
+    if found.source == "program" and not found.entry.get("url"):
+        return _REINSTALL
+    return f"spectromer weights download {found.name} --force"
+
+
+def write_weights(
+    folder: Path,
+    name: str,
+    state_dict: Mapping[str, torch.Tensor],
+    config: ModelConfig,
+    entry_extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write weights as fp16 safetensors, with their entry in the folder's manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if missing.
+    name : str
+        Letters, digits, ``. _ -``; an entry of the same name is replaced.
+    state_dict : mapping of str to Tensor
+        Floating-point tensors become half precision, others stay as they are.
+    config : ModelConfig
+        Goes into the file's header.
+    entry_extra : mapping
+        ``licence``, ``trained_on``, ``description``, ``url``. What follows from the file and
+        the configuration is filled in here and cannot be given.
+
+    Returns
+    -------
+    dict
+        The manifest's entry. The first weights in a folder become its default.
+
+    Raises
+    ------
+    UsageError
+        If the name will not do, or the folder cannot be written.
+    SpectromerError
+        If a weight is not finite in half precision.
+    """
+    from safetensors.torch import save_file
+
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(f"{name!r} cannot name weights", "use letters, digits, . _ and - only")
+    tensors = {key: _as_half(key, tensor) for key, tensor in state_dict.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {folder} cannot be made ({error.strerror})", "choose another"
+        ) from error
+    target = folder / f"{name}.safetensors"
+    with atomic_path(target) as temporary:
+        save_file(tensors, temporary, metadata={HEADER_KEY: config.to_json()})
+        data = temporary.read_bytes()
+    entry = {
+        **entry_extra,
+        "name": name,
+        "file": target.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size": len(data),
+        "image": config.image,
+        "grid": asdict(config.grid),
+        "labels": {task["name"]: task["labels"] for task in config.tasks if "labels" in task},
+    }
+    add_entry(folder, entry)
+    return entry
+
+
+def _as_half(key: str, tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach().cpu()
+    if not tensor.is_floating_point():
+        return tensor.contiguous().clone()
+    half = tensor.half().contiguous().clone()  # safetensors refuses shared memory
+    if not half.isfinite().all():
+        raise SpectromerError(
+            f"the weights {key} are not finite in half precision",
+            "the training diverged: lower the learning rate",
+        )
+    return half
+
+
+def read_config(path: Path) -> ModelConfig:
+    """The configuration in the header of a safetensors file.
+
+    Raises
+    ------
+    SpectromerError
+        If there is none, or it is broken or of a newer program.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise SpectromerError(f"{path} is no safetensors file ({error})") from error
+    if HEADER_KEY not in header:
+        raise SpectromerError(
+            f"{path} was not written by spectromer: its header has no configuration",
+            "spectromer weights list shows what there is",
+        )
+    return ModelConfig.from_json(header[HEADER_KEY], source=str(path))
+
+
+def _locate_on_hub(name: str, force: bool) -> Located:
+    repository = name.removeprefix(hub.PREFIX)
+    manifest = load_manifest(hub.hub_file(repository, MANIFEST, force).parent)
+    entry = manifest.entries[str(manifest.default)]
+    # Their name stays the hub's, so that every message and table says where they came from.
+    return Located(name, hub.hub_file(repository, entry["file"], force), entry, "hub")

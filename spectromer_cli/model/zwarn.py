@@ -1,0 +1,31 @@
+"""Reasons to doubt a redshift, as a bit mask.
+
+A bit that SDSS and redrock also have keeps their number.
+"""
+
+from __future__ import annotations
+
+from enum import IntFlag
+
+
+class ZWarn(IntFlag):
+    """Bits of the column ``zwarn``; 0 is a redshift that nothing speaks against."""
+
+    LITTLE_COVERAGE = 1 << 1
+    """Less than half of the wavelength grid has good pixels."""
+    AMBIGUOUS = 1 << 2
+    """Another redshift is likely too (SMALL_DELTA_CHI2 in SDSS and redrock)."""
+    Z_FITLIMIT = 1 << 5
+    """The redshift lies at the end of the range that is searched."""
+    NODATA = 1 << 9
+    """Nothing could be read, or too few good pixels."""
+    LOW_SN = 1 << 11
+    """The median signal-to-noise ratio a pixel is low (POORDATA in redrock)."""
+
+
+# Below this, half of a grid's pixels, lines that would tell redshifts apart are often missing.
+MIN_COVERAGE = 0.5
+# Median S/N a pixel below which the held-out spectra are wrong more often than not flagged.
+MIN_SN = 2.0
+# A redshift with less than this probability within ±0.01 (1 + z) is called ambiguous.
+MIN_Z_PROB = 0.8

@@ -1,0 +1,486 @@
+"""From files to rows: read, prepare, show to the model in batches, decode."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spectromer_cli.errors import NotASpectrum, ReadError
+from spectromer_cli.model import tasks
+from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, MIN_Z_PROB, ZWarn
+from spectromer_cli.spectra.grid import Grid, Prepared, prepare
+from spectromer_cli.spectra.readers import ReadOptions, open_spectra
+from spectromer_cli.spectra.sources import Target
+from spectromer_cli.spectra.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    import torch
+    from astropy.table import Table
+
+    from spectromer_cli.model.weights import Weights
+
+CLASSIFY_COLUMNS = (
+    "file", "row", "object_id", "survey", "class", "p_star", "p_galaxy", "p_qso",
+    "subclass", "subclass_prob", "sn_median", "flags",
+)  # fmt: skip
+REDSHIFT_COLUMNS = (
+    "file", "row", "object_id", "survey", "class", "class_prob", "z", "z_err", "z_prob",
+    "zwarn", "delta_chi2", "z_alt1", "z_alt1_prob", "z_alt2", "z_alt2_prob", "sn_median", "flags",
+)  # fmt: skip
+
+# A file of many spectra is read in pieces of this many, so that memory stays bounded.
+PIECE = 256
+# So many files may wait before worker processes are worth their start.
+FEW_FILES = 48
+# Up to here the targets are counted first, so that the progress bar knows its end.
+COUNTABLE = 100_000
+
+
+@dataclass
+class Item:
+    """One spectrum on its way to a row.
+
+    Parameters
+    ----------
+    file : str
+        Where it came from.
+    row : int
+        Its number in the file.
+    meta : dict
+        `Spectrum.meta`.
+    sn_median : float
+        Median S/N a pixel.
+    prepared : Prepared or None
+        None if it could not be read.
+    problem : str
+        Why not.
+    catalogue_row : int or None
+        Row of the catalogue that asked for it.
+    skipped : bool
+        A file in a searched folder that holds no spectrum; it gets no row.
+    """
+
+    file: str
+    row: int = 0
+    meta: dict[str, Any] = field(default_factory=dict)
+    sn_median: float = float("nan")
+    prepared: Prepared | None = None
+    problem: str = ""
+    catalogue_row: int | None = None
+    skipped: bool = False
+
+
+class Spectromer:
+    """A model ready to answer.
+
+    Parameters
+    ----------
+    weights : Weights
+        Verified weights with their configuration.
+    device : torch.device
+        Where it runs.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        from safetensors.torch import load_file
+
+        from spectromer_cli.model.spectromer import SpectralViT
+
+        self.weights = weights
+        self.config = weights.config
+        self.device = device
+        self.network = SpectralViT(weights.config)
+        state = {name: value.float() for name, value in load_file(weights.path).items()}
+        self.network.load_state_dict(state)
+        self.network.to(device).eval()
+
+    @property
+    def grid(self) -> Grid:
+        """The wavelength grid that the weights were trained on."""
+        return self.config.grid
+
+    def predict(self, spectra: Sequence[Spectrum], batch_size: int = 64) -> Table:
+        """Classify spectra and measure their redshifts.
+
+        Parameters
+        ----------
+        spectra : sequence of Spectrum
+            As `read` gives them, or made by hand.
+        batch_size : int
+            Spectra a batch.
+
+        Returns
+        -------
+        astropy.table.Table
+            One row a spectrum, in order, with the columns of `spectromer classify` and
+            `spectromer redshift`. A spectrum without enough good pixels has its reason in
+            ``flags``.
+        """
+        from astropy.table import Table, vstack
+
+        items = [_item(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)]
+        tables = [self.answer(part) for part in _batched(items, batch_size)]
+        return vstack(tables, metadata_conflicts="silent") if tables else Table()
+
+    def answer(self, items: Sequence[Item]) -> Table:
+        """Rows for one batch of items, in order.
+
+        Returns
+        -------
+        astropy.table.Table
+            All columns of `CLASSIFY_COLUMNS` and `REDSHIFT_COLUMNS`.
+        """
+        good = [i for i, item in enumerate(items) if item.prepared is not None]
+        columns = _empty_columns(items)
+        if good:
+            probabilities = self._probabilities([items[i].prepared for i in good])  # type: ignore[misc]
+            _fill(columns, np.array(good), items, probabilities, self.network.tasks)
+        return _table(columns)
+
+    def _probabilities(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """Calibrated probabilities of every task, shapes (len(prepared), task.size)."""
+        import torch
+
+        flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
+        ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
+        with torch.inference_mode():
+            logits = self.network(flux, ivar)
+        temperature = self.config.temperatures
+        return {
+            name: torch.softmax(part / temperature.get(name, 1.0), dim=1).double().cpu().numpy()
+            for name, part in logits.items()
+        }
+
+
+def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
+    """Load a model.
+
+    Parameters
+    ----------
+    name : str, optional
+        Name of weights, a folder, or ``hf-hub:owner/name``; by default the weights that ship
+        with the program.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Returns
+    -------
+    Spectromer
+
+    Raises
+    ------
+    UsageError
+        If there are no such weights or there is no such device.
+    WeightsNotVerified
+        If the weights are not those of their manifest.
+    """
+    from spectromer_cli.model.device import choose_device
+    from spectromer_cli.model.weights import resolve
+
+    return Spectromer(resolve(name), choose_device(device))
+
+
+def predict_files(
+    model: Spectromer,
+    targets: Iterable[Target],
+    *,
+    options: ReadOptions,
+    batch_size: int = 64,
+    workers: int | None = None,
+) -> Iterator[tuple[list[Item], Table]]:
+    """Answer for files, in their order, with memory that does not grow with their number.
+
+    Parameters
+    ----------
+    model : Spectromer
+    targets : iterable of Target
+        What to read; consumed as the work goes on.
+    options : ReadOptions
+        What the files do not say themselves.
+    batch_size : int
+        Spectra a batch.
+    workers : int, optional
+        Processes that read beside the model; by default none for a few files, else up to 4.
+
+    Yields
+    ------
+    items : list of Item
+    table : astropy.table.Table
+        Their rows.
+    """
+    targets = iter(targets)
+    head = list(islice(targets, FEW_FILES + 1))
+    if workers is None:
+        workers = _default_workers(len(head))
+    with _loader(workers, model.grid, options) as submit:
+        items = _load_all(chain(head, targets), submit, window=max(1, 4 * workers))
+        for batch in _batched((item for item in items if not item.skipped), batch_size):
+            yield batch, model.answer(batch)
+
+
+def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
+    """Put the catalogue's own columns beside the answers.
+
+    Parameters
+    ----------
+    table : Table
+        Rows of `items`.
+    items : sequence of Item
+        They know the catalogue's row that asked for them.
+    catalogue : Table
+        The whole catalogue.
+
+    Returns
+    -------
+    Table
+        The columns of `table`, then the catalogue's, untouched; one whose name is taken
+        already gets ``cat_`` before it.
+    """
+    rows = [item.catalogue_row for item in items]
+    own = catalogue[rows]
+    for name in own.colnames:
+        new = name
+        while new in table.colnames:
+            new = f"cat_{new}"
+        table[new] = own[name]
+    return table
+
+
+def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[list[Item], int]:
+    """Read and prepare the spectra of one target.
+
+    Parameters
+    ----------
+    target : Target
+        A file, or one spectrum in it.
+    start : int
+        First spectrum wanted; at most `PIECE` are read.
+    grid : Grid
+        The model's.
+    options : ReadOptions
+
+    Returns
+    -------
+    items : list of Item
+        What cannot be read has its reason in ``problem``.
+    count : int
+        How many spectra the target has in all.
+    """
+    file = str(target.path)
+    if target.problem:
+        problem = Item(file, problem=target.problem, catalogue_row=target.catalogue_row)
+        return [problem], 1
+    try:
+        with open_spectra(target.path, options) as spectra:
+            if target.row is None:
+                rows = range(len(spectra))[start : start + PIECE]
+                count = len(spectra)
+            elif 0 <= target.row < len(spectra):
+                rows, count = range(target.row, target.row + 1), 1
+            else:
+                raise ReadError(
+                    f"{file} has {len(spectra)} spectra, numbered from 0: there is no {target.row}"
+                )
+            if not count:
+                raise ReadError(f"{file} has no spectrum in it")
+            items = [_read_row(spectra.get, row, file, grid) for row in rows]
+    except ReadError as error:
+        skipped = target.found_in_folder and isinstance(error, NotASpectrum)
+        items, count = [Item(file, target.row or 0, problem=_line(error), skipped=skipped)], 1
+    for item in items:
+        item.catalogue_row = target.catalogue_row
+    return items, count
+
+
+def _read_row(get: Callable[[int], Spectrum], row: int, file: str, grid: Grid) -> Item:
+    try:
+        return _item(get(row), file, row, grid)
+    except (ReadError, KeyError, IndexError, ValueError, TypeError, OSError) as error:
+        # One broken spectrum leaves the others of its file untouched.
+        return Item(file, row, problem=_line(error))
+
+
+def _item(spectrum: Spectrum, file: str, row: int, grid: Grid) -> Item:
+    item = Item(file, row, spectrum.meta, spectrum.sn_median)
+    try:
+        item.prepared = prepare(spectrum, grid)
+    except ReadError as error:
+        item.problem = _line(error)
+    return item
+
+
+def _line(error: Exception) -> str:
+    """The message with its hint, in one line."""
+    hint = getattr(error, "hint", "")
+    text = f"{error}: {hint}" if hint else str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _default_workers(files: int) -> int:
+    import os
+
+    return 0 if files <= FEW_FILES else max(1, min(4, (os.cpu_count() or 2) - 1))
+
+
+Submit = Callable[[Target, int], Callable[[], tuple[list[Item], int]]]
+
+
+@contextmanager
+def _loader(workers: int, grid: Grid, options: ReadOptions) -> Iterator[Submit]:
+    """Give `submit(target, start)`, which returns a function that waits for the result."""
+    if workers == 0:
+        yield lambda target, start: lambda: load(target, start, grid, options)
+        return
+    import multiprocessing
+    import signal
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Fresh processes: forking one in which torch runs threads may hang.
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    try:
+        yield lambda target, start: pool.submit(load, target, start, grid, options).result
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _load_all(targets: Iterable[Target], submit: Submit, window: int) -> Iterator[Item]:
+    """Items in order, with at most `window` reads on their way."""
+    first_pieces = ((target, 0) for target in targets)
+    for (target, _), (items, count) in _in_order(first_pieces, submit, window):
+        yield from items
+        later = ((target, start) for start in range(PIECE, count, PIECE))
+        for _, (more, _) in _in_order(later, submit, window):
+            yield from more
+
+
+Piece = tuple[Target, int]
+
+
+def _in_order(
+    pieces: Iterable[Piece], submit: Submit, window: int
+) -> Iterator[tuple[Piece, tuple[list[Item], int]]]:
+    waiting: deque[tuple[Piece, Callable[[], tuple[list[Item], int]]]] = deque()
+    for piece in pieces:
+        waiting.append((piece, submit(*piece)))
+        if len(waiting) >= window:
+            done, result = waiting.popleft()
+            yield done, result()
+    while waiting:
+        done, result = waiting.popleft()
+        yield done, result()
+
+
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
+
+
+def _empty_columns(items: Sequence[Item]) -> dict[str, np.ndarray]:
+    """Columns for rows that have no answer yet."""
+    n = len(items)
+    numbers = (
+        "class_prob", "p_star", "p_galaxy", "p_qso", "subclass_prob", "z", "z_err", "z_prob",
+        "delta_chi2", "z_alt1", "z_alt1_prob", "z_alt2", "z_alt2_prob",
+    )  # fmt: skip
+    columns: dict[str, Any] = {name: np.full(n, np.nan) for name in numbers}
+    columns["class"] = np.full(n, "", dtype=object)
+    columns["subclass"] = np.full(n, "", dtype=object)
+    columns["zwarn"] = np.full(n, int(ZWarn.NODATA))
+    columns["file"] = np.array([item.file for item in items], dtype=object)
+    columns["row"] = np.array([item.row for item in items])
+    columns["object_id"] = np.array([_text(item.meta.get("object_id")) for item in items], object)
+    columns["survey"] = np.array([_text(item.meta.get("survey")) for item in items], object)
+    columns["sn_median"] = np.array([item.sn_median for item in items])
+    columns["flags"] = np.array([_flags(item) for item in items], dtype=object)
+    return columns
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _coverage(item: Item) -> float:
+    return float(np.mean(item.prepared.ivar > 0)) if item.prepared else 0.0
+
+
+def _flags(item: Item) -> str:
+    """What the user should know about the input, as words joined by semicolons."""
+    if item.problem:
+        return f"UNREADABLE: {item.problem}"
+    words = []
+    if not item.sn_median >= MIN_SN:
+        words.append("LOW_SN")
+    if _coverage(item) < MIN_COVERAGE:
+        words.append("LITTLE_COVERAGE")
+    if item.meta.get("has_ivar") is False:
+        words.append("ERRORS_ESTIMATED")
+    return ";".join(words)
+
+
+def _fill(
+    columns: dict[str, np.ndarray],
+    rows: np.ndarray,
+    items: Sequence[Item],
+    p: dict[str, np.ndarray],
+    model_tasks: Sequence[tasks.Task],
+) -> None:
+    """Write the answers of the spectra that have one into the columns."""
+    by_name = {task.name: task for task in model_tasks}
+    best = p["class"].argmax(axis=1)
+    names = np.array(tasks.CLASSES, dtype=object)[best]
+    columns["class"][rows] = names
+    columns["class_prob"][rows] = p["class"].max(axis=1)
+    for number, name in enumerate(tasks.CLASSES):
+        columns[f"p_{name.lower()}"][rows] = p["class"][:, number]
+    for i, row in enumerate(rows):
+        columns["subclass"][row], columns["subclass_prob"][row] = _subclass(
+            names[i], p["subclass"][i]
+        )
+    redshift = by_name["z"]
+    assert isinstance(redshift, tasks.Redshift)
+    answer = tasks.decode_redshift(redshift, p["z"], names == "STAR")
+    columns["z"][rows], columns["z_err"][rows] = answer.z, answer.z_err
+    columns["z_prob"][rows] = answer.z_prob
+    for rank in range(2):
+        columns[f"z_alt{rank + 1}"][rows] = answer.alt_z[:, rank]
+        columns[f"z_alt{rank + 1}_prob"][rows] = answer.alt_prob[:, rank]
+    few = np.array([_coverage(items[row]) < MIN_COVERAGE for row in rows])
+    noisy = np.array([not items[row].sn_median >= MIN_SN for row in rows])
+    columns["zwarn"][rows] = (
+        few * int(ZWarn.LITTLE_COVERAGE)
+        + (answer.z_prob < MIN_Z_PROB) * int(ZWarn.AMBIGUOUS)
+        + answer.at_edge * int(ZWarn.Z_FITLIMIT)
+        + noisy * int(ZWarn.LOW_SN)
+    )
+
+
+def _subclass(class_name: str, p: np.ndarray) -> tuple[str, float]:
+    """The likeliest subclass of that class, and its probability among them."""
+    of_class = np.array([owner == class_name for owner in tasks.SUBCLASSES.values()])
+    total = p[of_class].sum()
+    if not of_class.any() or total <= 0:
+        return "", float("nan")
+    best = int(np.where(of_class, p, -1.0).argmax())
+    return list(tasks.SUBCLASSES)[best].split(" ", 1)[1], float(p[best] / total)
+
+
+def _table(columns: dict[str, np.ndarray]) -> Table:
+    from astropy.table import Table
+
+    names = dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS)
+    texts = ("file", "object_id", "survey", "class", "subclass", "flags")
+    return Table(
+        {name: columns[name].astype(str) if name in texts else columns[name] for name in names}
+    )

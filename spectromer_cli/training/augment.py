@@ -1,0 +1,128 @@
+"""Changes to a spectrum that keep its labels true, or change them along with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spectromer_cli.spectra.grid import Grid
+
+# What the surveys and libraries see, in Å: SDSS, BOSS, LAMOST, DESI, a VLT field, MILES.
+WINDOWS = (
+    (3800.0, 9200.0),
+    (3600.0, 10400.0),
+    (3690.0, 9100.0),
+    (3600.0, 9824.0),
+    (4500.0, 9500.0),
+    (3600.0, 7410.0),
+)
+
+
+def window(rng: np.random.Generator, grid: Grid) -> np.ndarray:
+    """The pixels that some survey sees: bool array, shape (grid.n,)."""
+    low, high = WINDOWS[rng.integers(len(WINDOWS))]
+    # Edges vary from fibre to fibre; now and then a red or blue end is lost.
+    low *= 1.0 + 0.02 * rng.random() + (0.2 * rng.random() if rng.random() < 0.15 else 0.0)
+    high *= 1.0 - 0.02 * rng.random() - (0.2 * rng.random() if rng.random() < 0.15 else 0.0)
+    return (grid.wavelength >= low) & (grid.wavelength <= high)
+
+
+def warp(rng: np.random.Generator, grid: Grid, size: float) -> np.ndarray:
+    """A smooth error of the flux calibration, and now and then a step at the dichroic.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    grid : Grid
+    size : float
+        RMS of the logarithm of the factor.
+
+    Returns
+    -------
+    array, shape (grid.n,)
+        Positive factor.
+    """
+    x = np.linspace(-1.0, 1.0, grid.n)
+    log_factor = np.zeros(grid.n)
+    for order, phase in enumerate(rng.uniform(0.0, 2.0 * np.pi, 3), start=1):
+        log_factor += rng.normal(0.0, size / order) * np.cos(order * np.pi * x / 2.0 + phase)
+    if rng.random() < 0.2:
+        dichroic = rng.uniform(5750.0, 6150.0)
+        log_factor += rng.normal(0.0, 0.06) * np.tanh((grid.wavelength - dichroic) / 60.0)
+    return np.exp(log_factor)
+
+
+def shift(flux: np.ndarray, ivar: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Move a spectrum redwards by whole pixels; what comes in from outside is bad.
+
+    ln(1 + z) grows by ``pixels · dloglam · ln 10``.
+    """
+    if pixels == 0:
+        return flux, ivar
+    moved_flux, moved_ivar = np.zeros_like(flux), np.zeros_like(ivar)
+    if pixels > 0:
+        moved_flux[pixels:], moved_ivar[pixels:] = flux[:-pixels], ivar[:-pixels]
+    else:
+        moved_flux[:pixels], moved_ivar[:pixels] = flux[-pixels:], ivar[-pixels:]
+    return moved_flux, moved_ivar
+
+
+def add_noise(
+    rng: np.random.Generator, flux: np.ndarray, ivar: np.ndarray, times: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add Gaussian noise of `times` the spectrum's own error to every good pixel."""
+    good = ivar > 0
+    error = np.zeros_like(flux)
+    error[good] = times / np.sqrt(ivar[good])
+    return flux + rng.normal(size=flux.size).astype(flux.dtype) * error, ivar / (1.0 + times**2)
+
+
+def real(
+    rng: np.random.Generator,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    z: float,
+    is_star: bool,
+    grid: Grid,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """A real spectrum as it might also have been taken.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    flux, ivar : array of float32, shape (grid.n,)
+        Prepared spectrum.
+    z : float
+        Its redshift; NaN if unknown.
+    is_star : bool
+        Stars move by radial velocities only.
+    grid : Grid
+
+    Returns
+    -------
+    flux, ivar : array of float32, shape (grid.n,)
+    z : float
+        The redshift after the shift.
+    """
+    per_pixel = grid.dloglam * np.log(10.0)
+    pixels = 0
+    if is_star:
+        pixels = int(rng.integers(-5, 6))
+    elif np.isfinite(z) and rng.random() < 0.7:
+        # Not below z = 0.001.
+        least = int(np.ceil((np.log(1.001) - np.log1p(z)) / per_pixel))
+        pixels = int(rng.integers(max(-500, min(least, 0)), 501))
+    good_before = int((ivar > 0).sum())
+    flux, ivar = shift(flux, ivar, pixels)
+    z = float(np.expm1(np.log1p(z) + pixels * per_pixel))
+    if rng.random() < 0.3:
+        seen = window(rng, grid)
+        if (ivar[seen] > 0).sum() > max(grid.n // 4, good_before // 2):
+            ivar = np.where(seen, ivar, 0.0)
+    if rng.random() < 0.5:
+        flux, ivar = add_noise(rng, flux, ivar, np.exp(rng.uniform(np.log(0.3), np.log(6.0))))
+    if rng.random() < 0.7:
+        factor = warp(rng, grid, 0.12).astype(np.float32)
+        flux, ivar = flux * factor, ivar / factor**2
+    good = ivar > 0
+    scale = float(np.median(np.abs(flux[good]))) or 1.0
+    return np.where(good, flux / scale, 0.0), ivar * scale**2, z

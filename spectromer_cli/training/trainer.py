@@ -1,0 +1,259 @@
+"""The training loop: the same on a CPU and on a GPU, and resumable to the bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253  (this module is imported only where torch is needed)
+from torch.utils.data import DataLoader  # noqa: TID253
+
+from spectromer_cli import console
+from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.model import tasks
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.weights import write_weights
+from spectromer_cli.paths import atomic_path
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training import card, dataset, validate
+from spectromer_cli.training.batches import Batches
+from spectromer_cli.training.recipe import Recipe
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+
+
+def train(
+    recipe: Recipe,
+    output: Path,
+    *,
+    data: Path,
+    templates: Path,
+    pretrained: Path | None,
+    device: torch.device,
+    workers: int = 1,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Train weights by a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    output : Path
+        Folder for the checkpoint, the metrics, the weights with their manifest, and the card.
+    data : Path
+        Labelled real spectra (see `dataset.load`).
+    templates : Path
+        Rest-frame templates for the simulator.
+    pretrained : Path or None
+        ImageNet weights of the backbone; None starts at random.
+    device : torch.device
+    workers : int
+        Processes that make batches beside the one that learns.
+    resume : bool
+        Go on from the checkpoint in `output`.
+
+    Returns
+    -------
+    dict
+        Figures on the validation split (see `validate.figures`).
+
+    Raises
+    ------
+    UsageError
+        If `output` holds a run and `resume` is false.
+    ReadError
+        If the data, the templates or the checkpoint cannot be read.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    if (output / CHECKPOINT).exists() and not resume:
+        raise UsageError(
+            f"{output} holds a run already", "go on with --resume, or choose another -o"
+        )
+    config = ModelConfig(
+        backbone=recipe.backbone,
+        image=recipe.image,
+        tokens=recipe.tokens,
+        grid=Grid(),
+        tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
+    )
+    spectra = dataset.load(data)
+    held_out = dataset.validation_mask(spectra.group, recipe.validation_fraction, recipe.seed)
+    validation = spectra.take(held_out)
+    batches = Batches(
+        spectra.take(~held_out),
+        templates,
+        config.grid,
+        batch_size=recipe.batch_size,
+        steps=recipe.steps,
+        simulated_share=recipe.simulated_share,
+        seed=recipe.seed,
+    )
+    torch.manual_seed(recipe.seed)
+    model = SpectralViT(config, pretrained).to(device)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    state = {"step": 0, "seconds": 0.0}
+    if resume:
+        state = _load_checkpoint(output / CHECKPOINT, model, optimizer, recipe)
+    console.info(
+        f"{len(batches.real)} real spectra to learn from, {len(validation)} held out; "
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
+    )
+    _loop(model, optimizer, batches, validation, recipe, output, state, device, workers)
+    out = validate.logits(model, validation, device)
+    model.config = replace(config, temperatures=validate.fit_temperatures(model, out, validation))
+    figures = validate.figures(model, out, validation)
+    entry = {
+        "licence": "BSD-3-Clause",
+        "description": recipe.description,
+        "trained_on": card.trained_on(batches.real, recipe),
+    }
+    write_weights(output, recipe.name, model.state_dict(), model.config, entry)
+    text = card.card(recipe, model.config, batches.real, validation, figures, state)
+    (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
+    return figures
+
+
+def _loop(
+    model: SpectralViT,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    validation: dataset.LabelledSpectra,
+    recipe: Recipe,
+    output: Path,
+    state: dict[str, Any],
+    device: torch.device,
+    workers: int,
+) -> None:
+    """Learn until the schedule ends; `state` counts the steps and seconds."""
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(state["step"], recipe.steps),  # type: ignore[arg-type]
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+    )
+    began = time.monotonic() - state["seconds"]
+    with console.progress("training", recipe.steps) as advance:
+        advance(state["step"])
+        for batch in loader:
+            done = _progress(recipe, state)
+            if done >= 1.0:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * _rate(done, state["step"], recipe)
+            losses = _step(model, optimizer, batch, device)
+            state["step"] += 1
+            state["seconds"] = time.monotonic() - began
+            advance(1)
+            if state["step"] % recipe.evaluate_every == 0:
+                _record(model, optimizer, validation, recipe, output, state, losses, device)
+    _save_checkpoint(output / CHECKPOINT, model, optimizer, recipe, state)
+
+
+def _progress(recipe: Recipe, state: dict[str, Any]) -> float:
+    """How much of the schedule is done, 0 to 1, by steps or by time, whichever is further."""
+    by_steps = state["step"] / recipe.steps
+    by_time = state["seconds"] / (60.0 * recipe.max_minutes) if recipe.max_minutes else 0.0
+    return max(by_steps, by_time)
+
+
+def _rate(done: float, step: int, recipe: Recipe) -> float:
+    """Learning rate relative to its maximum: linear warm-up, cosine to zero."""
+    warm = min(1.0, (step + 1) / max(recipe.warmup, 1))
+    return warm * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _step(
+    model: SpectralViT,
+    optimizer: torch.optim.Optimizer,
+    batch: dict[str, torch.Tensor],
+    device: torch.device,
+) -> dict[str, float]:
+    model.train()
+    batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    with torch.autocast(device.type, torch.bfloat16):
+        out = model(batch["flux"], batch["ivar"])
+    losses = {task.name: task.loss(out[task.name], batch[task.name]) for task in model.tasks}
+    total = torch.stack([task.weight * losses[task.name] for task in model.tasks]).sum()
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return {name: float(loss.detach()) for name, loss in losses.items()}
+
+
+def _record(
+    model: SpectralViT,
+    optimizer: torch.optim.Optimizer,
+    validation: dataset.LabelledSpectra,
+    recipe: Recipe,
+    output: Path,
+    state: dict[str, Any],
+    losses: dict[str, float],
+    device: torch.device,
+) -> None:
+    """Checkpoint, look at the validation split, and write a line of metrics."""
+    _save_checkpoint(output / CHECKPOINT, model, optimizer, recipe, state)
+    figures = validate.figures(model, validate.logits(model, validation, device), validation)
+    line = {**state, **{f"loss_{name}": round(v, 4) for name, v in losses.items()}, **figures}
+    with (output / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    console.info(
+        f"step {state['step']}  {state['seconds'] / 60:.1f} min  "
+        f"class {figures['class_accuracy']:.4f}  type {figures['type_accuracy']:.3f}  "
+        f"z outliers {figures['z_outliers']:.4f}"
+    )
+
+
+def _save_checkpoint(
+    path: Path,
+    model: SpectralViT,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    state: dict[str, Any],
+) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for number, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"adamw.{number}.{name}": value for name, value in values.items()}
+    header = {"state": json.dumps(state), "recipe": json.dumps(asdict(recipe))}
+    with atomic_path(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=header)
+
+
+def _load_checkpoint(
+    path: Path, model: SpectralViT, optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ReadError(
+            f"the checkpoint {path} cannot be read: {error}", "start again with another -o"
+        ) from error
+    if json.loads(header["recipe"]) != asdict(recipe):
+        raise UsageError(
+            f"{path} was made by another recipe", "use the recipe that began the run, or another -o"
+        )
+    model.load_state_dict(
+        {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
+    )
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("adamw."):
+            _, number, key = name.split(".")
+            moments.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return json.loads(header["state"])

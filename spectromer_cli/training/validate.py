@@ -1,0 +1,144 @@
+"""Figures of merit on labelled spectra that the weights have not seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch  # noqa: TID253  (this module is imported only where torch is needed)
+
+from spectromer_cli.model import tasks
+from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
+
+if TYPE_CHECKING:
+    from spectromer_cli.model.spectromer import SpectralViT
+
+
+def logits(
+    model: SpectralViT, data: LabelledSpectra, device: torch.device, batch_size: int = 256
+) -> dict[str, torch.Tensor]:
+    """Logits of every task for every spectrum, on the CPU; shapes (n, task.size)."""
+    model.eval()
+    flux, ivar = on_model_grid(data, model.config.grid)
+    parts: dict[str, list[torch.Tensor]] = {task.name: [] for task in model.tasks}
+    with torch.inference_mode():
+        for start in range(0, len(data), batch_size):
+            cut = slice(start, start + batch_size)
+            out = model(
+                torch.from_numpy(flux[cut]).to(device), torch.from_numpy(ivar[cut]).to(device)
+            )
+            for name, part in out.items():
+                parts[name].append(part.cpu())
+    return {name: torch.cat(part) for name, part in parts.items()}
+
+
+def targets(data: LabelledSpectra) -> dict[str, torch.Tensor]:
+    """The labels as the losses take them."""
+    return {
+        "class": torch.from_numpy(data.class_),
+        "subclass": torch.from_numpy(data.subclass),
+        "z": torch.from_numpy(data.z.astype(np.float32)),
+    }
+
+
+def fit_temperatures(
+    model: SpectralViT, out: dict[str, torch.Tensor], data: LabelledSpectra
+) -> dict[str, float]:
+    """The temperature of each task that makes its probabilities fit the held-out labels best.
+
+    Notes
+    -----
+    Guo et al. (2017, ICML, arXiv:1706.04599): logits divided by one number, found by least
+    negative log-likelihood, here on a logarithmic grid between 0.3 and 5.
+    """
+    truth = targets(data)
+    grid = np.geomspace(0.3, 5.0, 113)
+    best = {}
+    for task in model.tasks:
+        losses = [float(task.loss(out[task.name] / t, truth[task.name])) for t in grid]
+        best[task.name] = round(float(grid[int(np.argmin(losses))]), 4)
+    return best
+
+
+def figures(
+    model: SpectralViT, out: dict[str, torch.Tensor], data: LabelledSpectra
+) -> dict[str, float]:
+    """Figures of merit.
+
+    Parameters
+    ----------
+    model : SpectralViT
+        Gives the tasks and their temperatures.
+    out : dict
+        As `logits` gives it.
+    data : LabelledSpectra
+        The truth.
+
+    Returns
+    -------
+    dict
+        ``class_accuracy`` over all, ``recall_<CLASS>``, ``type_accuracy`` (letter of stars,
+        known class), ``z_outliers`` (share of galaxies and quasars with \\|Δz\\|/(1+z) > 0.01),
+        the same by class and survey, ``z_r2``, ``class_ece``, ``n``.
+    """
+    temperature = model.config.temperatures
+    p = {
+        task.name: torch.softmax(out[task.name] / temperature.get(task.name, 1.0), 1).numpy()
+        for task in model.tasks
+    }
+    found = p["class"].argmax(1)
+    known = data.class_ >= 0
+    result = {
+        "n": float(known.sum()),
+        "class_accuracy": float(np.mean(found[known] == data.class_[known])),
+        "class_ece": expected_calibration_error(p["class"][known], data.class_[known]),
+    }
+    for number, name in enumerate(tasks.CLASSES):
+        these = data.class_ == number
+        result[f"recall_{name}"] = float(np.mean(found[these] == number))
+    star = tasks.CLASSES.index("STAR")
+    typed = (data.class_ == star) & (data.subclass >= 0)
+    of_stars = [c == "STAR" for c in tasks.SUBCLASSES.values()]
+    best_type = np.where(of_stars, p["subclass"], -1.0).argmax(1)
+    result["type_accuracy"] = float(np.mean(best_type[typed] == data.subclass[typed]))
+    z_task = next(task for task in model.tasks if isinstance(task, tasks.Redshift))
+    answer = tasks.decode_redshift(z_task, p["z"], found == star)
+    error = np.abs(answer.z - data.z) / (1.0 + data.z)
+    far = known & (data.class_ != star) & np.isfinite(data.z)
+    result["z_outliers"] = float(np.mean(error[far] > 0.01))
+    result["z_nmad"] = float(1.4826 * np.median(error[far]))
+    residual = np.sum((answer.z[far] - data.z[far]) ** 2)
+    result["z_r2"] = float(1.0 - residual / np.sum((data.z[far] - data.z[far].mean()) ** 2))
+    for name in ("GALAXY", "QSO"):
+        for survey in ("SDSS", "BOSS", "eBOSS", "FORS2"):
+            these = far & (data.class_ == tasks.CLASSES.index(name)) & (data.survey == survey)
+            if these.sum() >= 10:
+                key = f"{name}_{survey}"
+                result[f"z_outliers_{key}"] = float(np.mean(error[these] > 0.01))
+                result[f"recall_{key}"] = float(np.mean(found[these] == data.class_[these]))
+    return {name: round(value, 5) for name, value in result.items()}
+
+
+def expected_calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
+    """Mean gap between confidence and accuracy, over bins of confidence.
+
+    Parameters
+    ----------
+    p : array, shape (n, k)
+        Probabilities.
+    truth : array of int, shape (n,)
+        The right label.
+    bins : int
+        Equal bins of confidence between 0 and 1.
+
+    Notes
+    -----
+    Naeini et al. (2015, AAAI), as in Guo et al. (2017), equation 3.
+    """
+    confidence, right = p.max(1), p.argmax(1) == truth
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    total = 0.0
+    for b in np.unique(place):
+        here = place == b
+        total += abs(confidence[here].mean() - right[here].mean()) * here.sum()
+    return float(total / len(truth))
