@@ -53,7 +53,7 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
     SomeInputsFailed
         After all the work, if some inputs have no answer.
     """
-    from spectromer_cli.outputs import tables
+    from spectromer_cli.outputs import screen, tables
     from spectromer_cli.predict import load_model
 
     _check(request)
@@ -67,7 +67,7 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
     if request.json:
         whole = _stack(list(chunks))
         status = "success" if not failed.count else "partial"
-        print(tables.to_json_document(whole, provenance, status, failed.lines))
+        print(screen.to_json_document(whole, provenance, status, failed.lines))
     elif request.output is not None or not sys.stdout.isatty():
         with tables.open_writer(request.output, provenance) as writer:
             for chunk in chunks:
@@ -75,7 +75,7 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
         if request.output is not None:
             console.info(f"wrote {failed.seen} rows to {request.output}")
     else:
-        tables.show(_stack(list(chunks)), title)
+        screen.show(_stack(list(chunks)), title)
     if failed.count:
         raise SomeInputsFailed(
             f"{failed.count} of {failed.seen} inputs have no answer; the column flags says why"
@@ -122,10 +122,10 @@ def _targets(request: Request) -> tuple[Iterator[Target], Table | None, int | No
     from itertools import chain, islice
 
     from spectromer_cli.predict import COUNTABLE
-    from spectromer_cli.spectra import sources
+    from spectromer_cli.spectra import catalogues, sources
 
     if request.catalog is not None:
-        listed, catalogue = sources.read_catalogue(request.catalog, request.spectra_dir)
+        listed, catalogue = catalogues.read_catalogue(request.catalog, request.spectra_dir)
         return iter(listed), catalogue, len(listed)
     targets = sources.expand(request.files or [])
     if "-" in (request.files or []):
@@ -174,9 +174,9 @@ def _provenance(model: Spectromer) -> dict[str, str]:
     from datetime import UTC, datetime
 
     return {
-        "program": f"spectromer {__version__}",
+        "version": f"spectromer {__version__}",
         "weights": model.weights.name,
-        "weights_sha256": model.weights.sha256,
+        "sha256": model.weights.sha256,
         "image": f"{model.config.image} {model.config.tokens}x{model.config.tokens}",
         "device": str(model.device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from spectromer_cli.errors import SpectromerError
@@ -12,6 +12,15 @@ from spectromer_cli.spectra.grid import Grid
 # Raised when a configuration written from now on would be misread by older programs.
 CONFIG_VERSION = 1
 _UPGRADE = "pip install --upgrade spectromer"
+_JSON_TYPES = {
+    "backbone": str,
+    "image": str,
+    "tokens": int,
+    "grid": dict,
+    "tasks": list,
+    "temperatures": dict,
+    "version": int,
+}
 
 
 @dataclass(frozen=True)
@@ -82,16 +91,18 @@ class ModelConfig:
             version = values["version"]
             if version > CONFIG_VERSION:
                 raise SpectromerError(f"{source} is for a newer spectromer", _UPGRADE)
-            unknown = set(values) - {f.name for f in fields(cls)}
+            unknown = set(values) - set(_JSON_TYPES)
             if unknown:
                 names = ", ".join(sorted(unknown))
                 raise SpectromerError(
                     f"{source} has settings that this version does not know: {names}", _UPGRADE
                 )
-            config = cls(**{**values, "grid": Grid(**values["grid"])})
+            wrong = [key for key in values if not isinstance(values[key], _JSON_TYPES[key])]
+            if wrong:
+                raise TypeError(f"unfit values of {', '.join(wrong)}")
+            return cls(**{**values, "grid": Grid(**values["grid"])})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpectromerError(
                 f"{source} holds a broken model configuration ({type(error).__name__}: {error})",
                 "fetch or train the weights again",
             ) from error
-        return config

@@ -94,7 +94,7 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
         first, last = spectrum.wavelength[spectrum.good][[0, -1]]
         raise ReadError(
             f"only {int(good.sum())} good pixels between {grid.wavelength[0]:.0f} and "
-            f"{grid.wavelength[-1]:.0f} Å (the spectrum's lie between {first:.4g} and {last:.4g} Å)",
+            f"{grid.wavelength[-1]:.0f} Å (the spectrum's: {first:.4g} to {last:.4g} Å)",
             "check the wavelength unit and the mask",
         )
     scale = float(np.median(np.abs(flux[good])))

@@ -57,13 +57,17 @@ class Templates:
         log10(λ/Å), vacuum.
     flux : array, shape (k, m)
         Zero or NaN where a template does not reach.
+    basis : bool
+        The rows are eigenspectra, to be summed: they reach where any of them does.
     """
 
-    def __init__(self, loglam: np.ndarray, flux: np.ndarray) -> None:
+    def __init__(self, loglam: np.ndarray, flux: np.ndarray, basis: bool = False) -> None:
         self.loglam0 = float(loglam[0])
         self.step = float(loglam[1] - loglam[0])
         flux = np.asarray(flux, dtype=np.float32)
         covered = np.isfinite(flux) & (flux != 0)
+        if basis:
+            covered = np.broadcast_to(covered.any(axis=0), flux.shape)
         # Only the dead ends are "not covered"; a zero within is a zero.
         seen_left = np.maximum.accumulate(covered, axis=1)
         seen_right = np.maximum.accumulate(covered[:, ::-1], axis=1)[:, ::-1]
@@ -117,9 +121,9 @@ class Simulator:
                 data = {name: file[name] for name in file.files}
             self.stars = Templates(data["star_loglam"], data["star_flux"])
             galaxies = Templates(data["galaxy_loglam"], data["galaxy_flux"])
-            eigen = Templates(data["galaxy_eigen_loglam"], data["galaxy_eigen"])
-            self.quasars_low = Templates(data["qso_loglam"], data["qso_eigen_z0_1p7"])
-            self.quasars_high = Templates(data["qso_loglam"], data["qso_eigen_z1p3_7"])
+            eigen = Templates(data["galaxy_eigen_loglam"], data["galaxy_eigen"], basis=True)
+            self.quasars_low = Templates(data["qso_loglam"], data["qso_eigen_z0_1p7"], basis=True)
+            self.quasars_high = Templates(data["qso_loglam"], data["qso_eigen_z1p3_7"], basis=True)
             star_types = data["star_type"]
         except (OSError, KeyError, ValueError) as error:
             raise ReadError(f"{path} is not a set of templates: {error}") from error
@@ -151,11 +155,13 @@ class Simulator:
         makers = {"STAR": self._star, "GALAXY": self._galaxy, "QSO": self._quasar}
         names = rng.choice(list(SHARES), size=n, p=list(SHARES.values()))
         for i, name in enumerate(names):
-            while True:
+            for _ in range(50):  # until the survey's window shows enough of it
                 flux, z, subclass = makers[str(name)](rng)
                 flux, ivar = self._observe(rng, flux)
                 if (ivar > 0).sum() > grid.n // 4:
                     break
+            else:
+                raise ReadError(f"the templates of {name} cover too little of the grid")
             out.flux[i], out.ivar[i], out.z[i] = flux, ivar, z
             out.class_[i] = tasks.CLASSES.index(str(name))
             if subclass:
@@ -249,7 +255,7 @@ class Simulator:
             z = rng.uniform(3.5, 5.8)
         eigen = self.quasars_low if z < 1.5 else self.quasars_high
         wavelength = eigen.rest_wavelength()
-        while True:
+        for _ in range(20):  # until the sum is positive, as nearly all are
             weights = np.array([1.0, *rng.normal(0.0, [0.35, 0.25, 0.2])])
             flux = weights @ eigen.flux
             if np.nanpercentile(flux[(wavelength > 1250) & (wavelength < 7000)], 2) > 0:

@@ -206,11 +206,9 @@ def _record(
     line = {**state, **{f"loss_{name}": round(v, 4) for name, v in losses.items()}, **figures}
     with (output / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
-    console.info(
-        f"step {state['step']}  {state['seconds'] / 60:.1f} min  "
-        f"class {figures['class_accuracy']:.4f}  type {figures['type_accuracy']:.3f}  "
-        f"z outliers {figures['z_outliers']:.4f}"
-    )
+    shown = ("class_accuracy", "type_accuracy", "z_outliers")
+    said = "  ".join(f"{name} {figures[name]:.4f}" for name in shown if name in figures)
+    console.info(f"step {state['step']}  {state['seconds'] / 60:.1f} min  {said}")
 
 
 def _save_checkpoint(

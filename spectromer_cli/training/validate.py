@@ -13,6 +13,9 @@ from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
 if TYPE_CHECKING:
     from spectromer_cli.model.spectromer import SpectralViT
 
+# |Δz|/(1+z) beyond which a redshift counts as wrong.
+Z_OUTLIER = 0.01
+
 
 def logits(
     model: SpectralViT, data: LabelledSpectra, device: torch.device, batch_size: int = 256
@@ -79,7 +82,8 @@ def figures(
     dict
         ``class_accuracy`` over all, ``recall_<CLASS>``, ``type_accuracy`` (letter of stars,
         known class), ``z_outliers`` (share of galaxies and quasars with \\|Δz\\|/(1+z) > 0.01),
-        the same by class and survey, ``z_r2``, ``class_ece``, ``n``.
+        the same by class and survey, ``z_nmad``, ``z_r2``, ``class_ece``, ``n``; a figure
+        that nothing was there for is left out.
     """
     temperature = model.config.temperatures
     p = {
@@ -88,35 +92,40 @@ def figures(
     }
     found = p["class"].argmax(1)
     known = data.class_ >= 0
+    star = tasks.CLASSES.index("STAR")
+    right = found == data.class_
     result = {
         "n": float(known.sum()),
-        "class_accuracy": float(np.mean(found[known] == data.class_[known])),
+        "class_accuracy": _mean(right[known]),
         "class_ece": expected_calibration_error(p["class"][known], data.class_[known]),
     }
     for number, name in enumerate(tasks.CLASSES):
-        these = data.class_ == number
-        result[f"recall_{name}"] = float(np.mean(found[these] == number))
-    star = tasks.CLASSES.index("STAR")
+        result[f"recall_{name}"] = _mean(right[data.class_ == number])
     typed = (data.class_ == star) & (data.subclass >= 0)
-    of_stars = [c == "STAR" for c in tasks.SUBCLASSES.values()]
+    of_stars = [owner == "STAR" for owner in tasks.SUBCLASSES.values()]
     best_type = np.where(of_stars, p["subclass"], -1.0).argmax(1)
-    result["type_accuracy"] = float(np.mean(best_type[typed] == data.subclass[typed]))
+    result["type_accuracy"] = _mean((best_type == data.subclass)[typed])
     z_task = next(task for task in model.tasks if isinstance(task, tasks.Redshift))
     answer = tasks.decode_redshift(z_task, p["z"], found == star)
     error = np.abs(answer.z - data.z) / (1.0 + data.z)
     far = known & (data.class_ != star) & np.isfinite(data.z)
-    result["z_outliers"] = float(np.mean(error[far] > 0.01))
-    result["z_nmad"] = float(1.4826 * np.median(error[far]))
-    residual = np.sum((answer.z[far] - data.z[far]) ** 2)
-    result["z_r2"] = float(1.0 - residual / np.sum((data.z[far] - data.z[far].mean()) ** 2))
+    result["z_outliers"] = _mean(error[far] > Z_OUTLIER)
+    if far.any():
+        result["z_nmad"] = float(1.4826 * np.median(error[far]))
+        spread = np.sum((data.z[far] - data.z[far].mean()) ** 2)
+        result["z_r2"] = float(1.0 - np.sum((answer.z[far] - data.z[far]) ** 2) / spread)
     for name in ("GALAXY", "QSO"):
-        for survey in ("SDSS", "BOSS", "eBOSS", "FORS2"):
+        for survey in np.unique(data.survey):
             these = far & (data.class_ == tasks.CLASSES.index(name)) & (data.survey == survey)
             if these.sum() >= 10:
-                key = f"{name}_{survey}"
-                result[f"z_outliers_{key}"] = float(np.mean(error[these] > 0.01))
-                result[f"recall_{key}"] = float(np.mean(found[these] == data.class_[these]))
-    return {name: round(value, 5) for name, value in result.items()}
+                result[f"z_outliers_{name}_{survey}"] = _mean(error[these] > Z_OUTLIER)
+                result[f"recall_{name}_{survey}"] = _mean(right[these])
+    return {name: round(value, 5) for name, value in result.items() if np.isfinite(value)}
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean; NaN of nothing."""
+    return float(values.mean()) if len(values) else float("nan")
 
 
 def expected_calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:

@@ -1,0 +1,187 @@
+"""`spectromer weights`: list, describe, find, download and verify the weights."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectromer_cli import console
+from spectromer_cli.cli import options
+from spectromer_cli.errors import UsageError, WeightsNotVerified
+
+if TYPE_CHECKING:
+    from spectromer_cli.model.weights import Located
+
+Name = Annotated[
+    str, typer.Argument(help="A name of the list, a folder of your own, or hf-hub:owner/name.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        help="As for info; without any, all of the list that are on this machine.",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Download again what is already here.")]
+
+commands = typer.Typer(
+    help="The weights of the model: what there is, where it lies, and whether it is sound.",
+    epilog="Examples:  spectromer weights list  ·  spectromer weights verify",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Put the commands on the program."""
+    app.add_typer(commands, name="weights")
+
+
+@commands.command(
+    "list",
+    epilog="Examples:  spectromer weights list  ·  spectromer weights list --json | jq .weights",
+)
+def list_weights(as_json: options.Json = False) -> None:
+    """List the weights that this version knows."""
+    from spectromer_cli.model.manifest import bundled_manifest
+    from spectromer_cli.model.weights import locate
+
+    manifest = bundled_manifest()
+    rows = [_described(locate(name)) for name in manifest.entries]
+    if as_json:
+        _print_json({"default": manifest.default, "weights": rows})
+        return
+    if not rows:
+        console.warn(f"no weights came with this installation (no manifest in {manifest.folder})")
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("name", overflow="fold", no_wrap=True)
+    for heading in ("size", "image", "on this machine", "description"):
+        table.add_column(heading)
+    for row in rows:
+        mark = " (default)" if row["name"] == manifest.default else ""
+        here = "yes" if row["path"] else "no: download it"
+        size, image = _readable_size(row.get("size")), str(row.get("image", ""))
+        table.add_row(row["name"] + mark, size, image, here, str(row.get("description", "")))
+    _print_table(table)
+
+
+@commands.command(
+    epilog="Examples:  spectromer weights info spectromer-tiny.v1  ·  "
+    "spectromer weights info my-weights/ --json",
+)
+def info(name: Name, as_json: options.Json = False) -> None:
+    """Describe weights: size, licence, what they were trained on, image, grid, labels."""
+    from spectromer_cli.model.weights import locate
+
+    row = _described(locate(name))
+    if as_json:
+        _print_json(row)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    row = {**row, "path": row["path"] or "not on this machine"}
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in row.items():
+        table.add_row(key, Text(_readable(key, value)))
+    _print_table(table)
+
+
+@commands.command(
+    epilog="Examples:  spectromer weights path spectromer-tiny.v1  ·  "
+    'cp "$(spectromer weights path spectromer-tiny.v1)" backup/',
+)
+def path(name: Name) -> None:
+    """Print where the file lies, verified; it is downloaded first if it is not here."""
+    from spectromer_cli.model.weights import resolve
+
+    print(resolve(name).path)
+
+
+@commands.command(
+    epilog="Examples:  spectromer weights download spectromer-tiny.v1  ·  "
+    "spectromer weights download hf-hub:owner/name --force",
+)
+def download(name: Name, force: Force = False, quiet: options.Quiet = 0) -> None:
+    """Download weights into the cache, verify them, and print where they lie."""
+    from spectromer_cli.model.weights import resolve
+
+    console.set_quiet(quiet)
+    print(resolve(name, force=force).path)
+
+
+@commands.command(
+    epilog="Examples:  spectromer weights verify  ·  "
+    "spectromer weights verify spectromer-tiny.v1 --json",
+)
+def verify(names: Names = None, as_json: options.Json = False) -> None:
+    """Hash the files again and compare them with their manifest; exit 5 if one is wrong."""
+    from spectromer_cli.model import weights
+    from spectromer_cli.model.manifest import bundled_manifest
+
+    rows, wrong = [], []
+    for name in names or bundled_manifest().entries:
+        found = weights.locate(name)
+        if found.path is None:
+            if names:
+                raise UsageError(
+                    f"the weights {name} are not on this machine",
+                    f"spectromer weights download {name}",
+                )
+            continue
+        try:
+            weights.verify(found)
+            verified = True
+        except WeightsNotVerified as error:
+            wrong.append(error)
+            verified = False
+        rows.append({"name": found.name, "path": str(found.path), "verified": verified})
+    if as_json:
+        _print_json({"weights": rows})
+    else:
+        for row in rows:
+            print("ok   " if row["verified"] else "WRONG", row["name"], row["path"], sep="  ")
+    for other in wrong[:-1]:
+        console.error(str(other), other.hint)
+    if wrong:
+        raise wrong[-1]
+
+
+def _described(found: Located) -> dict[str, Any]:
+    """The manifest's entry and where the file is, or null."""
+    return {**found.entry, "name": found.name, "path": str(found.path) if found.path else None}
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _print_table(table: Any) -> None:
+    import sys
+
+    from rich.console import Console
+
+    # A pipe has no width: there nothing should be wrapped.
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
+
+
+def _readable(key: str, value: Any) -> str:
+    if key == "size":
+        return _readable_size(value)
+    if key == "labels":
+        return "; ".join(f"{task}: {', '.join(labels)}" for task, labels in value.items())
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number}" for name, number in value.items())
+    return str(value)
+
+
+def _readable_size(size: int | None) -> str:
+    return f"{size / 1e6:.1f} MB" if size else ""

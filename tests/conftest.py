@@ -1,0 +1,63 @@
+"""Shared by all tests: the shared data where present, and a small model with random weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.spectra.spectrum import Spectrum
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real spectra beside the project; tests that need it skip without it."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data" / "real.h5").exists():
+        pytest.skip("the shared real spectra are not beside the project")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the user's cache."""
+    monkeypatch.setenv("SPECTROMER_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of valid weights of the default shape that have learnt nothing."""
+    import torch
+
+    from spectromer_cli.model import tasks
+    from spectromer_cli.model.config import ModelConfig
+    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.weights import write_weights
+
+    torch.manual_seed(0)
+    config = ModelConfig(
+        backbone="vit_tiny_patch16_224",
+        image="tiles",
+        tokens=3,
+        grid=Grid(),
+        tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
+    )
+    folder = tmp_path_factory.mktemp("weights")
+    extra = {"licence": "none", "description": "random", "trained_on": "nothing"}
+    write_weights(folder, "random.v0", SpectralViT(config).state_dict(), config, extra)
+    return folder
+
+
+def emission_galaxy(z: float, sn: float = 30.0, seed: int = 0) -> Spectrum:
+    """A flat continuum with Hα, [O III] and [O II] at redshift z, on the SDSS sampling."""
+    rng = np.random.default_rng(seed)
+    wavelength = 10.0 ** (3.5800 + 1e-4 * np.arange(3800))
+    flux = np.ones(wavelength.size)
+    for line, height in ((6564.6, 8.0), (5008.2, 4.0), (4960.3, 1.4), (4862.7, 2.0), (3728.5, 4.0)):
+        centre = line * (1.0 + z)
+        flux += height * np.exp(-0.5 * ((wavelength - centre) / (3e-4 * centre)) ** 2)
+    flux += rng.normal(0.0, 1.0 / sn, wavelength.size)
+    return Spectrum(wavelength, flux, np.full(wavelength.size, sn**2), {"object_id": "made"})

@@ -1,0 +1,71 @@
+"""Imports point downward: no module knows one above it, and none go in a circle."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import spectromer_cli
+
+ROOT = Path(spectromer_cli.__file__).parent
+FLOORS = {
+    "errors": 1, "paths": 1, "console": 1,
+    "spectra": 2, "archives": 2,
+    "model": 3, "images": 3, "outputs": 3,
+    "predict": 4, "training": 4,
+    "explain": 5, "evaluate": 5,
+    "cli": 6, "__main__": 6,
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in ROOT.rglob("*.py")}
+GRAPH: dict[str, set[str]] = {}
+
+
+def imports(name: str) -> set[str]:
+    """The project's modules that a module imports, anywhere in it."""
+    if name in GRAPH:
+        return GRAPH[name]
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: imports are absolute here"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else str(node.module))
+    # The package itself only holds the version and lazy names.
+    GRAPH[name] = {m for m in found if m in MODULES and m != "spectromer_cli"}
+    return GRAPH[name]
+
+
+def floor(name: str) -> int:
+    room = name.split(".")[1]
+    assert room in FLOORS, f"{name} lies on no floor: name it in FLOORS"
+    return FLOORS[room]
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"spectromer_cli"}))
+def test_imports_point_downward(name: str) -> None:
+    upward = {other for other in imports(name) if floor(other) > floor(name)}
+    assert not upward, f"{name} (floor {floor(name)}) imports from above: {upward}"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " → ".join((*way, name))
+        if name not in done:
+            for other in imports(name):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in sorted(set(MODULES) - {"spectromer_cli"}):
+        visit(name, ())

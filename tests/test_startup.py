@@ -1,0 +1,47 @@
+"""`spectromer --help` answers at once, because nothing heavy is imported for it."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
+COMMANDS = ("", "classify", "redshift", "render", "weights", "train")
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy_and_ends_with_examples(command: str) -> None:
+    arguments = [*([command] if command else []), "--help"]
+    out = run(
+        "import sys\n"
+        "from spectromer_cli.cli.app import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit: pass\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    assert out.rstrip().endswith("HEAVY []")
+    assert "Example" in out
+    assert "spectromer" in out.split("Example")[-1]
+
+
+def test_importing_the_package_is_light() -> None:
+    out = run(
+        "import sys, spectromer_cli\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], spectromer_cli.__version__)"
+    )
+    assert out.startswith("[]")
+
+
+def test_both_ways_in_are_the_same_program() -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "spectromer_cli", "--version"], capture_output=True, text=True
+    )
+    import spectromer_cli
+
+    assert out.stdout == f"spectromer {spectromer_cli.__version__}\n"

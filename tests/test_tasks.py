@@ -1,0 +1,105 @@
+"""Tasks: losses ignore what has no label, and p(z) gives the redshift back."""
+
+import numpy as np
+import pytest
+import torch
+
+from spectromer_cli.model import tasks
+from spectromer_cli.model.tasks import Category, Redshift, decode_redshift, star_type
+
+Z = Redshift()
+
+
+def bump(z: float, width: float = 1.0, weight: float = 1.0) -> np.ndarray:
+    place = (np.log1p(z) - Z.x0) / Z.dx
+    p = np.exp(-0.5 * ((np.arange(Z.bins) - place) / width) ** 2)
+    return weight * p / p.sum()
+
+
+def test_tasks_survive_the_header() -> None:
+    for task in tasks.default_tasks():
+        assert tasks.from_dict(tasks.to_dict(task)) == task
+
+
+def test_missing_labels_cost_nothing() -> None:
+    logits = torch.randn(4, 3)
+    task = Category("class", tasks.CLASSES)
+    some = task.loss(logits, torch.tensor([0, -1, 2, -1]))
+    only = task.loss(logits[[0, 2]], torch.tensor([0, 2]))
+    assert some == pytest.approx(float(only))
+    assert float(task.loss(logits, torch.full((4,), -1))) == 0.0
+    logits = torch.randn(3, Z.bins, requires_grad=True)
+    loss = Z.loss(logits, torch.tensor([0.5, float("nan"), float("nan")]))
+    loss.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert not logits.grad[1:].any()
+    assert float(Z.loss(logits, torch.full((3,), float("nan")))) == 0.0
+
+
+@pytest.mark.parametrize("z", [0.01, 0.1234, 1.0, 3.21, 5.5])
+def test_a_peak_gives_its_redshift_to_a_fraction_of_a_bin(z: float) -> None:
+    answer = decode_redshift(Z, bump(z)[None], np.array([False]))
+    assert answer.z[0] == pytest.approx(z, abs=0.05 * Z.dx * (1 + z))
+    assert answer.z_prob[0] == pytest.approx(1.0, abs=1e-3)
+    assert np.isnan(answer.alt_z[0]).all()
+    assert not answer.at_edge[0]
+
+
+def test_loss_is_least_at_the_truth() -> None:
+    target = torch.tensor([0.7])
+    losses = [
+        float(Z.loss(torch.log(torch.tensor(bump(z, Z.SPREAD)[None] + 1e-12)), target))
+        for z in (0.69, 0.7, 0.71)
+    ]
+    assert losses[1] == min(losses)
+
+
+def test_alternatives_come_in_order() -> None:
+    p = bump(0.3, 1, 0.6) + bump(1.7, 1, 0.3) + bump(4.0, 1, 0.1)
+    answer = decode_redshift(Z, p[None], np.array([False]))
+    assert answer.z[0] == pytest.approx(0.3, abs=1e-3)
+    np.testing.assert_allclose(answer.alt_z[0], [1.7, 4.0], atol=3e-3)
+    np.testing.assert_allclose(answer.alt_prob[0], [0.3, 0.1], atol=1e-3)
+    assert answer.z_prob[0] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_stars_keep_to_the_galaxy() -> None:
+    p = bump(1.5, 1, 0.9) + bump(0.0003, 1, 0.1)
+    answer = decode_redshift(Z, np.stack([p, p]), np.array([True, False]))
+    assert abs(answer.z[0]) < 0.005
+    assert answer.z[1] == pytest.approx(1.5, abs=1e-2)
+
+
+def test_width_becomes_the_error() -> None:
+    narrow, wide = (
+        decode_redshift(Z, bump(1.0, width)[None], np.array([False])).z_err[0]
+        for width in (1.0, 2.0)
+    )
+    assert narrow < wide
+    assert wide == pytest.approx(2.0 * Z.dx * (1 + 1.0), rel=0.25)
+
+
+def test_the_end_of_the_range_is_flagged() -> None:
+    p = np.zeros(Z.bins)
+    p[-1] = 1.0
+    assert decode_redshift(Z, p[None], np.array([False])).at_edge[0]
+
+
+@pytest.mark.parametrize(
+    ("label", "type_"),
+    [
+        ("K0III", "K"), ("F3/F5V (30743)", "F"), ("A2II (39866)", "A"), ("WDhotter", "WD"),
+        ("CalciumWD", "WD"), ("Carbon_lines", "Carbon"), ("CV", "CV"), ("sdM2", "M"),
+        ("dM0", "M"), ("gK5", "K"), ("L5.5", "L"), ("G", "G"), ("OB", None), ("GB", None),
+        ("HB", None), ("", None), ("STARFORMING", None),
+    ],
+)  # fmt: skip
+def test_star_types(label: str, type_: str | None) -> None:
+    assert star_type(label) == type_
+
+
+def test_galaxy_subclasses() -> None:
+    assert tasks.subclass_label("GALAXY", "AGN BROADLINE", True) == "GALAXY AGN"
+    assert tasks.subclass_label("GALAXY", "", True) == "GALAXY PASSIVE"
+    assert tasks.subclass_label("GALAXY", "", False) is None
+    assert tasks.subclass_label("QSO", "BROADLINE", True) is None

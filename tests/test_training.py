@@ -1,0 +1,164 @@
+"""Training: resumed runs equal uninterrupted ones, splits go by object, recipes are checked."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_set import write_labelled, write_templates
+
+from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.model import tasks
+from spectromer_cli.model.weights import resolve
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training import dataset, validate
+from spectromer_cli.training.batches import Batches
+from spectromer_cli.training.recipe import Recipe, load_recipe
+from spectromer_cli.training.trainer import train
+
+RECIPE = Recipe("test.v1", tokens=2, batch_size=6, steps=4, evaluate_every=2, warmup=1)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("set")
+    return {
+        "data": write_labelled(folder / "real.h5"),
+        "templates": write_templates(folder / "templates.npz"),
+    }
+
+
+def run(files: dict[str, Path], output: Path, recipe: Recipe = RECIPE, **options) -> dict:
+    options = {"pretrained": None, "device": CPU, "workers": 0, **options}
+    return train(recipe, output, **files, **options)
+
+
+def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
+    figures = run(files, tmp_path / "a")
+    weights = resolve(str(tmp_path / "a"))
+    assert weights.name == "test.v1"
+    assert weights.config.tokens == 2
+    assert set(weights.config.temperatures) == {"class", "subclass", "z"}
+    assert 0.0 <= figures["class_accuracy"] <= 1.0
+    card = (tmp_path / "a" / "test.v1.md").read_text()
+    assert "| SDSS | GALAXY |" in card
+    lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(files, tmp_path, monkeypatch) -> None:
+    from spectromer_cli.training import trainer
+
+    run(files, tmp_path / "whole")
+    original = trainer._record
+
+    def record_then_die(*arguments):
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_record", record_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(files, tmp_path / "parts")
+    monkeypatch.undo()
+    run(files, tmp_path / "parts", resume=True)
+    whole = load_file(tmp_path / "whole" / "test.v1.safetensors")
+    parts = load_file(tmp_path / "parts" / "test.v1.safetensors")
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
+
+
+def test_a_run_is_not_overwritten(files, tmp_path) -> None:
+    run(files, tmp_path / "a", replace(RECIPE, steps=1))
+    with pytest.raises(UsageError, match="holds a run already"):
+        run(files, tmp_path / "a", replace(RECIPE, steps=1))
+    with pytest.raises(UsageError, match="another recipe"):
+        run(files, tmp_path / "a", replace(RECIPE, steps=2), resume=True)
+    (tmp_path / "a" / "checkpoint.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ReadError, match="checkpoint"):
+        run(files, tmp_path / "a", replace(RECIPE, steps=1), resume=True)
+
+
+def test_training_learns(files, tmp_path) -> None:
+    # Six lines of three widths: a few dozen steps must beat chance by far on held-out objects.
+    recipe = replace(RECIPE, steps=40, batch_size=12, simulated_share=0.0, learning_rate=1e-3)
+    recipe = replace(recipe, tokens=4, validation_fraction=0.4, evaluate_every=1000, warmup=5)
+    figures = run(files, tmp_path / "a", recipe)
+    assert figures["class_accuracy"] > 0.6
+
+
+def test_batches_depend_on_seed_and_step_only(files) -> None:
+    def batches(seed: int) -> Batches:
+        return Batches(
+            dataset.load(files["data"]),
+            files["templates"],
+            Grid(),
+            batch_size=6,
+            steps=10,
+            simulated_share=0.5,
+            seed=seed,
+        )
+
+    one, same, other = batches(1)[3], batches(1)[3], batches(2)[3]
+    assert torch.equal(one["flux"], same["flux"])
+    assert not torch.equal(one["flux"], other["flux"])
+    assert one["flux"].shape == (6, Grid().n)
+
+
+def test_labels_with_a_warning_are_left_out(files) -> None:
+    data = dataset.load(files["data"])
+    assert data.class_[0] == -1
+    assert np.isnan(data.z[0])
+    assert np.isnan(data.z[4])
+    assert data.class_[4] == tasks.CLASSES.index("GALAXY")
+
+
+def test_split_goes_by_object() -> None:
+    group = np.array([f"o{i // 3}" for i in range(3000)])
+    held = validate_mask = dataset.validation_mask(group, 0.2, 1)
+    assert 0.15 < held.mean() < 0.25
+    assert not set(group[held]) & set(group[~held])
+    # An object stays on its side whatever else is in the set.
+    assert (dataset.validation_mask(group[:300], 0.2, 1) == validate_mask[:300]).all()
+    assert (dataset.validation_mask(group, 0.2, 2) != held).any()
+
+
+def test_calibration_error_of_known_cases() -> None:
+    sure = np.array([[1.0, 0.0]] * 10)
+    assert validate.expected_calibration_error(sure, np.zeros(10, int)) == 0.0
+    assert validate.expected_calibration_error(sure, np.ones(10, int)) == 1.0
+    honest = np.array([[0.8, 0.2]] * 10)
+    truth = np.array([0] * 8 + [1] * 2)
+    assert validate.expected_calibration_error(honest, truth) == pytest.approx(0.0)
+
+
+def test_shipped_recipes_are_valid() -> None:
+    recipes = sorted((Path(__file__).parents[1] / "weights" / "recipes").glob("*.toml"))
+    assert recipes
+    for path in recipes:
+        assert load_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps = 1", "has no name"),
+        ('name = "a"\nspeed = 1', "unknown key 'speed'"),
+        ('name = "a"\nsteps = "many"', "steps must be of type int"),
+        ("name =", "is not TOML"),
+    ],
+)
+def test_bad_recipes(tmp_path, text, message) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_recipe(tmp_path / "r.toml")
+
+
+def test_data_that_is_none(files, tmp_path) -> None:
+    with pytest.raises(ReadError, match="not a labelled set"):
+        dataset.load(files["templates"])
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_recipe(tmp_path / "missing.toml")
