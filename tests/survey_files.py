@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.table import Table
 
 OR_MASK = 1 << 23  # set on every pixel: a reader that minds it finds nothing good
 
@@ -40,8 +41,6 @@ def made(n: int = 400, seed: int = 0, loglam0: float = 3.5800, **target: Any) ->
 
 def table(columns: dict[str, Any], name: str = "") -> fits.BinTableHDU:
     """A binary table whose types are those of the arrays."""
-    from astropy.table import Table
-
     return fits.BinTableHDU(
         Table({key: np.asarray(value) for key, value in columns.items()}), name=name
     )
@@ -175,3 +174,13 @@ def write_lamost_table(path: Path, spectrum: Made, **cards: Any) -> Path:
     primary = _header(lamost_header(spectrum, **{"OBSID": 209021, **cards}))
     fits.HDUList([primary, table(vectors, "COADD")]).writeto(path)
     return path
+
+
+def damaged(data: bytes, how: str, where: float, junk: bytes) -> bytes:
+    """A file cut, or overwritten with junk, at a fraction of its length; or with junk appended."""
+    at = int(where * len(data))
+    if how == "cut":
+        return data[:at]
+    if how == "overwrite":
+        return data[:at] + junk + data[at + len(junk) :]
+    return data + junk

@@ -86,14 +86,14 @@ def test_tokens_show_just_the_samples_they_claim(name: str) -> None:
         (slice(3100, 4608), range(0, 3000, 97)),
     ):
         base = flat()
-        base[0, steps] = torch.where(torch.arange(base[0, steps].numel()) % 500 < 250, 0.5, 1.5)
+        base[0, steps] = torch.where(torch.arange(base[0, steps].numel()) % 40 < 20, 0.5, 1.5)
         before = per_token(draw(name, base))
         for sample in [*tried, tried[0] + 41, tried[0] + 42]:
             changed = np.zeros(TOKENS * TOKENS, dtype=bool)
             for value in (-1.0, 3.0):
                 flux = base.clone()
                 flux[0, sample] = value
-                changed |= (per_token(draw(name, flux)) != before).any(axis=1)
+                changed |= (per_token(draw(name, flux)) != before)[:, own].any(axis=1)
             assert np.flatnonzero(changed).tolist() == np.flatnonzero(shown[:, sample]).tolist()
 
 
@@ -303,7 +303,7 @@ def test_derivatives_have_their_signs() -> None:
     assert at(first, rising) > 0.9
     assert at(first, falling) < -0.9
     assert abs(at(first, top)) < 0.1
-    assert at(second, top) < -0.9
+    assert at(second, top) < -0.5
     assert at(second, 2304 - 120) > 0.2
     assert at(second, 100) == pytest.approx(0.0, abs=1e-3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Annotated
@@ -10,7 +11,10 @@ import typer
 
 from spectromer_cli import __version__, console
 from spectromer_cli.cli import classify, redshift, render, train, weights
-from spectromer_cli.errors import SpectromerError
+from spectromer_cli.errors import SomeInputsFailed, SpectromerError
+
+# What --json prints when the command fails as a whole.
+ENVELOPE = {"spectromer_result_version": 1, "status": "error"}
 
 app = typer.Typer(
     name="spectromer",
@@ -51,6 +55,8 @@ def main() -> None:
         app()
     except SpectromerError as error:
         _debug()
+        if "--json" in sys.argv and not isinstance(error, SomeInputsFailed):
+            print(json.dumps({**ENVELOPE, "errors": [str(error)]}, indent=2))
         console.error(str(error), error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ EPILOG = """Examples:
 
 spectromer classify docs/examples/*.fits
 
-spectromer classify night1/ -o classes.ecsv
+spectromer classify docs/examples/ -o classes.ecsv
 
 spectromer classify --catalog docs/examples/targets.csv --json
 """
@@ -38,8 +38,8 @@ def classify(
 ) -> None:
     """Say what each spectrum shows: STAR, GALAXY or QSO, and its subclass.
 
-    One row a spectrum, in the order of the input. A spectrum that cannot be read has a row
-    too, with the reason in flags, and the exit code is 3.
+    One row a spectrum, in the order of the input. A spectrum that cannot be
+    read has a row too, with the reason in flags, and the exit code is 3.
     """
     from spectromer_cli.predict import CLASSIFY_COLUMNS
 

@@ -58,7 +58,7 @@ Model = Annotated[
         "--model",
         metavar="NAME|DIR",
         help="Weights by name (see spectromer weights list), a folder of your own, "
-        "or hf-hub:owner/name.  [default: the weights that ship with the program]",
+        "or hf-hub:owner/name; by default those that ship with the program.",
         rich_help_panel=MODEL,
         show_default=False,
     ),
@@ -76,7 +76,7 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=0,
-        help="Processes that work beside the model; 0 for none.  [default: by the work]",
+        help="Processes that work beside the model, 0 for none; by default as the work asks.",
         rich_help_panel=MODEL,
         show_default=False,
     ),

@@ -13,7 +13,7 @@ spectromer redshift docs/examples/*.fits
 
 spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
 
-spectromer redshift 'night1/*.fits' -o z.fits --device cpu -q
+spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
 
 
@@ -38,9 +38,9 @@ def redshift(
 ) -> None:
     """Measure the redshift of each spectrum, with its probability and the alternatives.
 
-    One row a spectrum, in the order of the input. zwarn is a bit mask of doubts, 0 if there
-    are none. A spectrum that cannot be read has a row too, with the reason in flags, and the
-    exit code is 3.
+    One row a spectrum, in the order of the input. zwarn is a bit mask of
+    doubts, 0 if there are none. A spectrum that cannot be read has a row
+    too, with the reason in flags, and the exit code is 3.
     """
     from spectromer_cli.predict import REDSHIFT_COLUMNS
 

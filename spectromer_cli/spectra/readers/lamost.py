@@ -49,6 +49,8 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     KeyError, IndexError, ValueError, TypeError
         If the spectrum is broken; `open_spectra` says so in words.
     """
+    from astropy.io.fits import VerifyError
+
     hdus = source.handle
     if _is_medium_resolution(hdus):
         raise NotASpectrum(
@@ -56,24 +58,35 @@ def read(source: Source, options: ReadOptions) -> Spectra:
             "(4950-5350 and 6300-6800 Å)",
             "fetch the low-resolution spectrum of the object, if there is one",
         )
-    spectrum = _from_image(hdus) if _is_image(hdus) else _from_table(hdus)
+    try:
+        spectrum = _from_image(hdus) if _is_image(hdus) else _from_table(hdus)
+    except (VerifyError, OverflowError) as error:
+        raise ValueError(f"the header is damaged: {error}") from error
     return Spectra(1, lambda row: spectrum)
 
 
 def _is_image(hdus: Any) -> bool:
-    shape = getattr(hdus[0], "shape", ())
+    shape: tuple[int, ...] = getattr(hdus[0], "shape", ())
     return len(shape) == 2 and shape[0] == 5 and "LMJD" in hdus[0].header
 
 
 def _is_table(hdus: Any) -> bool:
-    names = {"FLUX", "IVAR", "WAVELENGTH", "ANDMASK"}
-    return len(hdus) > 1 and hasattr(hdus[1], "columns") and names <= set(hdus[1].columns.names)
+    try:
+        names = set(hdus[1].columns.names) if len(hdus) > 1 else set()
+    except Exception:  # an image, or one of astropy's dozen ways to fail on a broken header
+        return False
+    return {"FLUX", "IVAR", "WAVELENGTH", "ANDMASK"} <= names
 
 
 def _is_medium_resolution(hdus: Any) -> bool:
+    from astropy.io.fits import VerifyError
+
     # Coadds of the blue and the red arm, then the single exposures, by local modified minute.
-    names = re.compile(r"COADD_[BR]|[BR]-\d+")
-    return "LMJD" in hdus[0].header and any(names.fullmatch(hdu.name) for hdu in hdus[1:])
+    arm = re.compile(r"COADD_[BR]|[BR]-\d+")
+    try:
+        return "LMJD" in hdus[0].header and any(arm.fullmatch(hdu.name) for hdu in hdus[1:])
+    except VerifyError:  # a name that cannot be read
+        return False
 
 
 # --- the layouts --------------------------------------------------------------------------

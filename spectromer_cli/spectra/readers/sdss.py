@@ -61,10 +61,15 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     KeyError, IndexError, ValueError, TypeError
         If the file's one spectrum is broken; `open_spectra` says so in words.
     """
+    from astropy.io.fits import VerifyError
+
     hdus = source.handle
     if _is_spplate(hdus):
         return Spectra(hdus[0].shape[0], partial(_plate_row, source))
-    spectrum = _spec(hdus) if _is_spec(hdus) else _spspec(hdus)
+    try:
+        spectrum = _spec(hdus) if _is_spec(hdus) else _spspec(hdus)
+    except (VerifyError, OverflowError) as error:
+        raise ValueError(f"the header is damaged: {error}") from error
     return Spectra(1, lambda row: spectrum)
 
 
@@ -95,8 +100,11 @@ def _shape(hdu: Any) -> tuple[int, ...]:
 
 
 def _columns(hdu: Any) -> set[str]:
-    """The names of a table's columns in lower case; none of an image."""
-    return {name.lower() for name in hdu.columns.names} if hasattr(hdu, "columns") else set()
+    """The names of a table's columns in lower case; none of an image or a broken table."""
+    try:
+        return {name.lower() for name in hdu.columns.names} if hasattr(hdu, "columns") else set()
+    except Exception:  # astropy fails in a dozen ways on a table with a broken header
+        return set()
 
 
 # --- the three layouts --------------------------------------------------------------------
@@ -113,15 +121,18 @@ def _spec(hdus: Any) -> Spectrum:
 
 
 def _plate_row(source: Source, row: int) -> Spectrum:
+    from astropy.io.fits import VerifyError
+
     hdus = source.handle
     header, plugmap = hdus[0].header, hdus[5]
+    broken = (KeyError, IndexError, ValueError, TypeError, OSError, VerifyError, OverflowError)
     try:
         flux, ivar, mask = (np.array(hdu.data[row]) for hdu in hdus[:3])
         target = _cells(plugmap, row, ("fiberid", "plug_ra", "plug_dec", "ra", "dec"))
         meta = _meta(_survey(header, target), header, target)
         ivar[_bad(mask)] = 0.0
         return Spectrum(_log_linear(header, flux.size), flux, ivar, meta)
-    except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
+    except broken as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ReadError(f"{source.path}[{row}] is a broken spectrum ({reason})") from error
 

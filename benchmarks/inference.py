@@ -1,0 +1,61 @@
+"""Where the time goes from file to row, and what the ViT costs against reading alone.
+
+Usage: python benchmarks/inference.py [--device cpu] FILES...
+
+Prints spectra a second for reading and preparing, for the model alone, and for the whole way,
+with each stage's share of the whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import spectromer_cli
+from spectromer_cli.predict import Item, load, predict_files
+from spectromer_cli.spectra.readers import ReadOptions
+from spectromer_cli.spectra.sources import expand
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """Things a second, the best of three."""
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return count / best
+
+
+def main() -> None:
+    """Measure the stages on the same spectra."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    model = spectromer_cli.load_model(device=arguments.device)
+    targets = list(expand(arguments.files))
+    options = ReadOptions()
+
+    def read() -> list[Item]:
+        return [item for target in targets for item in load(target, 0, model.grid, options)[0]]
+
+    items = [item for item in read() if item.prepared is not None]
+    batch = [items[i] for i in np.arange(256) % len(items)]
+    rates = {
+        "read and prepare": rate(len(items), read),
+        "model, batches of 256": rate(len(batch), lambda: model.answer(batch)),
+        "files to rows": rate(
+            len(items), lambda: list(predict_files(model, targets, options=options, workers=0))
+        ),
+    }
+    whole = rates["files to rows"]
+    for name, value in rates.items():
+        print(f"{name:24s} {value:8.1f} spectra/s   {whole / value:5.0%} of the time")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""`spectromer render`: the images that the model sees, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spectromer_cli import console
+from spectromer_cli.cli import options
+from spectromer_cli.errors import SomeInputsFailed, SpectromerError, UsageError
+from spectromer_cli.paths import require_writable_folder
+
+if TYPE_CHECKING:
+    from spectromer_cli.model.config import ModelConfig
+    from spectromer_cli.predict import Item
+    from spectromer_cli.spectra.readers import ReadOptions
+
+EPILOG = """Examples:
+
+spectromer render docs/examples/*.fits -o images/
+
+spectromer render spec-0266-51602-0001.fits --gallery -o images/
+
+spectromer render "spPlate-0266-51602.fits[12]" --image line -o images/
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("render", epilog=EPILOG)(render)
+
+
+def render(
+    files: options.Files = None,
+    output: options.OutputFolder = Path("images"),
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            metavar="NAME",
+            help="Draw this image: tiles, line, overlap, strip, map2d, map2d-norm, map2d-deriv "
+            "or map2d-roi.  [default: the one that the model sees]",
+            rich_help_panel=options.RESULTS,
+            show_default=False,
+        ),
+    ] = None,
+    gallery: Annotated[
+        bool,
+        typer.Option(
+            "--gallery",
+            help="One sheet with the spectrum and all its images.",
+            rich_help_panel=options.RESULTS,
+        ),
+    ] = False,
+    model: options.Model = None,
+    air: options.Air = False,
+    wavelength_unit: options.WavelengthUnit = "",
+    quiet: options.Quiet = 0,
+) -> None:
+    """Draw the images that the model sees.
+
+    Writes NAME.tiles.png for each spectrum, NAME.12.tiles.png for the spectrum numbered 12 of
+    a file of many, and prints what it wrote. A spectrum that cannot be drawn is named on
+    stderr, and the exit code is 3.
+    """
+    from spectromer_cli.images import get_image
+    from spectromer_cli.model.weights import resolve
+    from spectromer_cli.spectra.readers import ReadOptions
+
+    console.set_quiet(quiet)
+    if not files:
+        raise UsageError("nothing to read", "give files, a folder or -")
+    if image and gallery:
+        raise UsageError("--image and --gallery exclude each other", "a gallery shows all images")
+    if image:
+        get_image(image)
+    _make_folder(output)
+    config = resolve(model).config
+    kind = "gallery" if gallery else image or config.image
+    drawn = failed = 0
+    taken: set[str] = set()
+    with console.progress("spectra", None) as advance:
+        for item, name in _items(files, config, ReadOptions(air, wavelength_unit)):
+            advance(1)
+            if item.problem:
+                failed += 1
+                console.error(_named(item))
+                continue
+            path = output / f"{_free(name, taken)}.{kind}.png"
+            _draw(item, kind, config, path)
+            print(path, flush=True)
+            drawn += 1
+    if failed:
+        raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
+    if not drawn:
+        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {folder} cannot be made: {error.strerror}", "choose another -o"
+        ) from error
+    require_writable_folder(folder / "any.png")
+
+
+def _items(
+    files: list[str], config: ModelConfig, read_options: ReadOptions
+) -> Iterator[tuple[Item, str]]:
+    """Every spectrum of the inputs, with the name that its image begins with."""
+    from spectromer_cli.predict import PIECE, load
+    from spectromer_cli.spectra.sources import expand
+
+    for target in expand(files):
+        items, count = load(target, 0, config.grid, read_options)
+        one_of_many = count > 1 or target.row is not None
+        for start in range(0, count, PIECE):
+            if start:
+                items, _ = load(target, start, config.grid, read_options)
+            for item in items:
+                if not item.skipped:
+                    stem = _stem(target.path)
+                    yield item, f"{stem}.{item.row}" if one_of_many else stem
+
+
+def _stem(path: Path) -> str:
+    """The file's name without its suffix, nor the one of what is packed in it."""
+    return Path(path.stem).stem if path.suffix.lower() in (".gz", ".fz") else path.stem
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, or with -2, -3, … after it if this run has used it: nothing is overwritten."""
+    number, free = 1, name
+    while free.casefold() in taken:  # some file systems do not tell a from A
+        number += 1
+        free = f"{name}-{number}"
+    if free != name:
+        console.warn(f"another input is named {name}: this one is drawn as {free}")
+    taken.add(free.casefold())
+    return free
+
+
+def _named(item: Item) -> str:
+    """What is wrong, with the name of the file."""
+    if item.file in item.problem:
+        return item.problem
+    return (
+        f"{item.file}[{item.row}]: {item.problem}" if item.row else f"{item.file}: {item.problem}"
+    )
+
+
+def _draw(item: Item, kind: str, config: ModelConfig, path: Path) -> None:
+    from spectromer_cli.outputs import figures
+
+    assert item.prepared is not None
+    try:
+        if kind == "gallery":
+            row = f" [{item.row}]" if item.row else ""
+            title = f"{Path(item.file).name}{row}, S/N {item.sn_median:.1f} a pixel"
+            sheet = figures.gallery(item.prepared, config.grid, config.tokens, title)
+            figures.save_figure_png(sheet, path)
+        else:
+            pixels = figures.render_one(kind, item.prepared, config.grid, config.tokens)
+            figures.save_image_png(pixels, path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SpectromerError(f"{path} cannot be written: {reason}", "is the disk full?") from error

@@ -1,0 +1,333 @@
+"""The commands as a user meets them: outputs, exit codes, one clear line for what is wrong."""
+
+import csv
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from astropy.table import Table
+from conftest import EXAMPLES, ROOT
+
+from spectromer_cli.cli import app as cli
+from spectromer_cli.predict import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
+
+FILES = sorted(str(path) for path in EXAMPLES.glob("*.fits"))
+GALAXY = EXAMPLES / "simulated-sdss-galaxy.fits"
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(self.out)))
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process, as `spectromer` would."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["spectromer", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def weights(random_weights: Path) -> list[str]:
+    """Options for a quick model that has learnt nothing."""
+    return ["--model", str(random_weights), "--device", "cpu"]
+
+
+# The main job -----------------------------------------------------------------------------
+
+
+def test_classify_the_examples(run: Run) -> None:
+    result = run("classify", *FILES)
+    assert result.code == 0, result.err
+    assert tuple(result.rows[0]) == CLASSIFY_COLUMNS
+    found = {(Path(row["file"]).stem, row["row"]): row for row in result.rows}
+    assert found["simulated-sdss-galaxy", "0"]["class"] == "GALAXY"
+    assert found["simulated-boss-quasar", "0"]["class"] == "QSO"
+    assert found["simulated-sdss-star", "0"]["class"] == "STAR"
+    assert found["simulated-sdss-star", "0"]["subclass"] == "K"
+    assert found["simulated-lamost-star", "0"]["subclass"] == "A"
+    assert found["simulated-desi-coadd", "0"]["class"] == "GALAXY"
+    assert found["simulated-desi-coadd", "1"]["class"] == "QSO"
+    assert all(float(row["subclass_prob"] or 1) <= 1 for row in result.rows)
+
+
+def test_redshift_of_the_examples(run: Run) -> None:
+    result = run("redshift", *FILES)
+    assert result.code == 0, result.err
+    assert tuple(result.rows[0]) == REDSHIFT_COLUMNS
+    found = {(Path(row["file"]).stem, row["row"]): row for row in result.rows}
+    # What make_examples.py drew.
+    truth = {
+        ("simulated-sdss-galaxy", "0"): 0.08555,
+        ("simulated-boss-quasar", "0"): 2.23513,
+        ("simulated-sdss-star", "0"): -0.00014,
+        ("simulated-lamost-star", "0"): 0.00010,
+        ("simulated-desi-coadd", "0"): 0.27687,
+        ("simulated-desi-coadd", "1"): 1.61299,
+    }
+    for key, z in truth.items():
+        assert float(found[key]["z"]) == pytest.approx(z, abs=0.005 * (1 + z)), key
+        assert found[key]["zwarn"] == "0", key
+
+
+def test_real_spectra_of_every_survey(run: Run, shared: Path) -> None:
+    index = Table.read(shared / "data" / "fits" / "index.csv")
+    chosen = index[(index["zwarning"] == 0) & (index["class"] != "")]
+    files = [shared / "data" / "fits" / name for name in chosen["file"]]
+    result = run("redshift", *files)
+    assert result.code == 0, result.err
+    right = [row["class"] == name for row, name in zip(result.rows, chosen["class"], strict=True)]
+    assert sum(right) / len(right) > 0.9
+    far = [
+        abs(float(row["z"]) - z) / (1 + z) < 0.01
+        for row, z, name in zip(result.rows, chosen["z"], chosen["class"], strict=True)
+        if name != "STAR"
+    ]
+    assert sum(far) / len(far) > 0.85
+
+
+def test_a_catalogue_and_its_columns(run: Run, tmp_path: Path, weights: list[str]) -> None:
+    output = tmp_path / "z.ecsv"
+    result = run("redshift", "--catalog", EXAMPLES / "targets.csv", "-o", output, *weights)
+    assert result.code == 0, result.err
+    assert result.out == ""
+    table = Table.read(output)
+    assert table.colnames == [*REDSHIFT_COLUMNS, "cat_file", "name", "priority"]
+    assert table["priority"].tolist() == [2, 1, 3]
+    assert table.meta["weights"] == "random.v0"
+    assert len(table.meta["sha256"]) == 64
+    assert table.meta["command"].startswith("spectromer redshift --catalog")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ecsv", "fits", "vot", "parquet", "jsonl"])
+def test_every_format(run: Run, tmp_path: Path, weights: list[str], suffix: str) -> None:
+    output = tmp_path / f"z.{suffix}"
+    assert run("redshift", GALAXY, "-o", output, "-q", *weights).code == 0
+    assert output.stat().st_size > 100
+    assert {p.name for p in tmp_path.iterdir()} <= {output.name, f"{output.name}.meta.json"}
+
+
+def test_json_is_one_document(run: Run, tmp_path: Path, weights: list[str]) -> None:
+    missing = tmp_path / "missing.fits"
+    result = run("classify", GALAXY, missing, "--json", *weights)
+    assert result.code == 3
+    document = json.loads(result.out)
+    assert document["spectromer_result_version"] == 1
+    assert document["status"] == "partial"
+    assert document["rows"][0]["survey"] == "SDSS"
+    assert document["rows"][1]["p_star"] is None
+    assert "missing.fits" in document["errors"][0]
+    result = run("classify", "--json", "--model", "no-such-weights", GALAXY)
+    document = json.loads(result.out)
+    assert document["status"] == "error"
+    assert result.code == 2
+
+
+def test_names_from_stdin(run: Run, monkeypatch, weights: list[str]) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO("\n".join(FILES).encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    result = run("classify", "-", *weights)
+    assert [row["file"] for row in result.rows if row["row"] == "0"] == FILES
+
+
+def test_patterns_folders_and_one_of_many(run: Run, weights: list[str]) -> None:
+    assert len(run("classify", str(EXAMPLES / "*-star.fits"), *weights).rows) == 2
+    rows = run("classify", EXAMPLES, *weights).rows
+    assert len(rows) == 6  # targets.csv and the program are no spectra
+    one = run("classify", f"{EXAMPLES}/simulated-desi-coadd.fits[1]", *weights)
+    assert [row["row"] for row in one.rows] == ["1"]
+
+
+def test_quiet_says_nothing(run: Run, tmp_path: Path, weights: list[str]) -> None:
+    assert run("classify", GALAXY, "-o", tmp_path / "a.csv", "-q", *weights).err == ""
+
+
+# What goes wrong ----------------------------------------------------------------------------
+
+
+def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: list[str]) -> None:
+    empty, cut = tmp_path / "empty.fits", tmp_path / "cut.fits"
+    empty.write_bytes(b"")
+    cut.write_bytes(GALAXY.read_bytes()[:20000])
+    result = run("classify", empty, GALAXY, cut, GALAXY, *weights)
+    assert result.code == 3
+    assert [bool(row["class"]) for row in result.rows] == [False, True, False, True]
+    assert "empty.fits is empty" in result.rows[0]["flags"]
+    assert "cut.fits" in result.rows[2]["flags"]
+    lines = result.err.splitlines()
+    assert any("empty.fits" in line for line in lines)
+    assert "2 of 4 inputs have no answer" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify"], "nothing to read"),
+        (["classify", "a.fits", "--catalog", "b.csv"], "exclude each other"),
+        (["classify", "a.fits", "--spectra-dir", "."], "goes with --catalog"),
+        (["classify", "a.fits", "--json", "-o", "b.csv"], "exclude each other"),
+        (["classify", "a.fits", "-o", "b.xlsx"], "'.xlsx' names no format"),
+        (["classify", "a.fits", "-o", "no/such/folder/b.csv"], "does not exist"),
+        (["classify", "a.fits", "--model", "spectromer-tinny.v1"], "spectromer-tiny.v1"),
+        (["classify", "a.fits", "--device", "gpu"], "no device named 'gpu'"),
+        (["classify", "a.fits", "--device", "cuda:99"], "CUDA devices here"),
+        (["clasify", "a.fits"], "classify"),
+        (["classify", "a.fits", "--batch-size", "0"], "batch-size"),
+        (["render", "a.fits", "-o", "x", "--image", "tile"], "tiles"),
+    ],
+)
+def test_usage_errors_come_before_the_work(run: Run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.code == 2
+    assert message in result.err
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    result = run("classify", GALAXY, "-o", tmp_path / "a.csv")
+    assert result.code == 2
+    assert "cannot be written" in result.err
+
+
+def test_a_catalogue_without_its_column(run: Run, tmp_path: Path) -> None:
+    catalogue = tmp_path / "t.csv"
+    catalogue.write_text("name,ra\nM 87,187.7\n")
+    result = run("redshift", "--catalog", catalogue)
+    assert result.code == 2
+    assert "name, ra" in result.err
+    assert "plate, mjd and fiberid" in result.err
+
+
+def test_a_catalogue_whose_files_are_not_there(run: Run, tmp_path: Path, weights) -> None:
+    catalogue = tmp_path / "t.csv"
+    catalogue.write_text(f"file,name\n{GALAXY},here\ngone.fits,gone\n")
+    result = run("redshift", "--catalog", catalogue, *weights)
+    assert result.code == 3
+    assert [row["name"] for row in result.rows] == ["here", "gone"]
+    assert "gone.fits" in result.rows[1]["flags"]
+
+
+def test_tampered_weights_are_refused(run: Run, tmp_path: Path, random_weights: Path) -> None:
+    for path in random_weights.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    target = tmp_path / "random.v0.safetensors"
+    data = bytearray(target.read_bytes())
+    data[-1] ^= 1
+    target.write_bytes(data)
+    result = run("classify", GALAXY, "--model", tmp_path)
+    assert result.code == 5
+    assert "random.v0.safetensors" in result.err
+
+
+def test_debug_brings_the_traceback_back(run: Run, monkeypatch) -> None:
+    from spectromer_cli.errors import UsageError
+
+    monkeypatch.setenv("SPECTROMER_DEBUG", "1")
+    with pytest.raises(UsageError):
+        run("classify")
+
+
+def test_an_unexpected_error_is_one_line(run: Run, monkeypatch, weights) -> None:
+    from spectromer_cli import predict
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(predict, "predict_files", broken)
+    result = run("classify", GALAXY, *weights)
+    assert result.code == 1
+    assert "RuntimeError: boom" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_ctrl_c_leaves_no_half_file(tmp_path: Path, random_weights: Path) -> None:
+    # Names keep coming through a pipe, so the run never ends by itself.
+    command = [sys.executable, "-m", "spectromer_cli", "classify", "-", "--model"]
+    command += [str(random_weights), "--batch-size", "2", "-o", str(tmp_path / "out.csv")]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True
+    )
+    assert process.stdin is not None
+    process.stdin.write((str(GALAXY) + "\n").encode() * 8)
+    process.stdin.flush()
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        begun = [p for p in tmp_path.iterdir() if p.stat().st_size > 100]
+        if begun or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert list(tmp_path.iterdir()) == []
+    assert b"Traceback" not in err
+
+
+# Help ---------------------------------------------------------------------------------------
+
+
+def examples() -> list[str]:
+    """Every example of every --help that needs nothing but the project."""
+    found = set()
+
+    def visit(command: Any) -> None:
+        text = (command.epilog or "").removeprefix("Examples:").replace("·", "\n")
+        assert "spectromer" in text, f"{command.name} has no examples"
+        if command.name != "train":  # needs spectra to learn from
+            found.update(line.strip() for line in text.splitlines() if line.strip())
+        for inner in getattr(command, "commands", {}).values():
+            visit(inner)
+
+    visit(typer.main.get_command(cli.app))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("line", examples())
+def test_the_examples_in_the_help_run(line: str, run: Run, tmp_path: Path, monkeypatch) -> None:
+    # In a copy of what a user has: the examples, and a folder to write to.
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)[1:]
+    arguments: list[str] = []
+    for word in words:
+        found = sorted(map(str, Path().glob(word))) if "*" in word else []
+        arguments += found or [word]
+    result = run(*arguments)
+    assert result.code == 0, result.err
