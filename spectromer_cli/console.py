@@ -82,6 +82,7 @@ def progress(
         rich_progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        redirect_stdout=False,  # rich would send the data to stderr with the talk
     )
     with bar:
         task = bar.add_task(description, total=total)

@@ -16,6 +16,7 @@ from spectromer_cli.paths import require_writable_folder
 if TYPE_CHECKING:
     from spectromer_cli.model.config import ModelConfig
     from spectromer_cli.predict import Item
+    from spectromer_cli.spectra.grid import Prepared
     from spectromer_cli.spectra.readers import ReadOptions
 
 EPILOG = """Examples:
@@ -30,7 +31,7 @@ spectromer render "spPlate-0266-51602.fits[12]" --image line -o images/
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("render", epilog=EPILOG)(render)
+    app.command("render", epilog=EPILOG, no_args_is_help=True)(render)
 
 
 def render(
@@ -42,7 +43,7 @@ def render(
             "--image",
             metavar="NAME",
             help="Draw this image: tiles, line, overlap, strip, map2d, map2d-norm, map2d-deriv "
-            "or map2d-roi.  [default: the one that the model sees]",
+            "or map2d-roi; by default the one that the model sees.",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -62,9 +63,9 @@ def render(
 ) -> None:
     """Draw the images that the model sees.
 
-    Writes NAME.tiles.png for each spectrum, NAME.12.tiles.png for the spectrum numbered 12 of
-    a file of many, and prints what it wrote. A spectrum that cannot be drawn is named on
-    stderr, and the exit code is 3.
+    Writes NAME.tiles.png for each spectrum, or NAME.12.tiles.png for number
+    12 of a file of many, and prints the names. A spectrum that cannot be drawn
+    is named on stderr, and the exit code is 3.
     """
     from spectromer_cli.images import get_image
     from spectromer_cli.model.weights import resolve
@@ -82,17 +83,15 @@ def render(
     kind = "gallery" if gallery else image or config.image
     drawn = failed = 0
     taken: set[str] = set()
-    with console.progress("spectra", None) as advance:
-        for item, name in _items(files, config, ReadOptions(air, wavelength_unit)):
-            advance(1)
-            if item.problem:
-                failed += 1
-                console.error(_named(item))
-                continue
-            path = output / f"{_free(name, taken)}.{kind}.png"
-            _draw(item, kind, config, path)
-            print(path, flush=True)
-            drawn += 1
+    for item, name in _items(files, config, ReadOptions(air, wavelength_unit)):
+        if item.prepared is None:
+            failed += 1
+            console.error(_named(item))
+            continue
+        path = output / f"{_free(name, taken)}.{kind}.png"
+        _draw(item, item.prepared, kind, config, path)
+        print(path, flush=True)
+        drawn += 1
     if failed:
         raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
     if not drawn:
@@ -154,19 +153,19 @@ def _named(item: Item) -> str:
     )
 
 
-def _draw(item: Item, kind: str, config: ModelConfig, path: Path) -> None:
+def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:
     from spectromer_cli.outputs import figures
 
-    assert item.prepared is not None
     try:
         if kind == "gallery":
             row = f" [{item.row}]" if item.row else ""
             title = f"{Path(item.file).name}{row}, S/N {item.sn_median:.1f} a pixel"
-            sheet = figures.gallery(item.prepared, config.grid, config.tokens, title)
+            sheet = figures.gallery(prepared, config.grid, config.tokens, title)
             figures.save_figure_png(sheet, path)
         else:
-            pixels = figures.render_one(kind, item.prepared, config.grid, config.tokens)
+            pixels = figures.render_one(kind, prepared, config.grid, config.tokens)
             figures.save_image_png(pixels, path)
     except OSError as error:
         reason = error.strerror or error
-        raise SpectromerError(f"{path} cannot be written: {reason}", "is the disk full?") from error
+        hint = "look at the space on the disk and the length of the name"
+        raise SpectromerError(f"{path} cannot be written: {reason}", hint) from error

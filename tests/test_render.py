@@ -1,0 +1,311 @@
+"""`spectromer render` and its figures: right pixels, right names, one line for what is wrong."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import emission_galaxy
+from matplotlib.image import imread
+from survey_files import made, write_spec, write_spplate
+
+from spectromer_cli import images
+from spectromer_cli.cli import app as cli
+from spectromer_cli.errors import UsageError
+from spectromer_cli.outputs import figures
+from spectromer_cli.spectra.grid import Grid, Prepared, prepare
+from spectromer_cli.spectra.readers import read
+
+TOKENS = 3  # of the model in `random_weights`
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def names(self) -> list[str]:
+        return [Path(line).name for line in self.out.splitlines()]
+
+
+Render = Callable[..., Result]
+
+
+@pytest.fixture
+def render(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_weights: Path
+) -> Render:
+    """Run `spectromer render` in this process, with a small model."""
+
+    def run(*arguments: object) -> Result:
+        words = ["spectromer", "render", "--model", random_weights, *arguments]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    return write_spec(tmp_path / "spec-0266-51602-0001.fits", made(3000))
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Prepared:
+    return prepare(emission_galaxy(0.1), Grid())
+
+
+# --- the command ----------------------------------------------------------------------------
+
+
+def test_the_png_is_what_the_model_sees(render: Render, spec: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "images"
+    result = render(spec, "-o", out)
+    assert result.code == 0, result.err
+    assert result.out == f"{out}/spec-0266-51602-0001.tiles.png\n"
+    assert result.err == ""
+    pixels = np.round(imread(result.out.strip())[..., :3] * 255)
+    assert pixels.shape == (TOKENS * 16 * 4, TOKENS * 16 * 4, 3)
+    image = figures.render_one("tiles", prepare(read(spec)[0], Grid()), Grid(), TOKENS)
+    seen = np.round(np.clip(image / 2 + 0.5, 0, 1) * 255).transpose(1, 2, 0)
+    for y, x in ((0, 0), (1, 2), (3, 3)):  # enlarged four times, not smoothed
+        assert np.array_equal(pixels[y::4, x::4], seen)
+
+
+@pytest.mark.parametrize("name", images.IMAGES)
+def test_every_image_by_name(render: Render, spec: Path, tmp_path: Path, name: str) -> None:
+    result = render(spec, "--image", name, "-o", tmp_path)
+    assert result.code == 0, result.err
+    assert result.names == [f"spec-0266-51602-0001.{name}.png"]
+    assert imread(result.out.strip()).std() > 0.01
+
+
+def test_help_names_every_image(render: Render) -> None:
+    words = render("--help").out.replace(",", " ").split()
+    assert set(images.IMAGES) <= {word.rstrip(".;") for word in words}
+
+
+def test_gallery_is_one_sheet(render: Render, spec: Path, tmp_path: Path) -> None:
+    result = render(spec, "--gallery", "-o", tmp_path)
+    assert result.code == 0, result.err
+    assert result.names == ["spec-0266-51602-0001.gallery.png"]
+    height, width, _ = imread(result.out.strip()).shape
+    assert width == 2200
+    assert height > 1500
+
+
+def test_spectra_of_one_file_have_numbers(render: Render, tmp_path: Path) -> None:
+    plate = write_spplate(
+        tmp_path / "spPlate-0266-51602.fits", [made(3000, seed) for seed in range(3)]
+    )
+    result = render(plate, "-o", tmp_path / "all")
+    assert result.names == [f"spPlate-0266-51602.{row}.tiles.png" for row in range(3)]
+    one = render(f"{plate}[1]", "-o", tmp_path / "one")
+    assert one.names == ["spPlate-0266-51602.1.tiles.png"]
+    pictures = [(tmp_path / "all" / name).read_bytes() for name in result.names]
+    assert len(set(pictures)) == 3
+    assert Path(one.out.strip()).read_bytes() == pictures[1]
+
+
+def test_inputs_of_the_same_name_do_not_overwrite_each_other(
+    render: Render, tmp_path: Path
+) -> None:
+    for number in range(3):
+        folder = tmp_path / f"night{number}"
+        folder.mkdir()
+        write_spec(folder / ("Spec.fits" if number == 2 else "spec.fits"), made(3000, number))
+    result = render(*(tmp_path / f"night{number}" for number in range(3)), "-o", tmp_path / "out")
+    assert result.code == 0
+    assert result.names == ["spec.tiles.png", "spec-2.tiles.png", "Spec-3.tiles.png"]
+    assert "spec-2" in result.err
+    assert len({path.read_bytes() for path in (tmp_path / "out").iterdir()}) == 3
+
+
+def test_a_second_run_replaces_the_first(render: Render, spec: Path, tmp_path: Path) -> None:
+    names = [render(spec, "-o", tmp_path / "out").names for _ in range(2)]
+    assert names[0] == names[1]
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_bad_inputs_are_named_and_the_others_drawn(
+    render: Render, spec: Path, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.fits"
+    empty.touch()
+    masked = made(3000)
+    masked.ivar[:] = 0.0
+    bad = write_spec(tmp_path / "masked.fits", masked)
+    result = render(empty, tmp_path / "missing.fits", bad, spec, "-o", tmp_path / "out")
+    assert result.code == 3
+    assert result.names == [f"{spec.stem}.tiles.png"]
+    for path in (empty, tmp_path / "missing.fits", bad):
+        assert sum(str(path) in line for line in result.err.splitlines()) == 1
+    assert "3 of 4" in result.err
+    assert "Traceback" not in result.err
+    assert len(list((tmp_path / "out").iterdir())) == 1  # and no half file
+
+
+def test_a_row_that_is_not_there(render: Render, spec: Path, tmp_path: Path) -> None:
+    result = render(f"{spec}[7]", "-o", tmp_path)
+    assert result.code == 3
+    assert "there is no 7" in result.err
+
+
+def test_other_files_in_a_folder_are_passed_over(
+    render: Render, spec: Path, tmp_path: Path
+) -> None:
+    from astropy.io import fits
+
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    fits.PrimaryHDU(np.ones((50, 40))).writeto(folder / "galaxy-image.fits")
+    alone = render(folder, "-o", tmp_path / "out")
+    assert alone.code == 3
+    assert "none of the files" in alone.err
+    spec.rename(folder / spec.name)
+    both = render(folder, "-o", tmp_path / "out")
+    assert both.code == 0, both.err
+    assert both.names == [f"{spec.stem}.tiles.png"]
+
+
+def test_wrong_words_are_refused_before_any_work(
+    render: Render, spec: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    typo = render(spec, "--image", "tilse", "-o", out)
+    assert typo.code == 2
+    assert "tiles" in typo.err
+    assert render(spec, "--image", "line", "--gallery", "-o", out).code == 2
+    assert render("-o", out).code == 2
+    assert not out.exists()
+
+
+def test_an_output_that_is_no_folder(
+    render: Render, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (spec, spec / "below"):
+        result = render(spec, "-o", place)
+        assert result.code == 2
+        assert str(place) in result.err
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and path == tmp_path))
+    locked = render(spec, "-o", tmp_path)
+    assert locked.code == 2
+    assert f"{tmp_path} cannot be written" in locked.err
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_full_disk_is_told(
+    render: Render, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figures, "save_image_png", full)
+    result = render(spec, "-o", tmp_path)
+    assert result.code == 1
+    assert f"{spec.stem}.tiles.png cannot be written: No space left" in result.err
+
+
+def test_real_files(render: Render, shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "fits"
+    files = (
+        sorted((folder / "sdss").glob("*.fits"))[:2] + sorted((folder / "lamost").glob("*.gz"))[:1]
+    )
+    result = render(*files, "-o", tmp_path)
+    assert result.code == 0, result.err
+    assert result.names == [f"{path.name.split('.fits')[0]}.tiles.png" for path in files]
+
+
+# --- figures --------------------------------------------------------------------------------
+
+
+def test_pixels_of_a_png(tmp_path: Path) -> None:
+    image = np.zeros((3, 2, 1), dtype=np.float32)
+    image[:, 0, 0] = -1.0, 1.0, -2.5
+    image[:, 1, 0] = 0.0, 0.5, 9.0
+    path = tmp_path / "a.png"
+    figures.save_image_png(image, path, scale=3)
+    pixels = np.round(imread(path)[..., :3] * 255).astype(int)
+    assert pixels.shape == (6, 3, 3)
+    assert (pixels[:3] == [0, 255, 0]).all()
+    assert (pixels[3:] == [128, 191, 255]).all()
+    with pytest.raises(UsageError):
+        figures.save_image_png(image, tmp_path / "none" / "a.png")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def texts_that_overlap(figure: object) -> list[tuple[str, str]]:
+    """Pairs of texts in the figure whose boxes meet, and texts that leave the page."""
+    from matplotlib.text import Text
+
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    hidden = set()  # ticks beyond the ends of an axis exist, but are not drawn
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in axis.get_major_ticks():
+            if not low <= tick.get_loc() <= high:
+                hidden |= {tick.label1, tick.label2}
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t not in hidden]
+    texts = [t for t in texts if t.get_text().strip()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+    page = figure.bbox.padded(1)
+    pairs = []
+    for i, (text, box) in enumerate(boxes):
+        if not (page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)):
+            pairs.append((text, "the page's border"))
+        pairs += [
+            (text, other)
+            for other, box2 in boxes[i + 1 :]
+            if box.padded(-1).overlaps(box2.padded(-1))
+        ]
+    return pairs
+
+
+@pytest.mark.parametrize(("tokens", "count"), [(7, 8), (14, 5)])
+def test_gallery_texts_do_not_overlap(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tokens: int, count: int
+) -> None:
+    some = dict(list(images.IMAGES.items())[:count])
+    monkeypatch.setattr(figures, "IMAGES", some)
+    sheet = figures.gallery(prepared, Grid(), tokens, "spec_$with_a-long-name-" * 20 + ".fits")
+    assert [axes.get_title() for axes in sheet.axes[1:]] == list(some)
+    assert texts_that_overlap(sheet) == []
+
+
+def test_gallery_marks_the_wavelengths_that_are_shown(prepared: Prepared) -> None:
+    sheet = figures.gallery(prepared, Grid(), 7, "made")
+    axes = {a.get_title(): a for a in sheet.axes[1:]}
+    wavelength = Grid().wavelength
+
+    def labels(axis: object) -> list[str]:
+        return [tick.get_text() for tick in axis.get_ticklabels()]
+
+    tiles = images.get_image("tiles").samples(Grid(), 7).reshape(7, 7, -1).any(axis=1)
+    first = [f"{wavelength[row][0]:.0f}" for row in tiles]
+    assert labels(axes["tiles"].yaxis) == first
+    assert first[0] == "3597"
+    (right,) = axes["tiles"].child_axes
+    assert labels(right.yaxis)[-1] == "10392"
+    assert labels(axes["line"].xaxis)[0] == "3597"
+    assert labels(axes["line"].xaxis)[-1] == "10392"
+    assert labels(axes["overlap"].xaxis)[-1].split("\n") == [
+        f"{wavelength[last]:.0f}" for last in (1535, 3071, 4607)
+    ]
+    spectrum = sheet.axes[0]
+    assert spectrum.get_xlim() == pytest.approx((wavelength[0], wavelength[-1]), abs=2)
+    line = next(line for line in spectrum.lines if len(line.get_xdata()) == Grid().n)
+    good = prepared.ivar > 0
+    assert np.array_equal(np.isnan(line.get_ydata()), ~good)
+    assert np.allclose(np.asarray(line.get_ydata())[good], prepared.flux[good])
