@@ -301,8 +301,7 @@ def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[
 def _read_row(get: Callable[[int], Spectrum], row: int, file: str, grid: Grid) -> Item:
     try:
         return _item(get(row), file, row, grid)
-    except (ReadError, KeyError, IndexError, ValueError, TypeError, OSError) as error:
-        # One broken spectrum leaves the others of its file untouched.
+    except ReadError as error:  # leaves the other spectra of its file untouched
         return Item(file, row, problem=_line(error))
 
 
@@ -481,6 +480,11 @@ def _table(columns: dict[str, np.ndarray]) -> Table:
 
     names = dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS)
     texts = ("file", "object_id", "survey", "class", "subclass", "flags")
+    for name, values in columns.items():
+        if name in ("z", "z_alt1", "z_alt2"):
+            columns[name] = values.round(7)  # 30 m/s; what follows is noise
+        elif values.dtype == np.float64:
+            columns[name] = values.astype(np.float32)
     return Table(
         {name: columns[name].astype(str) if name in texts else columns[name] for name in names}
     )

@@ -111,7 +111,7 @@ def write_lamost(path: Path, drawn: Simulated, i: int) -> None:
     class_, subclass, z = truth(drawn, i)
     for key, value in {
         "TELESCOP": "SIMULATED",
-        "OBSID": 0,
+        "OBSID": 900000001,
         "LMJD": 50000,
         "PLANID": "SIMULATED",
         "SPID": 1,
@@ -170,9 +170,9 @@ def main() -> None:
     quasar = pick(drawn, "QSO", (2.0, 2.8), 10)
     star = pick(drawn, "STAR", (-1, 1), 20, "STAR K")
     hot = pick(drawn, "STAR", (-1, 1), 30, "STAR A")
-    write_sdss(HERE / "simulated-sdss-galaxy.fits", drawn, galaxy, 9990, "26")
-    write_sdss(HERE / "simulated-boss-quasar.fits", drawn, quasar, 9991, "v5_13_2")
-    write_sdss(HERE / "simulated-sdss-star.fits", drawn, star, 9992, "26")
+    write_sdss(HERE / "simulated-sdss-galaxy.fits", drawn, galaxy, 990, "26")
+    write_sdss(HERE / "simulated-boss-quasar.fits", drawn, quasar, 4991, "v5_4_45")
+    write_sdss(HERE / "simulated-sdss-star.fits", drawn, star, 992, "26")
     write_lamost(HERE / "simulated-lamost-star.fits", drawn, hot)
     pair = [
         pick(drawn, "GALAXY", (0.2, 0.6), 5, "GALAXY STARBURST"),

@@ -36,9 +36,7 @@ def choose_device(name: str) -> torch.device:
         ) from None
     gpus = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise UsageError(
-            f"--device {name}: there are {gpus} CUDA devices here", "use --device cpu"
-        )
+        raise UsageError(f"--device {name}: there are {gpus} CUDA devices here", "use --device cpu")
     if device.type == "mps" and not has_mps:
         raise UsageError("--device mps: this is no Mac with a GPU", "use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):

@@ -40,7 +40,8 @@ class SpectralViT(nn.Module):
             num_classes=0,
             img_size=PATCH * config.tokens,
         )
-        self.head = nn.Linear(self.backbone.num_features, sum(task.size for task in self.tasks))
+        width = int(self.backbone.num_features)  # type: ignore[arg-type]
+        self.head = nn.Linear(width, sum(task.size for task in self.tasks))
         self.draw = get_image(config.image).draw
 
     def features(self, flux: Tensor, ivar: Tensor) -> Tensor:

@@ -187,16 +187,18 @@ def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> Redsh
     x = task.x
     half = max(1, math.ceil(PEAK_HALF_WIDTH / task.dx))
     answer = RedshiftAnswer(
-        *(np.full(n, np.nan) for _ in range(3)),
-        np.full((n, 2), np.nan),
-        np.full((n, 2), np.nan),
-        np.zeros(n, dtype=bool),
+        z=np.full(n, np.nan),
+        z_err=np.full(n, np.nan),
+        z_prob=np.full(n, np.nan),
+        alt_z=np.full((n, 2), np.nan),
+        alt_prob=np.full((n, 2), np.nan),
+        at_edge=np.zeros(n, dtype=bool),
     )
     star_bins = np.abs(x) <= STAR_MAX_X + 0.5 * task.dx
     for i in range(n):
         left = p[i] * star_bins if is_star[i] else p[i].copy()
-        total = left.sum()
-        left = left / total if total > 0 else star_bins / star_bins.sum()
+        if not left.any():
+            left = star_bins * 1e-12  # a star that p(z) holds for impossible: no preference
         first, last = np.flatnonzero(star_bins)[[0, -1]] if is_star[i] else (0, task.bins - 1)
         for rank in range(3):
             # The peak is where the window holds most, so that two half bins beat one spike.

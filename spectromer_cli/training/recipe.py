@@ -82,8 +82,8 @@ def load_recipe(path: Path) -> Recipe:
             raise UsageError(
                 f"the recipe {path} has an unknown key {key!r}", f"known are {', '.join(kinds)}"
             )
-        wanted = {"str": str, "int": int, "float": (int, float)}[str(kinds[key])]
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        wanted = {"str": ("str",), "int": ("int",), "float": ("int", "float")}[str(kinds[key])]
+        if type(value).__name__ not in wanted:
             raise UsageError(f"the recipe {path}: {key} must be of type {kinds[key]}")
     if "name" not in data:
         raise UsageError(f"the recipe {path} has no name", 'add a line: name = "mine.v1"')

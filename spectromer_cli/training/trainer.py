@@ -136,7 +136,7 @@ def _loop(
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=range(state["step"], recipe.steps),  # type: ignore[arg-type]
+        sampler=range(state["step"], recipe.steps),
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )

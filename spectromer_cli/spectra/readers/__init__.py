@@ -7,18 +7,21 @@ reads the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from spectromer_cli.errors import NotASpectrum, ReadError
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra, opened
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
-READERS = ("sdss", "lamost", "desi", "multimodal", "table", "specutils")
+READERS = ("sdss", "lamost", "desi", "records", "table", "specutils")
+
+T = TypeVar("T")
 
 __all__ = ["READERS", "ReadOptions", "Spectra", "open_spectra", "read"]
 
@@ -45,15 +48,13 @@ def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterat
     """
     with opened(Path(path)) as source:
         reader = _reader_for(source)
-        try:
-            yield reader.read(source, options or ReadOptions())
-        except (KeyError, IndexError, ValueError, TypeError, OSError) as error:
-            raise _as_read_error(source, reader, error) from error
+        spectra = _guarded(source, reader, lambda: reader.read(source, options or ReadOptions()))
+        yield Spectra(
+            spectra.count, lambda row: _guarded(source, reader, lambda: spectra.get(row), row)
+        )
 
 
-def read(
-    path: str | Path, *, air: bool = False, wavelength_unit: str = ""
-) -> list[Spectrum]:
+def read(path: str | Path, *, air: bool = False, wavelength_unit: str = "") -> list[Spectrum]:
     """Read every spectrum of a file.
 
     Parameters
@@ -84,13 +85,41 @@ def _reader_for(source: Source) -> ModuleType:
         if reader.identify(source):
             return reader
     raise NotASpectrum(
-        f"{source.path} holds no spectrum that is known here",
+        f"{source.path} {_what_it_is(source)}",
         "read are SDSS, LAMOST, DESI, Multimodal Universe and SPARCL files, and tables with "
         "columns for wavelength and flux; more with: pip install 'spectromer[specutils]'",
     )
 
 
-def _as_read_error(source: Source, reader: ModuleType, error: Exception) -> ReadError:
-    name = reader.__name__.rsplit(".", 1)[-1]
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    return ReadError(f"{source.path} looks like a {name} file but is broken ({reason})")
+def _what_it_is(source: Source) -> str:
+    """What a file is that is no spectrum, as far as a look tells."""
+    if source.kind == "text" and "<html" in source.handle[:2000].lower():
+        return "is a web page that a server sent instead of a spectrum"
+    if source.kind == "fits":
+        shapes = [hdu.shape for hdu in source.handle if getattr(hdu, "is_image", False)]
+        images = [shape for shape in shapes if len(shape) >= 2]
+        if images and len(images) == len(source.handle):
+            return f"is an image ({' × '.join(map(str, images[0][::-1]))} pixels), no spectrum"
+    return "holds no spectrum that is known here"
+
+
+def _guarded(source: Source, reader: ModuleType, work: Callable[[], T], row: int = 0) -> T:
+    """Do the work of a reader; whatever it raises becomes a `ReadError` that names the file.
+
+    Damaged files make the libraries below raise errors of every kind, and one bad file must
+    not end a run over a million good ones.
+    """
+    where = f"{source.path}[{row}]" if row else str(source.path)
+    try:
+        return work()
+    except ReadError as error:
+        if str(source.path) in str(error):
+            raise
+        raise ReadError(f"{where}: {error}", error.hint) from error
+    except Exception as error:
+        name = reader.__name__.rsplit(".", 1)[-1]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ReadError(
+            f"{where} looks like a file of the kind {name!r} but is broken ({reason})",
+            "fetch the file again",
+        ) from error

@@ -83,6 +83,7 @@ def opened(path: Path) -> Iterator[Source]:
         If there is no such file, it is empty, truncated, or no format known here.
     """
     import gzip
+    import zlib
 
     if path.is_dir():
         raise ReadError(f"{path} is a folder, not a file")
@@ -95,8 +96,8 @@ def opened(path: Path) -> Iterator[Source]:
                 magic = file.read(16)
     except FileNotFoundError:
         raise ReadError(f"{path} does not exist", "check the name") from None
-    except (OSError, EOFError) as error:
-        raise ReadError(f"{path} cannot be opened: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise ReadError(f"{path} cannot be opened: {error}", "fetch it again") from error
     if not magic:
         raise ReadError(f"{path} is empty", "fetch the file again")
     kind = _kind(magic)
@@ -136,20 +137,27 @@ def _open_fits(path: Path, packed: bool) -> Iterator[Any]:
 
     from astropy.io import fits
 
-    # Old files break the standard in harmless ways; a truncated one must not pass for good.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("error", message=".*truncated.*")
+    file = _bytes_or_path(path, packed)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         try:
-            hdus = fits.open(_bytes_or_path(path, packed), memmap=not packed)
+            # Mapped files cannot be read where integers are scaled, as masks are.
+            hdus = fits.open(file, memmap=False)
             len(hdus)  # reads every header
-        except Exception as error:
-            if isinstance(error, ReadError):
-                raise
-            reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-            raise ReadError(f"{path} is not a whole FITS file: {reason}", "fetch it again") from error
-        with hdus:
-            yield hdus
+        except Exception as error:  # astropy raises whatever a damaged header leads to
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ReadError(
+                f"{path} is not a whole FITS file: {reason}", "fetch it again"
+            ) from error
+    # Old files break the standard in harmless ways, but a part of a file must not pass for it.
+    length = file.getbuffer().nbytes if packed else path.stat().st_size
+    messages = [str(warning.message) for warning in said]
+    if any("truncated" in m or ("validating header" in m and length % 2880) for m in messages):
+        hdus.close()
+        raise ReadError(f"{path} is cut off: its end is missing", "fetch it again")
+    with hdus, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield hdus
 
 
 @contextmanager

@@ -1,0 +1,226 @@
+"""Tables with a spectrum a row: Multimodal Universe, SPARCL, ESO Phase 3 and their like.
+
+The cells of the wavelength and flux columns are arrays. HDF5, Parquet or FITS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.readers import columns
+from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
+from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
+
+# Multimodal Universe: flat columns begin with this, or are the fields of a column of this name.
+PREFIX = "spectrum_"
+_ID = ("object_id", "targetid", "sparcl_id", "specid", "obsid", "id", "object", "name")
+# Where a survey's own answer stands, and what it is called here.
+_ANSWERS = {
+    "survey_class": ("spectype", "class"),
+    "survey_subclass": ("subtype", "subclass"),
+    "survey_z": ("redshift", "z"),
+}
+_PLACE = {"ra": ("ra", "target_ra", "raj2000"), "dec": ("dec", "target_dec", "dej2000")}
+
+Record = Callable[[int], dict[str, Any]]
+
+
+def identify(source: Source) -> bool:
+    """Whether the file is a table whose cells hold wavelengths and fluxes."""
+    try:
+        names = _array_columns(source)
+    except Exception:  # whatever a damaged file raises: no table of spectra
+        return False
+    return _names_of(names) is not None
+
+
+def read(source: Source, options: ReadOptions) -> Spectra:
+    """Give the spectra, one a row, each read when asked for.
+
+    Parameters
+    ----------
+    source : Source
+        A file that `identify` knows.
+    options : ReadOptions
+        Air, and the unit where the table has none.
+
+    Returns
+    -------
+    Spectra
+        Padding (wavelength 0 or −1) is cut off; a mask that is set marks a bad pixel; without
+        errors, one is estimated from the scatter.
+    """
+    count, record, units = _open(source)
+    names = _names_of(_array_columns(source))
+    assert names is not None
+    return Spectra(count, lambda row: _spectrum(record(row), names, units, options, source, row))
+
+
+def _names_of(array_columns: list[str]) -> dict[str, str] | None:
+    """The names of the columns that make a spectrum; None if there is no spectrum."""
+    return columns.find_spectrum(array_columns, PREFIX) or columns.find_spectrum(array_columns)
+
+
+def _spectrum(
+    record: dict[str, Any],
+    names: dict[str, str],
+    units: dict[str, str],
+    options: ReadOptions,
+    source: Source,
+    row: int,
+) -> Spectrum:
+    raw = np.asarray(record[names["wavelength"]], dtype=np.float64).ravel()
+    flux = np.asarray(record[names["flux"]], dtype=np.float64).ravel()
+    if raw.size != flux.size:
+        raise ReadError(f"{raw.size} wavelengths, but {flux.size} fluxes")
+    real = np.isfinite(raw) & (raw > 0)  # padding is 0 or −1
+    has_ivar = "ivar" in names or "error" in names
+    if "ivar" in names:
+        ivar = np.asarray(record[names["ivar"]], dtype=np.float64).ravel()
+    elif "error" in names:
+        ivar = columns.ivar_of(np.asarray(record[names["error"]], dtype=np.float64).ravel())
+    else:
+        ivar = ivar_from_scatter(np.where(real, flux, np.nan))
+    if "mask" in names:
+        ivar = np.where(np.asarray(record[names["mask"]]).ravel() != 0, 0.0, ivar)
+    name = names["wavelength"].lower().removeprefix(PREFIX)
+    wavelength = columns.vacuum_angstrom(
+        raw[real], name, units.get(names["wavelength"], ""), options
+    )
+    meta = _meta(record, source, row)
+    meta |= {"medium": "air" if options.air else "vacuum"}
+    if not has_ivar:
+        meta["has_ivar"] = False
+    return Spectrum(*columns.increasing(wavelength, flux[real], ivar[real], unit="pixel"), meta)
+
+
+def _meta(record: dict[str, Any], source: Source, row: int) -> dict[str, Any]:
+    scalars = {name: value for name, value in record.items() if np.ndim(value) == 0}
+
+    def get(known: tuple[str, ...]) -> Any:
+        name = columns.find(scalars, known)
+        return None if name is None else scalars[name]
+
+    identity = get(_ID)
+    release = get(("survey", "data_release"))  # SPARCL: "DESI-DR1"
+    meta: dict[str, Any] = {
+        "survey": "" if release is None else _text(release).split("-")[0],
+        "object_id": f"{source.path.stem}[{row}]" if identity is None else _text(identity),
+    }
+    for key, known in _PLACE.items():
+        value = get(known)
+        if value is not None:
+            meta[key] = float(value)
+    for key, known in _ANSWERS.items():
+        value = get(known)
+        if value is not None:
+            meta[key] = float(value) if key == "survey_z" else _text(value)
+    return meta
+
+
+def _text(value: Any) -> str:
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
+
+
+# --- the three containers -------------------------------------------------------------------
+
+
+def _array_columns(source: Source) -> list[str]:
+    """The columns whose cells are arrays; struct fields as ``spectrum_flux``."""
+    if source.kind == "hdf5":
+        import h5py
+
+        data = {name: v for name, v in source.handle.items() if isinstance(v, h5py.Dataset)}
+        # One wavelength axis may serve all rows.
+        return [name for name, v in data.items() if v.ndim == 2 or _is_axis(name, v, data)]
+    if source.kind == "parquet":
+        return list(_parquet_arrays(source))
+    if source.kind == "fits" and len(source.handle) > 1 and hasattr(source.handle[1], "columns"):
+        return [c.name for c in source.handle[1].columns if _many(c.format)]
+    return []
+
+
+def _is_axis(name: str, dataset: Any, data: dict[str, Any]) -> bool:
+    if columns.find([name], columns.WAVELENGTH, PREFIX) is None:
+        return False
+    return any(v.ndim == 2 and v.shape[1] == dataset.shape[0] for v in data.values())
+
+
+def _many(fits_format: Any) -> bool:
+    """Whether a FITS column holds an array a cell, and no text."""
+    text = str(fits_format)
+    if "P" in text or "Q" in text:
+        return True
+    digits = text.rstrip("ABCDEFGHIJKLMX")
+    return "A" not in text and digits.isdigit() and int(digits) > 1
+
+
+def _parquet_arrays(source: Source) -> dict[str, tuple[str, str | None]]:
+    """Name of an array column → its column and, in a struct, its field."""
+    import pyarrow
+
+    found: dict[str, tuple[str, str | None]] = {}
+    for field in source.handle.schema_arrow:
+        kind = field.type
+        if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
+            found[field.name] = (field.name, None)
+        elif pyarrow.types.is_struct(kind) and field.name.lower() == PREFIX.rstrip("_"):
+            for inner in kind:
+                found[f"{PREFIX}{inner.name}"] = (field.name, inner.name)
+    return found
+
+
+def _open(source: Source) -> tuple[int, Record, dict[str, str]]:
+    """How many rows there are, a way to read one, and units by column."""
+    return {"hdf5": _open_hdf5, "parquet": _open_parquet, "fits": _open_fits}[source.kind](source)
+
+
+def _open_hdf5(source: Source) -> tuple[int, Record, dict[str, str]]:
+    import h5py
+
+    data = {name: v for name, v in source.handle.items() if isinstance(v, h5py.Dataset)}
+    count = max(v.shape[0] for v in data.values() if v.ndim == 2)
+
+    def record(row: int) -> dict[str, Any]:
+        return {
+            name: v[()] if _is_axis(name, v, data) else v[row]
+            for name, v in data.items()
+            if v.ndim and (v.shape[0] == count or _is_axis(name, v, data))
+        }
+
+    return count, record, {}
+
+
+def _open_parquet(source: Source) -> tuple[int, Record, dict[str, str]]:
+    file = source.handle
+    arrays = _parquet_arrays(source)
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    held: dict[str, Any] = {"group": -1}  # the last row group read: rows come in order
+
+    def record(row: int) -> dict[str, Any]:
+        group = int(np.searchsorted(first, row, side="right")) - 1
+        if held["group"] != group:
+            held.update(group=group, table=file.read_row_group(group))
+        cells = held["table"].slice(row - int(first[group]), 1).to_pylist()[0]
+        for name, (column, field) in arrays.items():
+            if field is not None:
+                cells[name] = cells[column][field]
+        return {name: cell for name, cell in cells.items() if not isinstance(cell, dict)}
+
+    return file.metadata.num_rows, record, {}
+
+
+def _open_fits(source: Source) -> tuple[int, Record, dict[str, str]]:
+    hdu = source.handle[1]
+    units = {column.name: str(column.unit or "") for column in hdu.columns}
+
+    def record(row: int) -> dict[str, Any]:
+        cells = hdu.data[row]
+        return {name: cells[name] for name in hdu.columns.names}
+
+    return len(hdu.data), record, units

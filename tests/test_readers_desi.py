@@ -1,0 +1,139 @@
+"""DESI files: arms merged, exposures coadded, targets apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from spectromer_cli.errors import NotASpectrum, ReadError
+from spectromer_cli.spectra.readers import open_spectra, read
+
+ARMS = {"B": (3600.0, 5800.0), "R": (5760.0, 7620.0), "Z": (7520.0, 9824.0)}
+
+
+def write_desi(
+    path: Path, targets: list[int], levels: list[float], arms: str = "BRZ", **changes
+) -> Path:
+    """Flat spectra of the given levels and S/N 10; `changes` replace the data of an HDU."""
+    fibermap = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("TARGETID", "K", array=targets),
+            fits.Column("TARGET_RA", "D", array=np.arange(len(targets)) + 10.0),
+            fits.Column("TARGET_DEC", "D", array=np.arange(len(targets)) - 5.0),
+        ],
+        name="FIBERMAP",
+    )
+    hdus = [fits.PrimaryHDU(), fibermap]
+    level = np.array(levels)[:, None]
+    for arm in arms:
+        wavelength = np.arange(ARMS[arm][0], ARMS[arm][1] + 0.4, 0.8)
+        ones = np.ones((len(targets), wavelength.size))
+        data = {
+            f"{arm}_WAVELENGTH": wavelength,
+            f"{arm}_FLUX": (ones * level).astype(np.float32),
+            f"{arm}_IVAR": (ones * 100.0).astype(np.float32),
+            # Unsigned, as DESI's are: BZERO in the header.
+            f"{arm}_MASK": np.zeros(ones.shape, dtype=np.uint32),
+        }
+        hdus += [fits.ImageHDU(changes.get(name, value), name=name) for name, value in data.items()]
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
+def test_arms_are_merged_and_nothing_counts_twice(tmp_path: Path) -> None:
+    (spectrum,) = read(write_desi(tmp_path / "c.fits", [7], [2.0]))
+    assert spectrum.wavelength[[0, -1]] == pytest.approx([3600.0, 9824.0])
+    np.testing.assert_allclose(np.diff(spectrum.wavelength), 0.8, rtol=1e-6)
+    np.testing.assert_allclose(spectrum.flux, 2.0)
+    overlap = (spectrum.wavelength > 5761) & (spectrum.wavelength < 5799)
+    np.testing.assert_allclose(spectrum.ivar[overlap], 200.0)
+    alone = (spectrum.wavelength > 4000) & (spectrum.wavelength < 5000)
+    np.testing.assert_allclose(spectrum.ivar[alone], 100.0)
+    assert spectrum.meta["survey"] == "DESI"
+    assert spectrum.meta["targetid"] == 7
+    assert spectrum.meta["ra"] == 10.0
+
+
+def test_the_arm_with_less_noise_wins(tmp_path: Path) -> None:
+    n = len(np.arange(5760.0, 7620.4, 0.8))
+    changes = {"R_FLUX": np.full((1, n), 4.0), "R_IVAR": np.full((1, n), 300.0)}
+    (spectrum,) = read(write_desi(tmp_path / "c.fits", [7], [2.0], **changes))
+    overlap = (spectrum.wavelength > 5761) & (spectrum.wavelength < 5799)
+    np.testing.assert_allclose(spectrum.flux[overlap], (2.0 * 100 + 4.0 * 300) / 400)
+
+
+def test_masked_pixels_are_bad(tmp_path: Path) -> None:
+    n = len(np.arange(3600.0, 5800.4, 0.8))
+    mask = np.zeros((1, n), dtype=np.uint32)
+    mask[0, 100:110] = 4
+    (spectrum,) = read(write_desi(tmp_path / "c.fits", [7], [2.0], B_MASK=mask))
+    assert not spectrum.ivar[100:110].any()
+    assert spectrum.ivar[[99, 110]].all()
+
+
+def test_exposures_of_a_target_are_coadded(tmp_path: Path) -> None:
+    path = write_desi(tmp_path / "s.fits", [5, 9, 5], [1.0, 7.0, 3.0], arms="B")
+    first, second = read(path)
+    assert [first.meta["targetid"], second.meta["targetid"]] == [5, 9]
+    np.testing.assert_allclose(first.flux, 2.0)
+    np.testing.assert_allclose(first.ivar, 200.0)
+    np.testing.assert_allclose(second.flux, 7.0)
+
+
+def test_a_missing_arm_leaves_a_gap(tmp_path: Path) -> None:
+    (spectrum,) = read(write_desi(tmp_path / "c.fits", [7], [2.0], arms="BZ"))
+    gap = (spectrum.wavelength > 5801) & (spectrum.wavelength < 7519)
+    assert not spectrum.ivar[gap].any()
+
+
+def test_malformed_files_are_refused(tmp_path: Path) -> None:
+    short = write_desi(tmp_path / "a.fits", [1, 2], [1.0, 1.0], R_FLUX=np.ones((1, 2326)))
+    with pytest.raises(ReadError, match=r"a\.fits is malformed: R_FLUX"):
+        read(short)
+    with fits.open(write_desi(tmp_path / "b.fits", [1], [1.0])) as hdus:
+        del hdus["FIBERMAP"]
+        hdus.writeto(tmp_path / "c.fits")
+    with pytest.raises(ReadError, match="no FIBERMAP"):
+        read(tmp_path / "c.fits")
+    shifted = np.arange(5760.3, 7620.4, 0.8)
+    n = shifted.size
+    odd = {"R_WAVELENGTH": shifted, "R_FLUX": np.ones((1, n)), "R_IVAR": np.ones((1, n))}
+    odd |= {"R_MASK": np.zeros((1, n), dtype=np.uint32)}
+    with pytest.raises(ReadError, match="do not share one wavelength grid"):
+        read(write_desi(tmp_path / "d.fits", [1], [1.0], **odd))
+
+
+# File → number of targets; what is None is no spectrum.
+REAL = {
+    "coadd-4-80613-thru20210324.fits": 1,
+    "coadd-special-dark-27247.fits": 1,
+    "coadd-sv3-dark-26065.fits": 5,
+    "spectra-sv3-dark-26065.fits": 5,
+    "spectra-main-dark-9144.fits": 2,  # the R arm alone
+    "coadd-bgs-66003-20200315.fits": 5,  # the commissioning layout, without errors
+    "redrock-4-80613-thru20210324.fits": None,
+    "redrock-special-dark-27247.fits": None,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), REAL.items())
+def test_real_files(shared: Path, name: str, count: int | None) -> None:
+    path = shared / "data" / "fits" / "desi" / name
+    if count is None:
+        with pytest.raises(NotASpectrum):
+            read(path)
+        return
+    with open_spectra(path) as spectra:
+        assert len(spectra) == count
+        for spectrum in spectra:
+            assert spectrum.meta["survey"] == "DESI"
+            assert 3599 < spectrum.wavelength[0] < 5761
+            assert 7619 < spectrum.wavelength[-1] < 9825
+
+
+def test_the_early_layout_has_signal(shared: Path) -> None:
+    path = shared / "data" / "fits" / "desi" / "coadd-bgs-66003-20200315.fits"
+    spectrum = read(path)[0]
+    assert spectrum.meta["has_ivar"] is False
+    assert spectrum.sn_median > 3
