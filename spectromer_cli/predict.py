@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,10 +36,6 @@ REDSHIFT_COLUMNS = (
 
 # A file of many spectra is read in pieces of this many, so that memory stays bounded.
 PIECE = 256
-# So many files may wait before worker processes are worth their start.
-FEW_FILES = 48
-# Up to here the targets are counted first, so that the progress bar knows its end.
-COUNTABLE = 100_000
 
 
 @dataclass
@@ -192,7 +188,7 @@ def predict_files(
     *,
     options: ReadOptions,
     batch_size: int = 64,
-    workers: int | None = None,
+    workers: int = 0,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Answer for files, in their order, with memory that does not grow with their number.
 
@@ -205,8 +201,8 @@ def predict_files(
         What the files do not say themselves.
     batch_size : int
         Spectra a batch.
-    workers : int, optional
-        Processes that read beside the model; by default none for a few files, else up to 4.
+    workers : int
+        Processes that read beside the model.
 
     Yields
     ------
@@ -214,12 +210,8 @@ def predict_files(
     table : astropy.table.Table
         Their rows.
     """
-    targets = iter(targets)
-    head = list(islice(targets, FEW_FILES + 1))
-    if workers is None:
-        workers = _default_workers(len(head))
     with _loader(workers, model.grid, options) as submit:
-        items = _load_all(chain(head, targets), submit, window=max(1, 4 * workers))
+        items = _load_all(targets, submit, window=max(1, 4 * workers))
         for batch in _batched((item for item in items if not item.skipped), batch_size):
             yield batch, model.answer(batch)
 
@@ -319,12 +311,6 @@ def _line(error: Exception) -> str:
     hint = getattr(error, "hint", "")
     text = f"{error}: {hint}" if hint else str(error) or type(error).__name__
     return " ".join(text.split())
-
-
-def _default_workers(files: int) -> int:
-    import os
-
-    return 0 if files <= FEW_FILES else max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
 Submit = Callable[[Target, int], Callable[[], tuple[list[Item], int]]]

@@ -193,7 +193,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["classify"], "nothing to read"),
+        (["classify", "-q"], "nothing to read"),
         (["classify", "a.fits", "--catalog", "b.csv"], "exclude each other"),
         (["classify", "a.fits", "--spectra-dir", "."], "goes with --catalog"),
         (["classify", "a.fits", "--json", "-o", "b.csv"], "exclude each other"),
@@ -212,7 +212,7 @@ def test_usage_errors_come_before_the_work(run: Run, tmp_path, monkeypatch, argu
     result = run(*arguments)
     assert result.code == 2
     assert message in result.err
-    assert result.out == ""
+    assert result.out == "" or "--json" in arguments
     assert "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
 
@@ -260,7 +260,7 @@ def test_debug_brings_the_traceback_back(run: Run, monkeypatch) -> None:
 
     monkeypatch.setenv("SPECTROMER_DEBUG", "1")
     with pytest.raises(UsageError):
-        run("classify")
+        run("classify", "-q")
 
 
 def test_an_unexpected_error_is_one_line(run: Run, monkeypatch, weights) -> None:
@@ -322,7 +322,8 @@ def examples() -> list[str]:
 @pytest.mark.parametrize("line", examples())
 def test_the_examples_in_the_help_run(line: str, run: Run, tmp_path: Path, monkeypatch) -> None:
     # In a copy of what a user has: the examples, and a folder to write to.
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    for name in ("docs", "weights"):
+        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)[1:]
     arguments: list[str] = []

@@ -20,7 +20,7 @@ app = typer.Typer(
     name="spectromer",
     help="Classes and redshifts of astronomical spectra with a Vision Transformer.",
     epilog="Examples:  spectromer classify docs/examples/*.fits  ·  "
-    "spectromer redshift --catalog targets.csv -o z.ecsv",
+    "spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 # So many bad files are named one by one; the rest are in the table.
 NAMED_PROBLEMS = 20
-# A table for a person holds no more than this in memory; the rest is counted.
-SHOWN_ROWS = 50
+# For fewer files, worker processes take longer to start than to help.
+FEW_FILES = 50
+# Up to here the files are counted first, so that the progress bar knows its end.
+COUNTABLE = 100_000
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,6 @@ def _targets(request: Request) -> tuple[Iterator[Target], Table | None, int | No
     """What to read, the catalogue if there is one, and how many, where that is soon known."""
     from itertools import chain, islice
 
-    from spectromer_cli.predict import COUNTABLE
     from spectromer_cli.spectra import catalogues, sources
 
     if request.catalog is not None:
@@ -131,8 +133,9 @@ def _targets(request: Request) -> tuple[Iterator[Target], Table | None, int | No
     if "-" in (request.files or []):
         return targets, None, None  # whoever writes the names may wait for our answers
     head = list(islice(targets, COUNTABLE))
-    total = len(head) if len(head) < COUNTABLE else None
-    return chain(head, targets), None, total
+    if len(head) < COUNTABLE:
+        return iter(head), None, len(head)
+    return chain(head, targets), None, None
 
 
 def _chunks(
@@ -154,12 +157,19 @@ def _chunks(
             targets,
             options=ReadOptions(request.air, request.wavelength_unit),
             batch_size=request.batch_size,
-            workers=request.workers,
+            workers=_workers(request, total) if request.workers is None else request.workers,
         ):
             failed.note(items)
             advance(len(items))
             chunk = table[list(columns)]
             yield chunk if catalogue is None else with_catalogue(chunk, items, catalogue)
+
+
+def _workers(request: Request, total: int | None) -> int:
+    """Processes that read: none for a few files, or for names that come one by one."""
+    if "-" in (request.files or []) or (total is not None and total < FEW_FILES):
+        return 0
+    return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
 def _stack(chunks: list[Table]) -> Table:

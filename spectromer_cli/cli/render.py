@@ -23,9 +23,9 @@ EPILOG = """Examples:
 
 spectromer render docs/examples/*.fits -o images/
 
-spectromer render spec-0266-51602-0001.fits --gallery -o images/
+spectromer render docs/examples/simulated-boss-quasar.fits --gallery -o images/
 
-spectromer render "spPlate-0266-51602.fits[12]" --image line -o images/
+spectromer render "docs/examples/simulated-desi-coadd.fits[1]" --image line -o images/
 """
 
 

@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 @commands.command(
     "list",
-    epilog="Examples:  spectromer weights list  ·  spectromer weights list --json | jq .weights",
+    epilog="Examples:  spectromer weights list  ·  spectromer weights list --json",
 )
 def list_weights(as_json: options.Json = False) -> None:
     """List the weights that this version knows."""
@@ -73,7 +73,7 @@ def list_weights(as_json: options.Json = False) -> None:
 
 @commands.command(
     epilog="Examples:  spectromer weights info spectromer-tiny.v1  ·  "
-    "spectromer weights info my-weights/ --json",
+    "spectromer weights info weights/ --json",
 )
 def info(name: Name, as_json: options.Json = False) -> None:
     """Describe weights: size, licence, what they were trained on, image, grid, labels."""
@@ -96,8 +96,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights path spectromer-tiny.v1  ·  "
-    'cp "$(spectromer weights path spectromer-tiny.v1)" backup/',
+    epilog="Examples:  spectromer weights path spectromer-tiny.v1",
 )
 def path(name: Name) -> None:
     """Print where the file lies, verified; it is downloaded first if it is not here."""
@@ -107,8 +106,7 @@ def path(name: Name) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights download spectromer-tiny.v1  ·  "
-    "spectromer weights download hf-hub:owner/name --force",
+    epilog="Examples:  spectromer weights download spectromer-tiny.v1 -q",
 )
 def download(name: Name, force: Force = False, quiet: options.Quiet = 0) -> None:
     """Download weights into the cache, verify them, and print where they lie."""

@@ -19,12 +19,15 @@ from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
 PREFIX = "spectrum_"
 _ID = ("object_id", "targetid", "sparcl_id", "specid", "obsid", "id", "object", "name")
 # Where a survey's own answer stands, and what it is called here.
-_ANSWERS = {
+_ANSWERS: dict[str, tuple[str, ...]] = {
     "survey_class": ("spectype", "class"),
     "survey_subclass": ("subtype", "subclass"),
     "survey_z": ("redshift", "z"),
 }
-_PLACE = {"ra": ("ra", "target_ra", "raj2000"), "dec": ("dec", "target_dec", "dej2000")}
+_PLACE: dict[str, tuple[str, ...]] = {
+    "ra": ("ra", "target_ra", "raj2000"),
+    "dec": ("dec", "target_dec", "dej2000"),
+}
 
 Record = Callable[[int], dict[str, Any]]
 
@@ -95,7 +98,8 @@ def _spectrum(
     meta |= {"medium": "air" if options.air else "vacuum"}
     if not has_ivar:
         meta["has_ivar"] = False
-    return Spectrum(*columns.increasing(wavelength, flux[real], ivar[real], unit="pixel"), meta)
+    wavelength, flux, ivar = columns.increasing(wavelength, flux[real], ivar[real], unit="pixel")
+    return Spectrum(wavelength, flux, ivar, meta)
 
 
 def _meta(record: dict[str, Any], source: Source, row: int) -> dict[str, Any]:

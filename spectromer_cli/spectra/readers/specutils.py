@@ -100,7 +100,8 @@ def _convert(part: Any, source: Source, options: ReadOptions) -> list[Spectrum]:
     meta["medium"] = "air" if options.air else "vacuum"
     if part.uncertainty is None:
         meta["has_ivar"] = False
-    return [
-        Spectrum(*columns.increasing(wavelength, f, i, unit="pixel"), dict(meta))
-        for f, i in zip(flux, ivar, strict=True)
-    ]
+    spectra = []
+    for row in zip(flux, ivar, strict=True):
+        ordered = columns.increasing(wavelength, *row, unit="pixel")
+        spectra.append(Spectrum(ordered[0], ordered[1], ordered[2], dict(meta)))
+    return spectra

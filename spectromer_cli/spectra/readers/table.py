@@ -92,7 +92,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     if "mask" in found:
         ivar = np.where(values[found["mask"]] != 0, 0.0, ivar)
     keep = np.isfinite(wavelength)
-    arrays = columns.increasing(
+    wavelength, flux, ivar = columns.increasing(
         wavelength[keep], flux[keep], ivar[keep], first_line=first_line, unit="line"
     )
     meta: dict[str, Any] = {
@@ -102,7 +102,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     }
     if "ivar" not in found and "error" not in found:
         meta["has_ivar"] = False
-    spectrum = Spectrum(*arrays, meta)
+    spectrum = Spectrum(wavelength, flux, ivar, meta)
     return Spectra(1, lambda row: spectrum)
 
 
