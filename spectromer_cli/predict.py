@@ -60,6 +60,8 @@ class Item:
         Row of the catalogue that asked for it.
     skipped : bool
         A file in a searched folder that holds no spectrum; it gets no row.
+    begins : bool
+        The first of its target, so that targets can be counted.
     """
 
     file: str
@@ -70,6 +72,7 @@ class Item:
     problem: str = ""
     catalogue_row: int | None = None
     skipped: bool = False
+    begins: bool = False
 
 
 class Spectromer:
@@ -266,8 +269,9 @@ def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[
     """
     file = str(target.path)
     if target.problem:
-        problem = Item(file, problem=target.problem, catalogue_row=target.catalogue_row)
-        return [problem], 1
+        return [
+            Item(file, problem=target.problem, catalogue_row=target.catalogue_row, begins=True)
+        ], 1
     try:
         with open_spectra(target.path, options) as spectra:
             if target.row is None:
@@ -287,6 +291,7 @@ def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[
         items, count = [Item(file, target.row or 0, problem=_line(error), skipped=skipped)], 1
     for item in items:
         item.catalogue_row = target.catalogue_row
+    items[0].begins = start == 0
     return items, count
 
 

@@ -151,7 +151,7 @@ def _chunks(
     from spectromer_cli.predict import predict_files, with_catalogue
     from spectromer_cli.spectra.readers import ReadOptions
 
-    with console.progress("spectra", total) as advance:
+    with console.progress("targets", total) as advance:
         for items, table in predict_files(
             model,
             targets,
@@ -160,7 +160,7 @@ def _chunks(
             workers=_workers(request, total) if request.workers is None else request.workers,
         ):
             failed.note(items)
-            advance(len(items))
+            advance(sum(item.begins for item in items))
             chunk = table[list(columns)]
             yield chunk if catalogue is None else with_catalogue(chunk, items, catalogue)
 

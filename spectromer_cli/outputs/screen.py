@@ -48,7 +48,10 @@ def to_json_document(
 # How many decimals are worth showing; other numbers get six significant digits.
 _DECIMALS = {"p": 3, "prob": 3, "z": 5, "err": 5, "alt1": 5, "alt2": 5, "ra": 5, "dec": 5}
 _DECIMALS |= {"median": 1, "chi2": 1}
-_MOST_WORTH_SEEING = ("file", "row", "class", "class_prob", "subclass", "z", "z_err", "flags")
+_MOST_WORTH_SEEING = (
+    *("file", "row", "class", "class_prob", "p_star", "p_galaxy", "p_qso", "subclass"),
+    *("z", "z_err", "z_prob", "zwarn", "flags"),
+)
 _ROWS_SHOWN = 50
 
 
