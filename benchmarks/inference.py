@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 import spectromer_cli
-from spectromer_cli.predict import Item, load, predict_files
+from spectromer_cli.predict import predict_files
+from spectromer_cli.spectra.loading import Item, load_all
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import expand
 
@@ -41,7 +42,7 @@ def main() -> None:
     options = ReadOptions()
 
     def read() -> list[Item]:
-        return [item for target in targets for item in load(target, 0, model.grid, options)[0]]
+        return list(load_all(targets, model.grid, options))
 
     items = [item for item in read() if item.prepared is not None]
     batch = [items[i] for i in np.arange(256) % len(items)]

@@ -1,21 +1,18 @@
-"""From files to rows: read, prepare, show to the model in batches, decode."""
+"""From prepared spectra to rows: show them to the model in batches, and decode."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectromer_cli.errors import NotASpectrum, ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, MIN_Z_PROB, ZWarn
-from spectromer_cli.spectra.grid import Grid, Prepared, prepare
-from spectromer_cli.spectra.readers import ReadOptions, open_spectra
+from spectromer_cli.spectra.grid import Grid, Prepared
+from spectromer_cli.spectra.loading import Item, item_of, load_all
+from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
 
@@ -33,46 +30,6 @@ REDSHIFT_COLUMNS = (
     "file", "row", "object_id", "survey", "class", "class_prob", "z", "z_err", "z_prob",
     "zwarn", "delta_chi2", "z_alt1", "z_alt1_prob", "z_alt2", "z_alt2_prob", "sn_median", "flags",
 )  # fmt: skip
-
-# A file of many spectra is read in pieces of this many, so that memory stays bounded.
-PIECE = 256
-
-
-@dataclass
-class Item:
-    """One spectrum on its way to a row.
-
-    Parameters
-    ----------
-    file : str
-        Where it came from.
-    row : int
-        Its number in the file.
-    meta : dict
-        `Spectrum.meta`.
-    sn_median : float
-        Median S/N a pixel.
-    prepared : Prepared or None
-        None if it could not be read.
-    problem : str
-        Why not.
-    catalogue_row : int or None
-        Row of the catalogue that asked for it.
-    skipped : bool
-        A file in a searched folder that holds no spectrum; it gets no row.
-    begins : bool
-        The first of its target, so that targets can be counted.
-    """
-
-    file: str
-    row: int = 0
-    meta: dict[str, Any] = field(default_factory=dict)
-    sn_median: float = float("nan")
-    prepared: Prepared | None = None
-    problem: str = ""
-    catalogue_row: int | None = None
-    skipped: bool = False
-    begins: bool = False
 
 
 class Spectromer:
@@ -123,7 +80,9 @@ class Spectromer:
         """
         from astropy.table import Table, vstack
 
-        items = [_item(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)]
+        items = [
+            item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
+        ]
         tables = [self.answer(part) for part in _batched(items, batch_size)]
         return vstack(tables, metadata_conflicts="silent") if tables else Table()
 
@@ -213,10 +172,9 @@ def predict_files(
     table : astropy.table.Table
         Their rows.
     """
-    with _loader(workers, model.grid, options) as submit:
-        items = _load_all(targets, submit, window=max(1, 4 * workers))
-        for batch in _batched((item for item in items if not item.skipped), batch_size):
-            yield batch, model.answer(batch)
+    items = load_all(targets, model.grid, options, workers)
+    for batch in _batched((item for item in items if not item.skipped), batch_size):
+        yield batch, model.answer(batch)
 
 
 def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
@@ -245,130 +203,6 @@ def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Tab
             new = f"cat_{new}"
         table[new] = own[name]
     return table
-
-
-def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[list[Item], int]:
-    """Read and prepare the spectra of one target.
-
-    Parameters
-    ----------
-    target : Target
-        A file, or one spectrum in it.
-    start : int
-        First spectrum wanted; at most `PIECE` are read.
-    grid : Grid
-        The model's.
-    options : ReadOptions
-
-    Returns
-    -------
-    items : list of Item
-        What cannot be read has its reason in ``problem``.
-    count : int
-        How many spectra the target has in all.
-    """
-    file = str(target.path)
-    if target.problem:
-        return [
-            Item(file, problem=target.problem, catalogue_row=target.catalogue_row, begins=True)
-        ], 1
-    try:
-        with open_spectra(target.path, options) as spectra:
-            if target.row is None:
-                rows = range(len(spectra))[start : start + PIECE]
-                count = len(spectra)
-            elif 0 <= target.row < len(spectra):
-                rows, count = range(target.row, target.row + 1), 1
-            else:
-                raise ReadError(
-                    f"{file} has {len(spectra)} spectra, numbered from 0: there is no {target.row}"
-                )
-            if not count:
-                raise ReadError(f"{file} has no spectrum in it")
-            items = [_read_row(spectra.get, row, file, grid) for row in rows]
-    except ReadError as error:
-        skipped = target.found_in_folder and isinstance(error, NotASpectrum)
-        items, count = [Item(file, target.row or 0, problem=_line(error), skipped=skipped)], 1
-    for item in items:
-        item.catalogue_row = target.catalogue_row
-    items[0].begins = start == 0
-    return items, count
-
-
-def _read_row(get: Callable[[int], Spectrum], row: int, file: str, grid: Grid) -> Item:
-    try:
-        return _item(get(row), file, row, grid)
-    except ReadError as error:  # leaves the other spectra of its file untouched
-        return Item(file, row, problem=_line(error))
-
-
-def _item(spectrum: Spectrum, file: str, row: int, grid: Grid) -> Item:
-    item = Item(file, row, spectrum.meta, spectrum.sn_median)
-    try:
-        item.prepared = prepare(spectrum, grid)
-    except ReadError as error:
-        item.problem = _line(error)
-    return item
-
-
-def _line(error: Exception) -> str:
-    """The message with its hint, in one line."""
-    hint = getattr(error, "hint", "")
-    text = f"{error}: {hint}" if hint else str(error) or type(error).__name__
-    return " ".join(text.split())
-
-
-Submit = Callable[[Target, int], Callable[[], tuple[list[Item], int]]]
-
-
-@contextmanager
-def _loader(workers: int, grid: Grid, options: ReadOptions) -> Iterator[Submit]:
-    """Give `submit(target, start)`, which returns a function that waits for the result."""
-    if workers == 0:
-        yield lambda target, start: lambda: load(target, start, grid, options)
-        return
-    import multiprocessing
-    import signal
-    from concurrent.futures import ProcessPoolExecutor
-
-    # Fresh processes: forking one in which torch runs threads may hang.
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    try:
-        yield lambda target, start: pool.submit(load, target, start, grid, options).result
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _load_all(targets: Iterable[Target], submit: Submit, window: int) -> Iterator[Item]:
-    """Items in order, with at most `window` reads on their way."""
-    first_pieces = ((target, 0) for target in targets)
-    for (target, _), (items, count) in _in_order(first_pieces, submit, window):
-        yield from items
-        later = ((target, start) for start in range(PIECE, count, PIECE))
-        for _, (more, _) in _in_order(later, submit, window):
-            yield from more
-
-
-Piece = tuple[Target, int]
-
-
-def _in_order(
-    pieces: Iterable[Piece], submit: Submit, window: int
-) -> Iterator[tuple[Piece, tuple[list[Item], int]]]:
-    waiting: deque[tuple[Piece, Callable[[], tuple[list[Item], int]]]] = deque()
-    for piece in pieces:
-        waiting.append((piece, submit(*piece)))
-        if len(waiting) >= window:
-            done, result = waiting.popleft()
-            yield done, result()
-    while waiting:
-        done, result = waiting.popleft()
-        yield done, result()
 
 
 def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

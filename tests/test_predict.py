@@ -13,6 +13,7 @@ from spectromer_cli import predict
 from spectromer_cli.model import tasks
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.predict import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS, predict_files, with_catalogue
+from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -85,15 +86,15 @@ def test_files_keep_their_order_with_and_without_workers(model, tmp_path) -> Non
 
 def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
     reads = []
-    original = predict.load
+    original = loading.load
 
     def load(target, start, grid, options):
         items, count = original(target, start, grid, options)
         reads.append((start, len(items)))
         return items, count
 
-    monkeypatch.setattr(predict, "load", load)
-    monkeypatch.setattr(predict, "PIECE", 1)
+    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(loading, "PIECE", 1)
     targets = [Target(EXAMPLES / "simulated-desi-coadd.fits")]
     ((items, table),) = predict_files(model, targets, options=OPTIONS, workers=0)
     assert reads == [(0, 1), (1, 1)]

@@ -15,7 +15,8 @@ from spectromer_cli.errors import SomeInputsFailed, UsageError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from spectromer_cli.predict import Item, Spectromer
+    from spectromer_cli.predict import Spectromer
+    from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.sources import Target
 
 # So many bad files are named one by one; the rest are in the table.
@@ -79,6 +80,8 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
             console.info(f"wrote {failed.seen} rows to {request.output}")
     else:
         screen.show(_stack(list(chunks)), title)
+    if not failed.seen:
+        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
     if failed.count:
         raise SomeInputsFailed(
             f"{failed.count} of {failed.seen} inputs have no answer; the column flags says why"
@@ -100,11 +103,9 @@ class Failures:
             if not item.problem:
                 continue
             self.count += 1
-            where = item.file if item.row == 0 else f"{item.file}[{item.row}]"
-            named = item.problem if item.file in item.problem else f"{where}: {item.problem}"
             if self.count <= NAMED_PROBLEMS:
-                self.lines.append(named)
-                console.error(named)
+                self.lines.append(item.complaint)
+                console.error(item.complaint)
             elif self.count == NAMED_PROBLEMS + 1:
                 console.error("more inputs cannot be read; the column flags names each")
 

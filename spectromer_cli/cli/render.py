@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,9 +14,8 @@ from spectromer_cli.paths import require_writable_folder
 
 if TYPE_CHECKING:
     from spectromer_cli.model.config import ModelConfig
-    from spectromer_cli.predict import Item
     from spectromer_cli.spectra.grid import Prepared
-    from spectromer_cli.spectra.readers import ReadOptions
+    from spectromer_cli.spectra.loading import Item
 
 EPILOG = """Examples:
 
@@ -69,7 +67,9 @@ def render(
     """
     from spectromer_cli.images import get_image
     from spectromer_cli.model.weights import resolve
+    from spectromer_cli.spectra.loading import load_all
     from spectromer_cli.spectra.readers import ReadOptions
+    from spectromer_cli.spectra.sources import expand
 
     console.set_quiet(quiet)
     if not files:
@@ -78,16 +78,19 @@ def render(
         raise UsageError("--image and --gallery exclude each other", "a gallery shows all images")
     if image:
         get_image(image)
-    _make_folder(output)
     config = resolve(model).config
+    _make_folder(output)
     kind = "gallery" if gallery else image or config.image
     drawn = failed = 0
     taken: set[str] = set()
-    for item, name in _items(files, config, ReadOptions(air, wavelength_unit)):
+    for item in load_all(expand(files), config.grid, ReadOptions(air, wavelength_unit)):
+        if item.skipped:
+            continue
         if item.prepared is None:
             failed += 1
-            console.error(_named(item))
+            console.error(item.complaint)
             continue
+        name = _stem(Path(item.file)) + (f".{item.row}" if item.of_many else "")
         path = output / f"{_free(name, taken)}.{kind}.png"
         _draw(item, item.prepared, kind, config, path)
         print(path, flush=True)
@@ -108,25 +111,6 @@ def _make_folder(folder: Path) -> None:
     require_writable_folder(folder / "any.png")
 
 
-def _items(
-    files: list[str], config: ModelConfig, read_options: ReadOptions
-) -> Iterator[tuple[Item, str]]:
-    """Every spectrum of the inputs, with the name that its image begins with."""
-    from spectromer_cli.predict import PIECE, load
-    from spectromer_cli.spectra.sources import expand
-
-    for target in expand(files):
-        items, count = load(target, 0, config.grid, read_options)
-        one_of_many = count > 1 or target.row is not None
-        for start in range(0, count, PIECE):
-            if start:
-                items, _ = load(target, start, config.grid, read_options)
-            for item in items:
-                if not item.skipped:
-                    stem = _stem(target.path)
-                    yield item, f"{stem}.{item.row}" if one_of_many else stem
-
-
 def _stem(path: Path) -> str:
     """The file's name without its suffix, nor the one of what is packed in it."""
     return Path(path.stem).stem if path.suffix.lower() in (".gz", ".fz") else path.stem
@@ -142,15 +126,6 @@ def _free(name: str, taken: set[str]) -> str:
         console.warn(f"another input is named {name}: this one is drawn as {free}")
     taken.add(free.casefold())
     return free
-
-
-def _named(item: Item) -> str:
-    """What is wrong, with the name of the file."""
-    if item.file in item.problem:
-        return item.problem
-    return (
-        f"{item.file}[{item.row}]: {item.problem}" if item.row else f"{item.file}: {item.problem}"
-    )
 
 
 def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:
