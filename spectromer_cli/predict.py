@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.model import tasks
+from spectromer_cli.model.redshift import Basis, refine
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, MIN_Z_PROB, ZWarn
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.loading import Item, item_of, load_all
@@ -53,6 +54,10 @@ class Spectromer:
         self.device = device
         self.network = SpectralViT(weights.config)
         state = {name: value.float() for name, value in load_file(weights.path).items()}
+        self.bases = {
+            name: Basis(vectors=state.pop(f"templates.{name}").numpy(), **values)
+            for name, values in weights.config.templates.items()
+        }
         self.network.load_state_dict(state)
         self.network.to(device).eval()
 
@@ -61,7 +66,9 @@ class Spectromer:
         """The wavelength grid that the weights were trained on."""
         return self.config.grid
 
-    def predict(self, spectra: Sequence[Spectrum], batch_size: int = 64) -> Table:
+    def predict(
+        self, spectra: Sequence[Spectrum], batch_size: int = 64, refined: bool = True
+    ) -> Table:
         """Classify spectra and measure their redshifts.
 
         Parameters
@@ -70,6 +77,8 @@ class Spectromer:
             As `read` gives them, or made by hand.
         batch_size : int
             Spectra a batch.
+        refined : bool
+            Refine redshifts with templates.
 
         Returns
         -------
@@ -83,11 +92,17 @@ class Spectromer:
         items = [
             item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
         ]
-        tables = [self.answer(part) for part in _batched(items, batch_size)]
+        tables = [self.answer(part, refined) for part in _batched(items, batch_size)]
         return vstack(tables, metadata_conflicts="silent") if tables else Table()
 
-    def answer(self, items: Sequence[Item]) -> Table:
+    def answer(self, items: Sequence[Item], refined: bool = True) -> Table:
         """Rows for one batch of items, in order.
+
+        Parameters
+        ----------
+        items : sequence of Item
+        refined : bool
+            Refine redshifts with templates.
 
         Returns
         -------
@@ -97,9 +112,44 @@ class Spectromer:
         good = [i for i, item in enumerate(items) if item.prepared is not None]
         columns = _empty_columns(items)
         if good:
-            probabilities = self._probabilities([items[i].prepared for i in good])  # type: ignore[misc]
-            _fill(columns, np.array(good), items, probabilities, self.network.tasks)
+            prepared = [items[i].prepared for i in good]
+            p = self._probabilities(prepared)  # type: ignore[arg-type]
+            _fill_class(columns, np.array(good), p)
+            self._fill_redshift(columns, np.array(good), items, p["z"], refined)
         return _table(columns)
+
+    def _fill_redshift(
+        self,
+        columns: dict[str, np.ndarray],
+        rows: np.ndarray,
+        items: Sequence[Item],
+        p: np.ndarray,
+        refined: bool,
+    ) -> None:
+        """Redshifts of the rows that have an answer, and the doubts about them."""
+        task = next(task for task in self.network.tasks if isinstance(task, tasks.Redshift))
+        names = columns["class"][rows]
+        answer = tasks.decode_redshift(task, p, names == "STAR")
+        columns["z"][rows], columns["z_err"][rows] = answer.z, answer.z_err
+        columns["z_prob"][rows] = answer.z_prob
+        for rank in range(2):
+            columns[f"z_alt{rank + 1}"][rows] = answer.alt_z[:, rank]
+            columns[f"z_alt{rank + 1}_prob"][rows] = answer.alt_prob[:, rank]
+        if refined:
+            prepared = [items[row].prepared for row in rows]
+            found = refine(answer, prepared, names, self.bases, self.grid)
+            has = np.isfinite(found.z)
+            columns["z"][rows[has]], columns["z_err"][rows[has]] = found.z[has], found.z_err[has]
+            columns["delta_chi2"][rows] = found.delta_chi2
+        few = np.array([_coverage(items[row]) < MIN_COVERAGE for row in rows])
+        noisy = np.array([not items[row].sn_median >= MIN_SN for row in rows])
+        columns["zwarn"][rows] = (
+            few * int(ZWarn.LITTLE_COVERAGE)
+            + (answer.z_prob < MIN_Z_PROB) * int(ZWarn.AMBIGUOUS)
+            + answer.at_edge * int(ZWarn.Z_FITLIMIT)
+            + noisy * int(ZWarn.LOW_SN)
+            + (columns["delta_chi2"][rows] < 0) * int(ZWarn.TEMPLATES_DISAGREE)
+        )
 
     def _probabilities(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
         """Calibrated probabilities of every task, shapes (len(prepared), task.size)."""
@@ -151,6 +201,7 @@ def predict_files(
     options: ReadOptions,
     batch_size: int = 64,
     workers: int = 0,
+    refined: bool = True,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Answer for files, in their order, with memory that does not grow with their number.
 
@@ -165,6 +216,8 @@ def predict_files(
         Spectra a batch.
     workers : int
         Processes that read beside the model.
+    refined : bool
+        Refine redshifts with templates.
 
     Yields
     ------
@@ -174,7 +227,7 @@ def predict_files(
     """
     items = load_all(targets, model.grid, options, workers)
     for batch in _batched((item for item in items if not item.skipped), batch_size):
-        yield batch, model.answer(batch)
+        yield batch, model.answer(batch, refined)
 
 
 def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
@@ -253,41 +306,16 @@ def _flags(item: Item) -> str:
     return ";".join(words)
 
 
-def _fill(
-    columns: dict[str, np.ndarray],
-    rows: np.ndarray,
-    items: Sequence[Item],
-    p: dict[str, np.ndarray],
-    model_tasks: Sequence[tasks.Task],
-) -> None:
-    """Write the answers of the spectra that have one into the columns."""
-    by_name = {task.name: task for task in model_tasks}
-    best = p["class"].argmax(axis=1)
-    names = np.array(tasks.CLASSES, dtype=object)[best]
+def _fill_class(columns: dict[str, np.ndarray], rows: np.ndarray, p: dict[str, np.ndarray]) -> None:
+    """Classes and subclasses of the rows that have an answer."""
+    names = np.array(tasks.CLASSES, dtype=object)[p["class"].argmax(axis=1)]
     columns["class"][rows] = names
     columns["class_prob"][rows] = p["class"].max(axis=1)
     for number, name in enumerate(tasks.CLASSES):
         columns[f"p_{name.lower()}"][rows] = p["class"][:, number]
     for i, row in enumerate(rows):
-        columns["subclass"][row], columns["subclass_prob"][row] = _subclass(
-            names[i], p["subclass"][i]
-        )
-    redshift = by_name["z"]
-    assert isinstance(redshift, tasks.Redshift)
-    answer = tasks.decode_redshift(redshift, p["z"], names == "STAR")
-    columns["z"][rows], columns["z_err"][rows] = answer.z, answer.z_err
-    columns["z_prob"][rows] = answer.z_prob
-    for rank in range(2):
-        columns[f"z_alt{rank + 1}"][rows] = answer.alt_z[:, rank]
-        columns[f"z_alt{rank + 1}_prob"][rows] = answer.alt_prob[:, rank]
-    few = np.array([_coverage(items[row]) < MIN_COVERAGE for row in rows])
-    noisy = np.array([not items[row].sn_median >= MIN_SN for row in rows])
-    columns["zwarn"][rows] = (
-        few * int(ZWarn.LITTLE_COVERAGE)
-        + (answer.z_prob < MIN_Z_PROB) * int(ZWarn.AMBIGUOUS)
-        + answer.at_edge * int(ZWarn.Z_FITLIMIT)
-        + noisy * int(ZWarn.LOW_SN)
-    )
+        found = _subclass(names[i], p["subclass"][i])
+        columns["subclass"][row], columns["subclass_prob"][row] = found
 
 
 def _subclass(class_name: str, p: np.ndarray) -> tuple[str, float]:

@@ -46,6 +46,6 @@ def classify(
     console.set_quiet(quiet)
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
-        wavelength_unit,
+        wavelength_unit, refined=False,
     )  # fmt: skip
     inference.run(request, CLASSIFY_COLUMNS, "Classes")

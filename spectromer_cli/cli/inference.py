@@ -45,6 +45,7 @@ class Request:
     json: bool
     air: bool
     wavelength_unit: str
+    refined: bool
 
 
 def run(request: Request, columns: tuple[str, ...], title: str) -> None:
@@ -159,6 +160,7 @@ def _chunks(
             options=ReadOptions(request.air, request.wavelength_unit),
             batch_size=request.batch_size,
             workers=_workers(request, total) if request.workers is None else request.workers,
+            refined=request.refined,
         ):
             failed.note(items)
             advance(sum(item.begins for item in items))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from spectromer_cli import console
@@ -32,6 +34,14 @@ def redshift(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
+    no_refine: Annotated[
+        bool,
+        typer.Option(
+            "--no-refine",
+            help="The ViT's redshift alone, without the template fit.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = False,
     output: options.Output = None,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
@@ -47,6 +57,6 @@ def redshift(
     console.set_quiet(quiet)
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
-        wavelength_unit,
+        wavelength_unit, refined=not no_refine,
     )  # fmt: skip
     inference.run(request, REDSHIFT_COLUMNS, "Redshifts")

@@ -19,6 +19,7 @@ _JSON_TYPES = {
     "grid": dict,
     "tasks": list,
     "temperatures": dict,
+    "templates": dict,
     "version": int,
 }
 
@@ -44,6 +45,9 @@ class ModelConfig:
         ``name``, ``kind`` and what that kind needs. Plain values only (JSON).
     temperatures : dict of str to float
         Task name → temperature that its logits are divided by to calibrate them.
+    templates : dict of str to dict
+        Class → ``loglam0`` and ``error_scale`` of its templates (see `model.redshift.Basis`),
+        whose vectors lie beside the weights.
     version : int
         Version of this format.
     """
@@ -54,6 +58,7 @@ class ModelConfig:
     grid: Grid
     tasks: list[dict[str, Any]]
     temperatures: dict[str, float] = field(default_factory=dict)
+    templates: dict[str, dict[str, float]] = field(default_factory=dict)
     version: int = CONFIG_VERSION
 
     def to_json(self) -> str:

@@ -21,6 +21,8 @@ class ZWarn(IntFlag):
     """Nothing could be read, or too few good pixels."""
     LOW_SN = 1 << 11
     """The median signal-to-noise ratio a pixel is low (POORDATA in redrock)."""
+    TEMPLATES_DISAGREE = 1 << 16
+    """Templates fit better at one of the alternatives than at the redshift given."""
 
 
 # Below this, half of a grid's pixels, lines that would tell redshifts apart are often missing.

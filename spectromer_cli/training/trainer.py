@@ -23,6 +23,7 @@ from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import card, dataset, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.recipe import Recipe
+from spectromer_cli.training.templates import learn_templates
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -109,13 +110,31 @@ def train(
     _loop(model, optimizer, batches, validation, recipe, output, state, device, workers)
     out = validate.logits(model, validation, device)
     model.config = replace(config, temperatures=validate.fit_temperatures(model, out, validation))
-    figures = validate.figures(model, out, validation)
+    bases = learn_templates(batches.real)
+    refined = validate.refine_redshifts(model, out, validation, bases)
+    scales = validate.error_scales(refined, out, validation)
+    described = {
+        name: {"loglam0": basis.loglam0, "error_scale": scales[name]}
+        for name, basis in bases.items()
+    }
+    model.config = replace(model.config, templates=described)
+    vectors = {
+        f"templates.{name}": torch.from_numpy(basis.vectors) for name, basis in bases.items()
+    }
+    figures = {
+        **{
+            f"vit_{name}": v
+            for name, v in validate.figures(model, out, validation).items()
+            if name.startswith("z_")
+        },
+        **validate.figures(model, out, validation, refined),
+    }
     entry = {
         "licence": "BSD-3-Clause",
         "description": recipe.description,
         "trained_on": card.trained_on(batches.real, recipe),
     }
-    write_weights(output, recipe.name, model.state_dict(), model.config, entry)
+    write_weights(output, recipe.name, {**model.state_dict(), **vectors}, model.config, entry)
     text = card.card(recipe, model.config, batches.real, validation, figures, state)
     (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
     return figures

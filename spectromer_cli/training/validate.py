@@ -8,11 +8,14 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.model import tasks
+from spectromer_cli.model.redshift import Basis, Refined, refine
+from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
 
 if TYPE_CHECKING:
     from spectromer_cli.model.spectromer import SpectralViT
 
+LIGHT_SPEED = 299792.458  # km/s
 # |Δz|/(1+z) beyond which a redshift counts as wrong.
 Z_OUTLIER = 0.01
 
@@ -63,8 +66,55 @@ def fit_temperatures(
     return best
 
 
+def answer_redshifts(
+    model: SpectralViT, out: dict[str, torch.Tensor], found: np.ndarray
+) -> tasks.RedshiftAnswer:
+    """What p(z) says of every spectrum, given its class."""
+    task = next(task for task in model.tasks if isinstance(task, tasks.Redshift))
+    p = torch.softmax(out["z"] / model.config.temperatures.get("z", 1.0), 1).double().numpy()
+    return tasks.decode_redshift(task, p, found == tasks.CLASSES.index("STAR"))
+
+
+def refine_redshifts(
+    model: SpectralViT,
+    out: dict[str, torch.Tensor],
+    data: LabelledSpectra,
+    bases: dict[str, Basis],
+) -> Refined:
+    """Refined redshifts of every spectrum (see `model.redshift.refine`)."""
+    found = out["class"].argmax(1).numpy()
+    flux, ivar = on_model_grid(data, model.config.grid)
+    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
+    names = [tasks.CLASSES[number] for number in found]
+    answer = answer_redshifts(model, out, found)
+    return refine(answer, prepared, names, bases, model.config.grid)
+
+
+def error_scales(
+    refined: Refined, out: dict[str, torch.Tensor], data: LabelledSpectra
+) -> dict[str, float]:
+    """What formal redshift errors must be multiplied by, class by class.
+
+    The robust width of the pull (z − z_survey)/z_err over held-out spectra whose class is right
+    and whose redshift is not off by more than `Z_OUTLIER`; 1 where there are fewer than 20.
+    """
+    found = out["class"].argmax(1).numpy()
+    error = refined.z - data.z
+    usable = (found == data.class_) & data.has_ivar & np.isfinite(error)
+    usable &= np.abs(error) / (1.0 + data.z) < Z_OUTLIER
+    scales = {}
+    for number, name in enumerate(tasks.CLASSES):
+        these = usable & (data.class_ == number)
+        pull = np.abs(error[these] / refined.z_err[these])
+        scales[name] = round(float(1.4826 * np.median(pull)), 3) if these.sum() >= 20 else 1.0
+    return scales
+
+
 def figures(
-    model: SpectralViT, out: dict[str, torch.Tensor], data: LabelledSpectra
+    model: SpectralViT,
+    out: dict[str, torch.Tensor],
+    data: LabelledSpectra,
+    refined: Refined | None = None,
 ) -> dict[str, float]:
     """Figures of merit.
 
@@ -76,6 +126,8 @@ def figures(
         As `logits` gives it.
     data : LabelledSpectra
         The truth.
+    refined : Refined, optional
+        Redshifts to be judged instead of the ViT's own, where there are any.
 
     Returns
     -------
@@ -105,22 +157,30 @@ def figures(
     of_stars = [owner == "STAR" for owner in tasks.SUBCLASSES.values()]
     best_type = np.where(of_stars, p["subclass"], -1.0).argmax(1)
     result["type_accuracy"] = _mean((best_type == data.subclass)[typed])
-    z_task = next(task for task in model.tasks if isinstance(task, tasks.Redshift))
-    answer = tasks.decode_redshift(z_task, p["z"], found == star)
-    error = np.abs(answer.z - data.z) / (1.0 + data.z)
+    z = answer_redshifts(model, out, found).z
+    if refined is not None:
+        z = np.where(np.isfinite(refined.z), refined.z, z)
+    error = np.abs(z - data.z) / (1.0 + data.z)
     far = known & (data.class_ != star) & np.isfinite(data.z)
     result["z_outliers"] = _mean(error[far] > Z_OUTLIER)
     if far.any():
         result["z_nmad"] = float(1.4826 * np.median(error[far]))
         spread = np.sum((data.z[far] - data.z[far].mean()) ** 2)
-        result["z_r2"] = float(1.0 - np.sum((answer.z[far] - data.z[far]) ** 2) / spread)
+        result["z_r2"] = float(1.0 - np.sum((z[far] - data.z[far]) ** 2) / spread)
     for name in ("GALAXY", "QSO"):
         for survey in np.unique(data.survey):
             these = far & (data.class_ == tasks.CLASSES.index(name)) & (data.survey == survey)
             if these.sum() >= 10:
                 result[f"z_outliers_{name}_{survey}"] = _mean(error[these] > Z_OUTLIER)
+                result[f"z_nmad_{name}_{survey}"] = float(1.4826 * np.median(error[these]))
+                result[f"z_1000kms_{name}_{survey}"] = _mean(error[these] > 1000.0 / LIGHT_SPEED)
                 result[f"recall_{name}_{survey}"] = _mean(right[these])
-    return {name: round(value, 5) for name, value in result.items() if np.isfinite(value)}
+    velocity = (
+        LIGHT_SPEED * error[(data.survey == "LAMOST") & (data.class_ == star) & (data.sn > 20)]
+    )
+    if np.isfinite(velocity).sum() >= 10:
+        result["rv_scatter_LAMOST"] = float(1.4826 * np.nanmedian(velocity))
+    return {name: float(f"{value:.5g}") for name, value in result.items() if np.isfinite(value)}
 
 
 def _mean(values: np.ndarray) -> float:

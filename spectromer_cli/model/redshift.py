@@ -1,0 +1,223 @@
+"""Redshifts to a fraction of a pixel: templates fitted by χ² around the peaks of p(z).
+
+The ViT proposes, physics disposes: near a proposed redshift, rest-frame templates and a low
+polynomial are fitted to the spectrum at every shift by weighted least squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from spectromer_cli.model.tasks import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftAnswer
+from spectromer_cli.spectra.grid import Grid, Prepared
+
+# Legendre polynomials added to the templates, for what is wrong with the flux calibration.
+POLYNOMIALS = 3
+# Steps in pixels: the coarse scan finds the minimum, the fine one its shape.
+COARSE, FINE = 3, 1
+# A template must cover this share of the good pixels.
+MIN_OVERLAP = 0.3
+LN10 = np.log(10.0)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Rest-frame templates of one class, to be summed.
+
+    Parameters
+    ----------
+    loglam0 : float
+        log10(λ/Å) of the first pixel; the step is that of the model's grid.
+    vectors : array of float32, shape (k, m)
+        Orthonormal.
+    error_scale : float
+        What the formal error has to be multiplied by, found on held-out spectra: templates
+        never fit perfectly.
+    """
+
+    loglam0: float
+    vectors: np.ndarray
+    error_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The best template fit near a redshift.
+
+    Parameters
+    ----------
+    x, x_err : float
+        ln(1 + z) and its 1-σ error.
+    gain : float
+        By how much the templates lower χ² against the polynomials alone, on the same pixels,
+        in units of the fit's own χ² a degree of freedom where that is above one.
+    """
+
+    x: float
+    x_err: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Refined redshifts of a batch; arrays of shape (batch,).
+
+    Parameters
+    ----------
+    z, z_err : array
+        From the template fit; NaN where there is none.
+    delta_chi2 : array
+        By how much the best peak's fit beats that of the best alternative; below zero where
+        an alternative fits better. NaN where p(z) has no alternative.
+    """
+
+    z: np.ndarray
+    z_err: np.ndarray
+    delta_chi2: np.ndarray
+
+
+def refine(
+    answer: RedshiftAnswer,
+    prepared: Sequence[Prepared],
+    classes: Sequence[str],
+    bases: Mapping[str, Basis],
+    grid: Grid,
+) -> Refined:
+    """Fit templates around the peaks of p(z).
+
+    The ViT's best peak is kept: on held-out spectra, letting χ² choose among the peaks made
+    more redshifts wrong than right.
+
+    Parameters
+    ----------
+    answer : RedshiftAnswer
+        What p(z) says.
+    prepared : sequence of Prepared
+        The spectra.
+    classes : sequence of str
+        Their classes.
+    bases : mapping of str to Basis
+        Templates by class.
+    grid : Grid
+        The model's.
+
+    Returns
+    -------
+    Refined
+    """
+    n = len(prepared)
+    refined = Refined(np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan))
+    for i, (spectrum, name) in enumerate(zip(prepared, classes, strict=True)):
+        if name not in bases:
+            continue
+        if name == "STAR":  # all radial velocities of the Galaxy
+            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X)
+        else:
+            best = fit(spectrum, bases[name], grid, np.log1p(answer.z[i]), PEAK_HALF_WIDTH)
+        if best is None:
+            continue
+        refined.z[i] = np.expm1(best.x)
+        refined.z_err[i] = best.x_err * np.exp(best.x)
+        others = [
+            fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
+            for z in answer.alt_z[i]
+            if np.isfinite(z)
+        ]
+        gains = [other.gain for other in others if other is not None]
+        if gains:
+            refined.delta_chi2[i] = best.gain - max(gains)
+    return refined
+
+
+def fit(prepared: Prepared, basis: Basis, grid: Grid, x: float, half_width: float) -> Fit | None:
+    """Fit templates within `half_width` of a redshift.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The spectrum on the model's grid.
+    basis : Basis
+        Templates of its class.
+    grid : Grid
+        The model's.
+    x : float
+        ln(1 + z) to search around.
+    half_width : float
+        How far, in ln(1 + z).
+
+    Returns
+    -------
+    Fit or None
+        None if the templates cover too little of the spectrum there.
+    """
+    # Template pixel of the first pixel of the spectrum, at the centre of the search.
+    centre = round((grid.loglam0 - x / LN10 - basis.loglam0) / grid.dloglam)
+    reach = int(np.ceil(half_width / (LN10 * grid.dloglam)))
+    reach += -reach % COARSE
+    window = _Window(prepared, basis, grid, centre - reach - 3, centre + reach + 3)
+    if window.overlap < MIN_OVERLAP:
+        return None
+    coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
+    chi2 = np.array([window.chi2(int(start)) for start in coarse])
+    best = int(coarse[np.argmin(chi2)])
+    fine = np.arange(best - COARSE, best + COARSE + 1, FINE)
+    chi2 = np.array([window.chi2(int(start)) for start in fine])
+    # A parabola through the three points at the minimum; at an end of the scan, the end.
+    i = int(np.clip(np.argmin(chi2), 1, len(fine) - 2))
+    left, middle, right = chi2[i - 1 : i + 2]
+    curvature = left - 2.0 * middle + right
+    offset = float(np.clip(0.5 * (left - right) / curvature, -1, 1)) if curvature > 0 else 0.0
+    start = float(fine[i]) + offset
+    per_pixel = LN10 * grid.dloglam
+    noise = max(float(chi2.min()) / window.freedom, 1.0)
+    formal = np.sqrt(2.0 * noise / curvature) if curvature > 0 else COARSE
+    return Fit(
+        x=float((grid.loglam0 - basis.loglam0) * LN10 - start * per_pixel),
+        x_err=float(formal * per_pixel * basis.error_scale),
+        gain=float(window.chi2_polynomials - chi2.min()) / noise,
+    )
+
+
+class _Window:
+    """The spectrum beside the stretch of the templates that a scan passes over."""
+
+    def __init__(self, prepared: Prepared, basis: Basis, grid: Grid, first: int, last: int) -> None:
+        n, k = grid.n, len(basis.vectors)
+        self.first = first
+        stretch = np.zeros((k, last - first + n), dtype=np.float32)
+        low, high = max(first, 0), min(last + n, basis.vectors.shape[1])
+        if high > low:
+            stretch[:, low - first : high - first] = basis.vectors[:, low:high]
+        self.templates = sliding_window_view(stretch, n, axis=1)
+        # Only pixels that the templates cover at every shift count, so that χ² compare.
+        covered = np.zeros(n, dtype=bool)
+        covered[max(0, -first) : max(0, min(n, basis.vectors.shape[1] - last))] = True
+        good = prepared.ivar > 0
+        self.overlap = float((good & covered).sum() / max(good.sum(), 1))
+        # Errors below 1 % of the level would weigh the templates' own faults, not the data.
+        weight = np.where(covered, np.minimum(prepared.ivar, 1e4), 0.0)
+        self.root = np.sqrt(weight, dtype=np.float32)
+        self.flux = prepared.flux * self.root
+        self.total = float(self.flux @ self.flux)
+        line = np.linspace(-1.0, 1.0, n)
+        smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
+        self.design = np.empty((k + POLYNOMIALS, n), dtype=np.float32)
+        self.design[k:] = smooth * self.root
+        self.freedom = max(int((weight > 0).sum()) - k - POLYNOMIALS, 1)
+        self.chi2_polynomials = self._chi2(self.design[k:])
+
+    def chi2(self, start: int) -> float:
+        """χ² with the templates' pixel `start` at the spectrum's first pixel."""
+        k = len(self.templates)
+        np.multiply(self.templates[:, start - self.first], self.root, out=self.design[:k])
+        return self._chi2(self.design)
+
+    def _chi2(self, design: np.ndarray) -> float:
+        normal = (design @ design.T).astype(np.float64)
+        normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) + 1e-12
+        right = (design @ self.flux).astype(np.float64)
+        return self.total - float(right @ np.linalg.solve(normal, right))
