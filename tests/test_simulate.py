@@ -10,7 +10,8 @@ from spectromer_cli.errors import ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
-from spectromer_cli.training.simulate import Simulator, Templates, gaussian_line, reddening
+from spectromer_cli.training.restframe import Templates, gaussian_line, reddening
+from spectromer_cli.training.simulate import Simulator
 
 GRID = Grid()
 

@@ -28,6 +28,14 @@ MEANING = {
     "z_outliers": "galaxies and quasars with |Δz|/(1+z) > 0.01",
     "z_nmad": "1.4826 · median |Δz|/(1+z) of galaxies and quasars",
     "z_r2": "R² of z over galaxies and quasars",
+    "rv_scatter_LAMOST": "scatter of the radial velocity against LAMOST at S/N > 20, km/s",
+}
+# What figures of one class and survey begin with.
+OF_PART = {
+    "z_outliers_": "|Δz|/(1+z) > 0.01",
+    "z_nmad_": "1.4826 · median |Δz|/(1+z)",
+    "z_1000kms_": "|Δv| > 1000 km/s",
+    "recall_": "class right",
 }
 
 
@@ -37,6 +45,18 @@ def trained_on(real: LabelledSpectra, recipe: Recipe) -> str:
     counts = ", ".join(f"{name} {count}" for name, count in surveys.most_common())
     share = f"{recipe.simulated_share:.0%} of every batch simulated"
     return f"{len(real)} real spectra ({counts}); {share}"
+
+
+def _meaning(name: str) -> str:
+    """A figure's name in words."""
+    if name.startswith("vit_"):
+        return f"{_meaning(name.removeprefix('vit_'))}, before refinement"
+    if name in MEANING:
+        return MEANING[name]
+    for start, words in OF_PART.items():
+        if name.startswith(start):
+            return f"{name.removeprefix(start).replace('_', ', ')}: {words}"
+    return name
 
 
 def card(
@@ -73,9 +93,7 @@ def card(
         f"| {survey} | {tasks.CLASSES[number]} | {count} | {held[(number, survey)]} |"
         for (number, survey), count in sorted(pairs.items(), key=lambda item: -item[1])
     )
-    lines = "\n".join(
-        f"| {MEANING.get(name, name)} | {value:g} |" for name, value in figures.items()
-    )
+    lines = "\n".join(f"| {_meaning(name)} | {value:g} |" for name, value in figures.items())
     settings = "\n".join(f"{name} = {value!r}" for name, value in asdict(recipe).items())
     return f"""# {recipe.name}
 

@@ -15,8 +15,16 @@ from spectromer_cli.errors import ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
-
-LIGHT_SPEED = 299792.458  # km/s
+from spectromer_cli.training.restframe import (
+    LIGHT_SPEED,
+    Templates,
+    broad_absorption,
+    extend_blue,
+    gaussian_line,
+    lyman_forest,
+    reddening,
+    smooth,
+)
 
 # What a draw is, and how often: real sets are short of galaxies and quasars at high z.
 SHARES = {"STAR": 0.3, "GALAXY": 0.38, "QSO": 0.32}
@@ -46,52 +54,6 @@ class Simulated:
     class_: np.ndarray
     subclass: np.ndarray
     z: np.ndarray
-
-
-class Templates:
-    """Rest-frame spectra with a constant step in log λ, that can be shifted and resampled.
-
-    Parameters
-    ----------
-    loglam : array, shape (m,)
-        log10(λ/Å), vacuum.
-    flux : array, shape (k, m)
-        Zero or NaN where a template does not reach.
-    basis : bool
-        The rows are eigenspectra, to be summed: they reach where any of them does.
-    """
-
-    def __init__(self, loglam: np.ndarray, flux: np.ndarray, basis: bool = False) -> None:
-        self.loglam0 = float(loglam[0])
-        self.step = float(loglam[1] - loglam[0])
-        flux = np.asarray(flux, dtype=np.float32)
-        covered = np.isfinite(flux) & (flux != 0)
-        if basis:
-            covered = np.broadcast_to(covered.any(axis=0), flux.shape)
-        # Only the dead ends are "not covered"; a zero within is a zero.
-        seen_left = np.maximum.accumulate(covered, axis=1)
-        seen_right = np.maximum.accumulate(covered[:, ::-1], axis=1)[:, ::-1]
-        self.flux = np.where(seen_left & seen_right, np.nan_to_num(flux), np.nan)
-
-    def __len__(self) -> int:
-        return len(self.flux)
-
-    def rest_wavelength(self) -> np.ndarray:
-        """Wavelength of the templates' own pixels in Å, shape (m,)."""
-        return 10.0 ** (self.loglam0 + self.step * np.arange(self.flux.shape[1]))
-
-    def observe(self, rest_flux: np.ndarray, z: float, grid: Grid) -> np.ndarray:
-        """Shift a rest-frame spectrum of these templates to redshift z, on the grid.
-
-        Returns
-        -------
-        array, shape (grid.n,)
-            NaN where the template does not reach.
-        """
-        shift = (grid.loglam0 - np.log10(1.0 + z) - self.loglam0) / self.step
-        position = shift + np.arange(grid.n) * (grid.dloglam / self.step)
-        pixels = np.arange(rest_flux.size)
-        return np.interp(position, pixels, rest_flux, left=np.nan, right=np.nan)
 
 
 class Simulator:
@@ -128,7 +90,7 @@ class Simulator:
         except (OSError, KeyError, ValueError) as error:
             raise ReadError(f"{path} is not a set of templates: {error}") from error
         self.star_types = np.array([{"C": "Carbon"}.get(str(t), str(t)) for t in star_types])
-        self.galaxies = _extend_blue(galaxies, eigen)
+        self.galaxies = extend_blue(galaxies, eigen)
 
     def draw(self, rng: np.random.Generator, n: int) -> Simulated:
         """Draw `n` spectra.
@@ -181,7 +143,7 @@ class Simulator:
         velocity = rng.uniform(-600.0, 600.0) if wide else rng.normal(0.0, 100.0)
         z = velocity / LIGHT_SPEED
         observed = self.stars.observe(flux, z, self.grid)
-        return _smooth(observed, rng.uniform(0.0, 1.5)), z, f"STAR {kind}"
+        return smooth(observed, rng.uniform(0.0, 1.5)), z, f"STAR {kind}"
 
     def _galaxy(self, rng: np.random.Generator) -> tuple[np.ndarray, float, str]:
         nearby = rng.random() < 0.45
@@ -191,7 +153,7 @@ class Simulator:
         shares = rng.dirichlet(np.ones(len(parts)))
         flux = reddening(wavelength, rng.exponential(0.15)) * (shares @ self.galaxies.flux[parts])
         dispersion = rng.uniform(60.0, 350.0) / LIGHT_SPEED / (np.log(10.0) * self.grid.dloglam)
-        flux = _smooth(flux, dispersion)
+        flux = smooth(flux, dispersion)
         subclass = ""
         if rng.random() < 0.65:
             flux, subclass = self._add_lines(rng, wavelength, flux)
@@ -265,9 +227,9 @@ class Simulator:
         # 1984, A&A 132, 389).
         flux *= 10 ** (-0.4 * rng.exponential(0.04) * 1.39 * (wavelength / 1e4) ** -1.2)
         if rng.random() < 0.12:
-            flux *= _broad_absorption(rng, wavelength)
+            flux *= broad_absorption(rng, wavelength)
         if z > 1.9:
-            flux *= _forest(rng, wavelength, z)
+            flux *= lyman_forest(rng, wavelength, z)
         observed = eigen.observe(flux, z, self.grid)
         if z < 0.7 and rng.random() < 0.6:
             host = self.galaxies.flux[rng.integers(len(self.galaxies))]
@@ -323,122 +285,3 @@ class Simulator:
         sky += forest * rng.gamma(0.3, 6.0, self.grid.n)
         own = np.clip(flux, 0.0, None) / (np.median(np.abs(flux[seen])) + 1e-9)
         return np.sqrt(sky + rng.exponential(1.0) * own) / throughput, seen
-
-
-def reddening(wavelength: np.ndarray, ebv: float) -> np.ndarray:
-    """Factor by which dust dims, grey part left out.
-
-    Parameters
-    ----------
-    wavelength : array
-        Rest-frame wavelength in Å.
-    ebv : float
-        Colour excess E(B−V) in magnitudes.
-
-    Returns
-    -------
-    array
-        Transmission relative to that at 5500 Å.
-
-    Notes
-    -----
-    Calzetti et al. (2000, ApJ 533, 682), equation 4.
-    """
-    x = 1e4 / np.clip(wavelength, 1200.0, 22000.0)  # 1/µm
-    red = 2.659 * (-1.857 + 1.040 * x)
-    blue = 2.659 * (-2.156 + 1.509 * x - 0.198 * x**2 + 0.011 * x**3)
-    k = np.where(wavelength > 6300.0, red, blue) + 4.05
-    return 10 ** (-0.4 * ebv * (k - 4.05))
-
-
-def gaussian_line(wavelength: np.ndarray, centre: float, sigma: float, amount: float) -> np.ndarray:
-    """An emission line.
-
-    Parameters
-    ----------
-    wavelength : array
-        Wavelength in Å.
-    centre : float
-        Of the line, in Å.
-    sigma : float
-        Width σ as a fraction of the speed of light.
-    amount : float
-        Flux integrated over wavelength, in flux·Å.
-
-    Returns
-    -------
-    array
-        Flux density.
-    """
-    width = sigma * centre
-    line = np.exp(-0.5 * ((wavelength - centre) / width) ** 2)
-    return amount / (width * np.sqrt(2.0 * np.pi)) * line
-
-
-def _smooth(flux: np.ndarray, sigma: float) -> np.ndarray:
-    """Convolve with a Gaussian of σ pixels; pixels that are not covered stay so."""
-    if sigma < 0.3:
-        return flux
-    reach = int(np.ceil(3.5 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    covered = np.isfinite(flux)
-    total = np.convolve(np.where(covered, flux, 0.0), kernel, mode="same")
-    weight = np.convolve(covered.astype(float), kernel, mode="same")
-    return np.where(covered, total / np.maximum(weight, 1e-9), np.nan)
-
-
-def _extend_blue(galaxies: Templates, eigen: Templates) -> Templates:
-    """Continue the stellar populations into the ultraviolet with galaxy eigenspectra.
-
-    Each population is matched between 3300 and 4800 Å by the eigenspectra (least squares,
-    lines left out), whose sum goes on where the population ends, at both ends.
-    """
-    loglam = eigen.loglam0 + eigen.step * np.arange(eigen.flux.shape[1])
-    own = galaxies.loglam0 + galaxies.step * np.arange(galaxies.flux.shape[1])
-    wavelength = 10.0**loglam
-    base = np.nan_to_num(eigen.flux)
-    full = np.empty((len(galaxies), loglam.size), dtype=np.float32)
-    for i, flux in enumerate(galaxies.flux):
-        here = np.interp(loglam, own, flux, left=np.nan, right=np.nan)
-        covered = np.isfinite(here)
-        fit = covered & (wavelength > 3300.0) & (wavelength < 4800.0)
-        fit &= np.abs(wavelength - 3728.5) > 25.0
-        weights, *_ = np.linalg.lstsq(base[:, fit].T, here[fit], rcond=None)
-        continued = np.clip(weights @ base, 0.02 * np.nanmedian(here), None)
-        first, last = np.flatnonzero(covered)[[0, -1]]
-        # Joined without a step at either end.
-        continued[:first] *= here[first : first + 50].mean() / continued[first : first + 50].mean()
-        continued[last:] *= here[last - 50 : last].mean() / continued[last - 50 : last].mean()
-        full[i] = np.where(covered, here, continued)
-        full[i, (wavelength < 1230.0) | (loglam > loglam[-1])] = np.nan
-    return Templates(loglam, full)
-
-
-def _broad_absorption(rng: np.random.Generator, wavelength: np.ndarray) -> np.ndarray:
-    """Troughs blueward of the resonance lines, as in a broad-absorption-line quasar."""
-    lines = [1239.0, 1398.0, 1549.0] + ([2799.0] if rng.random() < 0.2 else [])
-    velocity = rng.uniform(3000.0, 20000.0) / LIGHT_SPEED
-    width = rng.uniform(1000.0, 5000.0) / LIGHT_SPEED
-    depth = rng.uniform(0.3, 1.0)
-    transmission = np.ones_like(wavelength)
-    for line in lines:
-        centre = line * (1.0 - velocity)
-        trough = np.exp(-0.5 * ((wavelength - centre) / (width * line)) ** 4)
-        transmission *= 1.0 - depth * trough
-    return transmission
-
-
-def _forest(rng: np.random.Generator, wavelength: np.ndarray, z: float) -> np.ndarray:
-    """Lyman-α forest lines and the Lyman limit, about the mean that the templates hold."""
-    transmission = np.ones_like(wavelength)
-    forest = np.flatnonzero((wavelength > 1030.0) & (wavelength < 1215.0))
-    if forest.size:
-        depth = np.zeros_like(wavelength)
-        hits = rng.choice(forest, size=forest.size // 8)
-        depth[hits] = rng.exponential(0.5 * ((1.0 + z) / 3.5) ** 1.5, hits.size)
-        depth = np.convolve(depth, [0.3, 0.7, 1.0, 0.7, 0.3], mode="same")
-        transmission = np.exp(-depth)
-        transmission[forest] /= transmission[forest].mean()
-    if rng.random() < 0.4:
-        transmission = np.where(wavelength < 912.0 * rng.uniform(0.8, 1.0), 0.05, transmission)
-    return transmission
