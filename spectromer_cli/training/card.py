@@ -66,6 +66,7 @@ def card(
     validation: LabelledSpectra,
     figures: dict[str, float],
     state: dict[str, Any],
+    start: str,
 ) -> str:
     """The card as Markdown.
 
@@ -79,6 +80,8 @@ def card(
         As `validate.figures` gives them.
     state : dict
         Steps and seconds of the run.
+    start : str
+        What the backbone started from.
 
     Returns
     -------
@@ -99,9 +102,9 @@ def card(
 
 {recipe.description}.
 
-A {config.backbone} that started from ImageNet weights and sees a spectrum as `{config.image}`,
-{config.tokens}×{config.tokens} patches of 16×16 pixels, log10 λ from {config.grid.loglam0} in
-{config.grid.n} steps of {config.grid.dloglam:g}. Temperatures: {config.temperatures}.
+A {config.backbone} that started from {start} and sees a spectrum as
+`{config.image}`, {config.tokens}×{config.tokens} patches of 16×16 pixels, log10 λ from
+{config.grid.loglam0} in {config.grid.n} steps of {config.grid.dloglam:g}. Temperatures: {config.temperatures}.
 
 ## What went in
 
@@ -119,7 +122,8 @@ those of the best template, not of an eye: some are wrong.
 ## What came out
 
 On the held-out objects, all {int(figures["n"])} of them, at whatever S/N they have. The
-temperatures were fitted on them too (one number a task); nothing else was.
+temperatures (one number a task) and the scales of the redshift errors (one a class) were
+fitted on them too; nothing else was.
 
 | figure | value |
 | --- | --- |

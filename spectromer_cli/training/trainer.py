@@ -135,7 +135,8 @@ def train(
         "trained_on": card.trained_on(batches.real, recipe),
     }
     write_weights(output, recipe.name, {**model.state_dict(), **vectors}, model.config, entry)
-    text = card.card(recipe, model.config, batches.real, validation, figures, state)
+    start = f"ImageNet weights ({pretrained.name})" if pretrained else "random weights"
+    text = card.card(recipe, model.config, batches.real, validation, figures, state, start)
     (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
     return figures
 
