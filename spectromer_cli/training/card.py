@@ -104,7 +104,8 @@ def card(
 
 A {config.backbone} that started from {start} and sees a spectrum as
 `{config.image}`, {config.tokens}×{config.tokens} patches of 16×16 pixels, log10 λ from
-{config.grid.loglam0} in {config.grid.n} steps of {config.grid.dloglam:g}. Temperatures: {config.temperatures}.
+{config.grid.loglam0} in {config.grid.n} steps of {config.grid.dloglam:g}. Temperatures:
+{config.temperatures}.
 
 ## What went in
 
