@@ -90,6 +90,19 @@ def test_training_learns(files, tmp_path) -> None:
     assert figures["class_accuracy"] > 0.6
 
 
+def test_training_goes_on_from_weights_of_our_own(files, tmp_path) -> None:
+    run(files, tmp_path / "a")
+    first = tmp_path / "a" / "test.v1.safetensors"
+    run(files, tmp_path / "b", replace(RECIPE, steps=1, learning_rate=0.0), pretrained=first)
+    before, after = load_file(first), load_file(tmp_path / "b" / "test.v1.safetensors")
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
+    with pytest.raises(ReadError, match=r"test\.v1\.safetensors does not fit"):
+        run(files, tmp_path / "c", replace(RECIPE, tokens=3), pretrained=first)
+    with pytest.raises(ReadError, match="does not fit"):
+        run(files, tmp_path / "d", pretrained=files["data"])
+
+
 def test_batches_depend_on_seed_and_step_only(files) -> None:
     def batches(seed: int) -> Batches:
         return Batches(

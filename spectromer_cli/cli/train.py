@@ -40,8 +40,8 @@ def train(
         typer.Option(
             "--pretrained",
             metavar="FILE",
-            help="ImageNet weights of the backbone (safetensors, timm's names); "
-            "without it, training starts at random.",
+            help="Where to start: ImageNet weights of the backbone (safetensors, timm's "
+            "names), or weights of this program; without it, at random.",
         ),
     ] = None,
     resume: Annotated[

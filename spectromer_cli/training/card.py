@@ -102,7 +102,7 @@ def card(
 
 {recipe.description}.
 
-A {config.backbone} that started from {start} and sees a spectrum as
+A {config.backbone} that started from `{start}` and sees a spectrum as
 `{config.image}`, {config.tokens}×{config.tokens} patches of 16×16 pixels, log10 λ from
 {config.grid.loglam0} in {config.grid.n} steps of {config.grid.dloglam:g}. Temperatures:
 {config.temperatures}.
@@ -111,7 +111,7 @@ A {config.backbone} that started from {start} and sees a spectrum as
 
 {state["step"]} batches of {recipe.batch_size} spectra in {state["seconds"] / 60:.0f} minutes;
 {recipe.simulated_share:.0%} of every batch simulated, the rest real. Real spectra, after a split by
-object ({recipe.validation_fraction:.0%} of the objects held out, seed {recipe.seed}):
+object ({recipe.validation_fraction:.0%} of the objects held out, seed {recipe.split_seed}):
 
 | survey | class | trained on | held out |
 | --- | --- | --- | --- |

@@ -41,8 +41,11 @@ class Recipe:
         Share of the objects held out.
     evaluate_every : int
         Steps between checkpoints and looks at the validation split.
+    split_seed : int
+        Decides which objects are held out: a run that goes on from other weights must have
+        theirs, or it is judged on what they have seen.
     seed : int
-        Decides the split and every draw.
+        Decides every draw.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Recipe:
     warmup: int = 200
     validation_fraction: float = 0.15
     evaluate_every: int = 500
+    split_seed: int = 1
     seed: int = 1
 
 

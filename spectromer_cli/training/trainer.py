@@ -17,7 +17,7 @@ from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.weights import write_weights
+from spectromer_cli.model.weights import HEADER_KEY, write_weights
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import card, dataset, validate
@@ -52,7 +52,8 @@ def train(
     templates : Path
         Rest-frame templates for the simulator.
     pretrained : Path or None
-        ImageNet weights of the backbone; None starts at random.
+        ImageNet weights of the backbone, or weights of this program to go on from; None starts
+        at random.
     device : torch.device
     workers : int
         Processes that make batches beside the one that learns.
@@ -69,7 +70,7 @@ def train(
     UsageError
         If `output` holds a run and `resume` is false.
     ReadError
-        If the data, the templates or the checkpoint cannot be read.
+        If the data, the templates, the pretrained weights or the checkpoint cannot be read.
     """
     output.mkdir(parents=True, exist_ok=True)
     if (output / CHECKPOINT).exists() and not resume:
@@ -84,7 +85,7 @@ def train(
         tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
     )
     spectra = dataset.load(data)
-    held_out = dataset.validation_mask(spectra.group, recipe.validation_fraction, recipe.seed)
+    held_out = dataset.validation_mask(spectra.group, recipe.validation_fraction, recipe.split_seed)
     validation = spectra.take(held_out)
     batches = Batches(
         spectra.take(~held_out),
@@ -96,7 +97,7 @@ def train(
         seed=recipe.seed,
     )
     torch.manual_seed(recipe.seed)
-    model = SpectralViT(config, pretrained).to(device)
+    model = _start(config, pretrained).to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -135,10 +136,34 @@ def train(
         "trained_on": card.trained_on(batches.real, recipe),
     }
     write_weights(output, recipe.name, {**model.state_dict(), **vectors}, model.config, entry)
-    start = f"ImageNet weights ({pretrained.name})" if pretrained else "random weights"
+    start = pretrained.name if pretrained else "random weights"
     text = card.card(recipe, model.config, batches.real, validation, figures, state, start)
     (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
     return figures
+
+
+def _start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
+    """The model before the first step."""
+    from safetensors import SafetensorError, safe_open
+
+    if pretrained is None:
+        return SpectralViT(config)
+    try:
+        with safe_open(pretrained, framework="pt") as file:
+            ours = HEADER_KEY in (file.metadata() or {})
+            names = [name for name in file.keys() if not name.startswith("templates.")]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name).float() for name in names} if ours else {}
+        if not ours:
+            return SpectralViT(config, pretrained)
+        model = SpectralViT(config)
+        model.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ReadError(
+            f"{pretrained} does not fit {config.backbone} ({reason})",
+            "give weights of the recipe's backbone, tokens and tasks, as safetensors",
+        ) from error
+    return model
 
 
 def _loop(
