@@ -77,3 +77,20 @@ def require_writable_folder(target: Path) -> None:
         raise UsageError(
             f"the folder {folder} cannot be written", "choose another -o or change its permissions"
         )
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with those above it.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the folder {folder} cannot be made: {error.strerror}", "choose another -o"
+        ) from error
+    require_writable_folder(folder / "any")

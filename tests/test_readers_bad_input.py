@@ -29,7 +29,8 @@ def test_missing_empty_and_folders(tmp_path: Path) -> None:
         (tmp_path / "no.fits", "does not exist"),
         (write(tmp_path / "empty.fits", b""), "is empty"),
         (write(tmp_path / "empty.gz", gzip.compress(b"")), "is empty"),
-        (tmp_path, "is a folder"),
+        (tmp_path, "is a folder or a device"),
+        (Path("/dev/null"), "is a folder or a device"),
     ):
         with pytest.raises(ReadError, match=message) as caught:
             read(path)

@@ -14,7 +14,7 @@ from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.weights import resolve
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import dataset, validate
+from spectromer_cli.training import dataset
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.recipe import Recipe, load_recipe
 from spectromer_cli.training.trainer import train
@@ -137,15 +137,6 @@ def test_split_goes_by_object() -> None:
     # An object stays on its side whatever else is in the set.
     assert (dataset.validation_mask(group[:300], 0.2, 1) == validate_mask[:300]).all()
     assert (dataset.validation_mask(group, 0.2, 2) != held).any()
-
-
-def test_calibration_error_of_known_cases() -> None:
-    sure = np.array([[1.0, 0.0]] * 10)
-    assert validate.expected_calibration_error(sure, np.zeros(10, int)) == 0.0
-    assert validate.expected_calibration_error(sure, np.ones(10, int)) == 1.0
-    honest = np.array([[0.8, 0.2]] * 10)
-    truth = np.array([0] * 8 + [1] * 2)
-    assert validate.expected_calibration_error(honest, truth) == pytest.approx(0.0)
 
 
 def test_shipped_recipes_are_valid() -> None:

@@ -184,8 +184,17 @@ def main() -> None:
         writer.writerow(["file", "name", "priority"])
         for name, priority in (("sdss-galaxy", 2), ("boss-quasar", 1), ("lamost-star", 3)):
             writer.writerow([f"simulated-{name}.fits", name.replace("-", " "), priority])
-    for i in (galaxy, quasar, star, hot, *pair):
-        print(*truth(drawn, i))
+    files = {
+        "simulated-sdss-galaxy.fits": galaxy,
+        "simulated-boss-quasar.fits": quasar,
+        "simulated-sdss-star.fits": star,
+        "simulated-lamost-star.fits": hot,
+    }
+    with (HERE / "truth.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "subclass", "z"])
+        for name, i in files.items():
+            writer.writerow([name, *truth(drawn, i)])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from spectromer_cli import __version__, console
-from spectromer_cli.cli import classify, redshift, render, train, weights
+from spectromer_cli.cli import classify, evaluate, redshift, render, train, weights
 from spectromer_cli.errors import SomeInputsFailed, SpectromerError
 
 # What --json prints when the command fails as a whole.
@@ -45,7 +45,7 @@ def _options(
     """Classes and redshifts of astronomical spectra with a Vision Transformer."""
 
 
-for _command in (classify, redshift, render, weights, train):
+for _command in (classify, redshift, evaluate, render, weights, train):
     _command.register(app)
 
 

@@ -61,16 +61,16 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
     from spectromer_cli.outputs import screen, tables
     from spectromer_cli.predict import load_model
 
-    _check(request)
+    check(request)
     if request.output is not None:
         tables.check_output(request.output)
-    targets, catalogue, total = _targets(request)
+    targets, catalogue, total = targets_of(request)
     model = load_model(request.model, request.device)
-    provenance = _provenance(model)
+    provenance = provenance_of(model)
     failed = Failures()
-    chunks = _chunks(request, columns, model, targets, catalogue, total, failed)
+    chunks = chunks_of(request, columns, model, targets, catalogue, total, failed)
     if request.json:
-        whole = _stack(list(chunks))
+        whole = stack(list(chunks))
         status = "success" if not failed.count else "partial"
         print(screen.to_json_document(whole, provenance, status, failed.lines))
     elif request.output is not None or not sys.stdout.isatty():
@@ -80,7 +80,7 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
         if request.output is not None:
             console.info(f"wrote {failed.seen} rows to {request.output}")
     else:
-        screen.show(_stack(list(chunks)), title)
+        screen.show(stack(list(chunks)), title)
     if not failed.seen:
         raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
     if failed.count:
@@ -111,7 +111,8 @@ class Failures:
                 console.error("more inputs cannot be read; the column flags names each")
 
 
-def _check(request: Request) -> None:
+def check(request: Request) -> None:
+    """Refuse options that make no sense together."""
     if request.files and request.catalog:
         raise UsageError("FILES and --catalog exclude each other", "give one of them")
     if not request.files and not request.catalog:
@@ -122,7 +123,7 @@ def _check(request: Request) -> None:
         raise UsageError("--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE")
 
 
-def _targets(request: Request) -> tuple[Iterator[Target], Table | None, int | None]:
+def targets_of(request: Request) -> tuple[Iterator[Target], Table | None, int | None]:
     """What to read, the catalogue if there is one, and how many, where that is soon known."""
     from itertools import chain, islice
 
@@ -140,7 +141,7 @@ def _targets(request: Request) -> tuple[Iterator[Target], Table | None, int | No
     return chain(head, targets), None, None
 
 
-def _chunks(
+def chunks_of(
     request: Request,
     columns: tuple[str, ...],
     model: Spectromer,
@@ -175,13 +176,14 @@ def _workers(request: Request, total: int | None) -> int:
     return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
-def _stack(chunks: list[Table]) -> Table:
+def stack(chunks: list[Table]) -> Table:
+    """One table of all chunks."""
     from astropy.table import Table, vstack
 
     return vstack(chunks, metadata_conflicts="silent") if chunks else Table()
 
 
-def _provenance(model: Spectromer) -> dict[str, str]:
+def provenance_of(model: Spectromer) -> dict[str, str]:
     """How the numbers were obtained, for the header of the result."""
     import shlex
     from datetime import UTC, datetime

@@ -81,6 +81,14 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+NoRefine = Annotated[
+    bool,
+    typer.Option(
+        "--no-refine",
+        help="The ViT's redshift alone, without the template fit.",
+        rich_help_panel=MODEL,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from spectromer_cli import console
@@ -34,14 +32,7 @@ def redshift(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
-    no_refine: Annotated[
-        bool,
-        typer.Option(
-            "--no-refine",
-            help="The ViT's redshift alone, without the template fit.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = False,
+    no_refine: options.NoRefine = False,
     output: options.Output = None,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,

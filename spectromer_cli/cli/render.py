@@ -10,7 +10,7 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, SpectromerError, UsageError
-from spectromer_cli.paths import require_writable_folder
+from spectromer_cli.paths import make_folder
 
 if TYPE_CHECKING:
     from spectromer_cli.model.config import ModelConfig
@@ -79,7 +79,7 @@ def render(
     if image:
         get_image(image)
     config = resolve(model).config
-    _make_folder(output)
+    make_folder(output)
     kind = "gallery" if gallery else image or config.image
     drawn = failed = 0
     taken: set[str] = set()
@@ -99,16 +99,6 @@ def render(
         raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
     if not drawn:
         raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the folder {folder} cannot be made: {error.strerror}", "choose another -o"
-        ) from error
-    require_writable_folder(folder / "any.png")
 
 
 def _stem(path: Path) -> str:

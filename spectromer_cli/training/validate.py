@@ -8,6 +8,7 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.model import tasks
+from spectromer_cli.model.metrics import LIGHT_SPEED, OUTLIERS, expected_calibration_error
 from spectromer_cli.model.redshift import Basis, Refined, refine
 from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
@@ -15,9 +16,7 @@ from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
 if TYPE_CHECKING:
     from spectromer_cli.model.spectromer import SpectralViT
 
-LIGHT_SPEED = 299792.458  # km/s
-# |Δz|/(1+z) beyond which a redshift counts as wrong.
-Z_OUTLIER = 0.01
+Z_OUTLIER = OUTLIERS["0.01"]
 
 
 def logits(
@@ -173,7 +172,7 @@ def figures(
             if these.sum() >= 10:
                 result[f"z_outliers_{name}_{survey}"] = _mean(error[these] > Z_OUTLIER)
                 result[f"z_nmad_{name}_{survey}"] = float(1.4826 * np.median(error[these]))
-                result[f"z_1000kms_{name}_{survey}"] = _mean(error[these] > 1000.0 / LIGHT_SPEED)
+                result[f"z_1000kms_{name}_{survey}"] = _mean(error[these] > OUTLIERS["1000kms"])
                 result[f"recall_{name}_{survey}"] = _mean(right[these])
     velocity = (
         LIGHT_SPEED * error[(data.survey == "LAMOST") & (data.class_ == star) & (data.sn > 20)]
@@ -186,28 +185,3 @@ def figures(
 def _mean(values: np.ndarray) -> float:
     """Mean; NaN of nothing."""
     return float(values.mean()) if len(values) else float("nan")
-
-
-def expected_calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy, over bins of confidence.
-
-    Parameters
-    ----------
-    p : array, shape (n, k)
-        Probabilities.
-    truth : array of int, shape (n,)
-        The right label.
-    bins : int
-        Equal bins of confidence between 0 and 1.
-
-    Notes
-    -----
-    Naeini et al. (2015, AAAI), as in Guo et al. (2017), equation 3.
-    """
-    confidence, right = p.max(1), p.argmax(1) == truth
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    total = 0.0
-    for b in np.unique(place):
-        here = place == b
-        total += abs(confidence[here].mean() - right[here].mean()) * here.sum()
-    return float(total / len(truth))

@@ -11,6 +11,9 @@ from typing import Any, Literal
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.spectrum import Spectrum
 
+# A spectrum of a million pixels in text has some 60 MB.
+MAX_TEXT_BYTES = 200_000_000
+
 Kind = Literal["fits", "hdf5", "parquet", "text"]
 
 
@@ -85,8 +88,8 @@ def opened(path: Path) -> Iterator[Source]:
     import gzip
     import zlib
 
-    if path.is_dir():
-        raise ReadError(f"{path} is a folder, not a file")
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
     try:
         with path.open("rb") as file:
             magic = file.read(16)
@@ -187,6 +190,11 @@ def _open_parquet(path: Path, packed: bool) -> Iterator[Any]:
 
 @contextmanager
 def _open_text(path: Path, packed: bool) -> Iterator[str]:
+    if path.stat().st_size > MAX_TEXT_BYTES:
+        raise ReadError(
+            f"{path} is a text of {path.stat().st_size / 1e6:.0f} MB: too large for a spectrum",
+            "split it into one table a spectrum, or make it a FITS, HDF5 or Parquet table",
+        )
     data = _bytes_or_path(path, packed)
     raw = data.read() if packed else data.read_bytes()
     if b"\x00" in raw[:4096]:
