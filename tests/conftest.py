@@ -1,5 +1,10 @@
 """Shared by all tests: the shared data where present, and a small model with random weights."""
 
+import csv
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +54,52 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extra = {"licence": "none", "description": "random", "trained_on": "nothing"}
     write_weights(folder, "random.v0", SpectralViT(config).state_dict(), config, extra)
     return folder
+
+
+@dataclass
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The table on stdout."""
+        return list(csv.DictReader(io.StringIO(self.out)))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files that it printed."""
+        return [Path(line).name for line in self.out.splitlines()]
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process, as `spectromer` would."""
+    from spectromer_cli.cli import app as cli
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["spectromer", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def weights(random_weights: Path) -> list[str]:
+    """Options for a quick model that has learnt nothing."""
+    return ["--model", str(random_weights), "--device", "cpu"]
 
 
 def emission_galaxy(z: float, sn: float = 30.0, seed: int = 0) -> Spectrum:

@@ -1,6 +1,5 @@
 """The commands as a user meets them: outputs, exit codes, one clear line for what is wrong."""
 
-import csv
 import io
 import json
 import os
@@ -9,58 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 from astropy.table import Table
-from conftest import EXAMPLES, ROOT
+from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.cli import app as cli
 from spectromer_cli.predict import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 
 FILES = sorted(str(path) for path in EXAMPLES.glob("*.fits"))
 GALAXY = EXAMPLES / "simulated-sdss-galaxy.fits"
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[dict[str, str]]:
-        return list(csv.DictReader(io.StringIO(self.out)))
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process, as `spectromer` would."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["spectromer", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
-
-
-@pytest.fixture
-def weights(random_weights: Path) -> list[str]:
-    """Options for a quick model that has learnt nothing."""
-    return ["--model", str(random_weights), "--device", "cpu"]
 
 
 # The main job -----------------------------------------------------------------------------

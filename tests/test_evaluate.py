@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from conftest import EXAMPLES
-from test_cli import Run, run, weights  # noqa: F401  (fixtures)
+from conftest import EXAMPLES, Run
 
 from spectromer_cli.errors import UsageError
 from spectromer_cli.evaluate import evaluate, find_truth, truth_of
@@ -121,7 +120,7 @@ def test_unknown_truth_is_left_out() -> None:
     assert np.isfinite(z).tolist() == [True, False, False]
 
 
-def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "a" / "report"
     result = run("evaluate", "--catalog", EXAMPLES / "truth.csv", "-o", folder)
     assert result.code == 0, result.err
@@ -137,7 +136,7 @@ def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:  # noqa: F811
     assert "| GALAXY | 1 | 1 | 1 |" in (folder / "report.md").read_text()
 
 
-def test_missing_files_count_as_wrong(run: Run, tmp_path: Path, weights) -> None:  # noqa: F811
+def test_missing_files_count_as_wrong(run: Run, tmp_path: Path, weights) -> None:
     catalogue = tmp_path / "t.csv"
     catalogue.write_text("file,class\ngone.fits,STAR\n")
     result = run("evaluate", "--catalog", catalogue, "-o", tmp_path / "r", *weights)

@@ -1,19 +1,16 @@
 """`spectromer render` and its figures: right pixels, right names, one line for what is wrong."""
 
 import os
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import emission_galaxy
+from conftest import Run, emission_galaxy
 from matplotlib.image import imread
 from survey_files import made, write_spec, write_spplate
 
 from spectromer_cli import images
-from spectromer_cli.cli import app as cli
 from spectromer_cli.errors import UsageError
 from spectromer_cli.outputs import figures
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
@@ -22,38 +19,10 @@ from spectromer_cli.spectra.readers import read
 TOKENS = 3  # of the model in `random_weights`
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def names(self) -> list[str]:
-        return [Path(line).name for line in self.out.splitlines()]
-
-
-Render = Callable[..., Result]
-
-
 @pytest.fixture
-def render(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], random_weights: Path
-) -> Render:
+def render(run: Run, random_weights: Path) -> Run:
     """Run `spectromer render` in this process, with a small model."""
-
-    def run(*arguments: object) -> Result:
-        words = ["spectromer", "render", "--model", random_weights, *arguments]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return run
+    return partial(run, "render", "--model", random_weights)
 
 
 @pytest.fixture
@@ -69,7 +38,7 @@ def prepared() -> Prepared:
 # --- the command ----------------------------------------------------------------------------
 
 
-def test_the_png_is_what_the_model_sees(render: Render, spec: Path, tmp_path: Path) -> None:
+def test_the_png_is_what_the_model_sees(render: Run, spec: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "images"
     result = render(spec, "-o", out)
     assert result.code == 0, result.err
@@ -84,19 +53,19 @@ def test_the_png_is_what_the_model_sees(render: Render, spec: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", images.IMAGES)
-def test_every_image_by_name(render: Render, spec: Path, tmp_path: Path, name: str) -> None:
+def test_every_image_by_name(render: Run, spec: Path, tmp_path: Path, name: str) -> None:
     result = render(spec, "--image", name, "-o", tmp_path)
     assert result.code == 0, result.err
     assert result.names == [f"spec-0266-51602-0001.{name}.png"]
     assert imread(result.out.strip()).std() > 0.01
 
 
-def test_help_names_every_image(render: Render) -> None:
+def test_help_names_every_image(render: Run) -> None:
     words = render("--help").out.replace(",", " ").split()
     assert set(images.IMAGES) <= {word.rstrip(".;") for word in words}
 
 
-def test_gallery_is_one_sheet(render: Render, spec: Path, tmp_path: Path) -> None:
+def test_gallery_is_one_sheet(render: Run, spec: Path, tmp_path: Path) -> None:
     result = render(spec, "--gallery", "-o", tmp_path)
     assert result.code == 0, result.err
     assert result.names == ["spec-0266-51602-0001.gallery.png"]
@@ -105,7 +74,7 @@ def test_gallery_is_one_sheet(render: Render, spec: Path, tmp_path: Path) -> Non
     assert height > 1500
 
 
-def test_spectra_of_one_file_have_numbers(render: Render, tmp_path: Path) -> None:
+def test_spectra_of_one_file_have_numbers(render: Run, tmp_path: Path) -> None:
     plate = write_spplate(
         tmp_path / "spPlate-0266-51602.fits", [made(3000, seed) for seed in range(3)]
     )
@@ -118,9 +87,7 @@ def test_spectra_of_one_file_have_numbers(render: Render, tmp_path: Path) -> Non
     assert Path(one.out.strip()).read_bytes() == pictures[1]
 
 
-def test_inputs_of_the_same_name_do_not_overwrite_each_other(
-    render: Render, tmp_path: Path
-) -> None:
+def test_inputs_of_the_same_name_do_not_overwrite_each_other(render: Run, tmp_path: Path) -> None:
     for number in range(3):
         folder = tmp_path / f"night{number}"
         folder.mkdir()
@@ -132,15 +99,13 @@ def test_inputs_of_the_same_name_do_not_overwrite_each_other(
     assert len({path.read_bytes() for path in (tmp_path / "out").iterdir()}) == 3
 
 
-def test_a_second_run_replaces_the_first(render: Render, spec: Path, tmp_path: Path) -> None:
+def test_a_second_run_replaces_the_first(render: Run, spec: Path, tmp_path: Path) -> None:
     names = [render(spec, "-o", tmp_path / "out").names for _ in range(2)]
     assert names[0] == names[1]
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
-def test_bad_inputs_are_named_and_the_others_drawn(
-    render: Render, spec: Path, tmp_path: Path
-) -> None:
+def test_bad_inputs_are_named_and_the_others_drawn(render: Run, spec: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.fits"
     empty.touch()
     masked = made(3000)
@@ -156,15 +121,13 @@ def test_bad_inputs_are_named_and_the_others_drawn(
     assert len(list((tmp_path / "out").iterdir())) == 1  # and no half file
 
 
-def test_a_row_that_is_not_there(render: Render, spec: Path, tmp_path: Path) -> None:
+def test_a_row_that_is_not_there(render: Run, spec: Path, tmp_path: Path) -> None:
     result = render(f"{spec}[7]", "-o", tmp_path)
     assert result.code == 3
     assert "there is no 7" in result.err
 
 
-def test_other_files_in_a_folder_are_passed_over(
-    render: Render, spec: Path, tmp_path: Path
-) -> None:
+def test_other_files_in_a_folder_are_passed_over(render: Run, spec: Path, tmp_path: Path) -> None:
     from astropy.io import fits
 
     folder = tmp_path / "mixed"
@@ -179,9 +142,7 @@ def test_other_files_in_a_folder_are_passed_over(
     assert both.names == [f"{spec.stem}.tiles.png"]
 
 
-def test_wrong_words_are_refused_before_any_work(
-    render: Render, spec: Path, tmp_path: Path
-) -> None:
+def test_wrong_words_are_refused_before_any_work(render: Run, spec: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     typo = render(spec, "--image", "tilse", "-o", out)
     assert typo.code == 2
@@ -192,7 +153,7 @@ def test_wrong_words_are_refused_before_any_work(
 
 
 def test_an_output_that_is_no_folder(
-    render: Render, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    render: Run, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in (spec, spec / "below"):
         result = render(spec, "-o", place)
@@ -206,7 +167,7 @@ def test_an_output_that_is_no_folder(
 
 
 def test_a_full_disk_is_told(
-    render: Render, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    render: Run, spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -217,7 +178,7 @@ def test_a_full_disk_is_told(
     assert f"{spec.stem}.tiles.png cannot be written: No space left" in result.err
 
 
-def test_real_files(render: Render, shared: Path, tmp_path: Path) -> None:
+def test_real_files(render: Run, shared: Path, tmp_path: Path) -> None:
     folder = shared / "data" / "fits"
     files = (
         sorted((folder / "sdss").glob("*.fits"))[:2] + sorted((folder / "lamost").glob("*.gz"))[:1]
