@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectromer_cli import console
 from spectromer_cli.model import tasks
 from spectromer_cli.model.redshift import Basis, refine
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, MIN_Z_PROB, ZWarn
@@ -87,13 +88,13 @@ class Spectromer:
             `spectromer redshift`. A spectrum without enough good pixels has its reason in
             ``flags``.
         """
-        from astropy.table import Table, vstack
+        from astropy.table import vstack
 
         items = [
             item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
         ]
         tables = [self.answer(part, refined) for part in _batched(items, batch_size)]
-        return vstack(tables, metadata_conflicts="silent") if tables else Table()
+        return vstack(tables or [self.answer([])], metadata_conflicts="silent")
 
     def answer(self, items: Sequence[Item], refined: bool = True) -> Table:
         """Rows for one batch of items, in order.
@@ -114,6 +115,12 @@ class Spectromer:
         if good:
             prepared = [items[i].prepared for i in good]
             p = self._probabilities(prepared)  # type: ignore[arg-type]
+            finite = np.all([np.isfinite(values).all(axis=1) for values in p.values()], axis=0)
+            if not finite.all():  # never a class or a redshift out of NaN
+                for i in np.array(good)[~finite]:
+                    items[i].prepared = None
+                    items[i].problem = "the model's answer is not a number"
+                return self.answer(items, refined)
             _fill_class(columns, np.array(good), p)
             self._fill_redshift(columns, np.array(good), items, p["z"], refined)
         return _table(columns)
@@ -141,6 +148,8 @@ class Spectromer:
             has = np.isfinite(found.z)
             columns["z"][rows[has]], columns["z_err"][rows[has]] = found.z[has], found.z_err[has]
             columns["delta_chi2"][rows] = found.delta_chi2
+            far = np.abs(np.log1p(found.z)) > 0.95 * tasks.STAR_MAX_X
+            answer.at_edge |= far & (names == "STAR")
         few = np.array([_coverage(items[row]) < MIN_COVERAGE for row in rows])
         noisy = np.array([not items[row].sn_median >= MIN_SN for row in rows])
         columns["zwarn"][rows] = (
@@ -225,9 +234,19 @@ def predict_files(
     table : astropy.table.Table
         Their rows.
     """
-    items = load_all(targets, model.grid, options, workers)
-    for batch in _batched((item for item in items if not item.skipped), batch_size):
+    passed_over = 0
+
+    def wanted() -> Iterator[Item]:
+        nonlocal passed_over
+        for item in load_all(targets, model.grid, options, workers):
+            passed_over += item.skipped
+            if not item.skipped:
+                yield item
+
+    for batch in _batched(wanted(), batch_size):
         yield batch, model.answer(batch, refined)
+    if passed_over:
+        console.info(f"passed over {passed_over} files that hold no spectrum")
 
 
 def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
@@ -252,7 +271,8 @@ def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Tab
     own = catalogue[rows]
     for name in own.colnames:
         new = name
-        while new in table.colnames:
+        # FITS does not tell upper from lower case.
+        while new.lower() in (taken.lower() for taken in table.colnames):
             new = f"cat_{new}"
         table[new] = own[name]
     return table

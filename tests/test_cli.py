@@ -163,6 +163,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
         (["classify", "a.fits", "--device", "gpu"], "no device named 'gpu'"),
         (["classify", "a.fits", "--device", "cuda:99"], "CUDA devices here"),
         (["clasify", "a.fits"], "classify"),
+        (["classify", "a.csv", "--wavelength-unit", "parsnips"], "no unit of wavelength"),
         (["classify", "a.fits", "--batch-size", "0"], "batch-size"),
         (["render", "a.fits", "-o", "x", "--image", "tile"], "tiles"),
     ],
@@ -215,6 +216,29 @@ def test_tampered_weights_are_refused(run: Run, tmp_path: Path, random_weights: 
     assert "random.v0.safetensors" in result.err
 
 
+@pytest.mark.parametrize("arguments", [["--batch-size", "0", GALAXY], [GALAXY, "--device", "x"]])
+def test_json_also_when_nothing_works(run: Run, arguments: list[object]) -> None:
+    result = run("classify", "--json", *arguments)
+    assert result.code == 2
+    assert json.loads(result.out)["status"] == "error"
+
+
+def test_json_status_of_nothing_but_failures(run: Run, tmp_path: Path, weights) -> None:
+    (tmp_path / "notes.txt").write_text("cloudy\n")
+    for argument in (tmp_path / "missing.fits", tmp_path):
+        result = run("classify", "--json", argument, *weights)
+        assert result.code == 3
+        assert json.loads(result.out)["status"] == "error"
+    assert "passed over 1 files" in result.err
+
+
+def test_a_server_message_in_a_folder_has_its_row(run: Run, tmp_path: Path, weights) -> None:
+    (tmp_path / "a.fits").write_text("404: Not Found\n")
+    result = run("classify", tmp_path, *weights)
+    assert result.code == 3
+    assert "named as FITS" in result.rows[0]["flags"]
+
+
 def test_debug_brings_the_traceback_back(run: Run, monkeypatch) -> None:
     from spectromer_cli.errors import UsageError
 
@@ -236,7 +260,10 @@ def test_an_unexpected_error_is_one_line(run: Run, monkeypatch, weights) -> None
     assert "Traceback" not in result.err
 
 
-def test_ctrl_c_leaves_no_half_file(tmp_path: Path, random_weights: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_no_half_file(
+    tmp_path: Path, random_weights: Path, sent: signal.Signals, code: int
+) -> None:
     # Names keep coming through a pipe, so the run never ends by itself.
     command = [sys.executable, "-m", "spectromer_cli", "classify", "-", "--model"]
     command += [str(random_weights), "--batch-size", "2", "-o", str(tmp_path / "out.csv")]
@@ -253,9 +280,9 @@ def test_ctrl_c_leaves_no_half_file(tmp_path: Path, random_weights: Path) -> Non
             break
         time.sleep(0.1)
     assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert list(tmp_path.iterdir()) == []
     assert b"Traceback" not in err
 

@@ -48,8 +48,27 @@ def test_every_spectrum_has_its_row(model) -> None:
     assert table["sn_median"][0] == pytest.approx(30.0, rel=0.05)
 
 
+def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
+    original = model._probabilities
+
+    def spoilt(prepared):
+        p = original(prepared)
+        if len(prepared) == 2:
+            p["z"][0] = np.nan
+        return p
+
+    monkeypatch.setattr(model, "_probabilities", spoilt)
+    table = model.predict([emission_galaxy(0.1), emission_galaxy(0.2)])
+    assert table["class"].tolist()[0] == ""
+    assert table["zwarn"][0] == ZWarn.NODATA
+    assert "not a number" in table["flags"][0]
+    assert table["class"][1] in tasks.CLASSES
+
+
 def test_no_spectra_give_an_empty_table(model) -> None:
-    assert len(model.predict([])) == 0
+    table = model.predict([])
+    assert len(table) == 0
+    assert set(REDSHIFT_COLUMNS) <= set(table.colnames)
 
 
 def test_the_answer_does_not_depend_on_the_batch(model) -> None:

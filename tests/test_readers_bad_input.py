@@ -66,9 +66,18 @@ def test_random_bytes(tmp_path: Path) -> None:
         read(write(tmp_path / "a.gz", b"\x1f\x8b\x08\x00" + random.Random(1).randbytes(500)))
 
 
-def test_text_named_fits(tmp_path: Path) -> None:
-    with pytest.raises(NotASpectrum):
-        read(write(tmp_path / "a.fits", b"observing log, night 3\n"))
+def test_text_named_fits_is_broken_not_passed_over(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match=r"a\.fits is named as FITS, but is a text") as caught:
+        read(write(tmp_path / "a.fits", b"404: Not Found\n"))
+    assert not isinstance(caught.value, NotASpectrum)
+
+
+def test_a_header_that_astropy_cannot_parse(tmp_path: Path) -> None:
+    data = bytearray(GALAXY.read_bytes())
+    place = data.index(b"XTENSION")
+    data[place + 10 : place + 20] = b"\x00\xffBIN'TABL"
+    with pytest.raises(ReadError, match=r"a\.fits"):
+        read(write(tmp_path / "a.fits", bytes(data)))
 
 
 def test_an_image_of_a_galaxy(tmp_path: Path) -> None:

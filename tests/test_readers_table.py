@@ -146,9 +146,58 @@ def test_other_text_is_no_spectrum(tmp_path: Path, text: str) -> None:
 
 
 def test_a_web_page_is_named_as_one(tmp_path: Path) -> None:
-    (tmp_path / "a.fits").write_text("<!DOCTYPE html><html><body>404</body></html>")
-    with pytest.raises(NotASpectrum, match="web page"):
+    for name in ("a.fits", "a.txt"):
+        (tmp_path / name).write_text("<!DOCTYPE html><html><body>404</body></html>")
+        with pytest.raises(ReadError, match="web page"):
+            read(tmp_path / name)
+
+
+def test_an_index_column_without_a_name(tmp_path: Path) -> None:
+    rows = zip(range(N), WAVELENGTH, FLUX, ERROR, strict=True)
+    lines = [",".join(map(str, row)) for row in rows]
+    (tmp_path / "a.csv").write_text("\n".join([",wavelength,flux,error", *lines]) + "\n")
+    check(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("unit", ["ANGSTROM", "Angstroms", "Ang", "A"])
+def test_spellings_of_angstrom(tmp_path: Path, unit: str) -> None:
+    columns = [
+        fits.Column(name, "D", array=array, unit=unit if name == "wave" else None)
+        for name, array in (("wave", WAVELENGTH), ("flux", FLUX), ("err", ERROR))
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    check(tmp_path / "a.fits")
+
+
+def test_the_option_overrules_a_unit_that_nobody_knows(tmp_path: Path) -> None:
+    columns = [
+        fits.Column("wave", "D", array=WAVELENGTH / 10, unit="nanoparsnips"),
+        fits.Column("flux", "D", array=FLUX),
+        fits.Column("err", "D", array=ERROR),
+    ]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    check(tmp_path / "a.fits", wavelength_unit="nm")
+    with pytest.raises(ReadError, match="'nanoparsnips' is no unit"):
         read(tmp_path / "a.fits")
+
+
+def test_hints_fit_the_numbers(tmp_path: Path) -> None:
+    for factor, hint in ((0.1, "nm?"), (1e-4, "µm?")):
+        np.savetxt(tmp_path / "a.txt", np.column_stack([WAVELENGTH * factor, FLUX]))
+        with pytest.raises(ReadError) as caught:
+            read(tmp_path / "a.txt")
+        assert hint in caught.value.hint
+    np.savetxt(tmp_path / "a.txt", np.column_stack([np.log10(WAVELENGTH), FLUX]))
+    with pytest.raises(ReadError) as caught:
+        read(tmp_path / "a.txt")
+    assert "loglam" in caught.value.hint
+
+
+def test_decimal_commas_are_named(tmp_path: Path) -> None:
+    lines = [f"{w:.2f};{f:.3f}".replace(".", ",") for w, f in zip(WAVELENGTH, FLUX, strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join(["wavelength;flux", *lines]))
+    with pytest.raises(ReadError, match="decimal commas"):
+        read(tmp_path / "a.csv")
 
 
 # A spectrum a row ----------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def test_plate_mjd_fiberid(folder):
     assert targets[5].problem == "no spectrum of plate 1, mjd 2, fiberid 3 below s"
     assert "fiberid 5" in targets[4].problem
     assert "gives no plate, mjd, fiberid" in targets[6].problem
-    assert "not a number" in targets[7].problem
+    assert "no whole number" in targets[7].problem
     assert [t.catalogue_row for t in targets] == list(range(8))
 
 
@@ -330,3 +330,19 @@ def test_folders_that_are_not_there(folder):
         read_catalogue(Path("c.csv"), Path("nowhere"))
     with pytest.raises(ReadError, match="No such file"):
         read_catalogue(Path("missing.csv"), None)
+
+
+@pytest.mark.parametrize("value", ["inf", "209021.5", "9007199254740993.0", "many"])
+def test_numbers_that_name_nothing_for_sure(tmp_path: Path, value: str) -> None:
+    (tmp_path / "t.csv").write_text(f"obsid\n{value}\n740103182\n")
+    targets, _ = read_catalogue(tmp_path / "t.csv", tmp_path)
+    assert all(target.problem for target in targets)
+    assert "no whole number" in targets[0].problem
+
+
+def test_an_obsid_is_not_looked_for_in_names_of_other_surveys(tmp_path: Path) -> None:
+    for name in ("coadd-sv3-dark-26065.fits", "spPlate-0266-26065.fits"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "t.csv").write_text("obsid\n26065\n")
+    (target,), _ = read_catalogue(tmp_path / "t.csv", tmp_path)
+    assert "no spectrum of obsid 26065" in target.problem

@@ -128,6 +128,25 @@ def test_what_cannot_be_drawn_is_said(wavelength, flux, ivar, message) -> None:
         prepare(Spectrum(wavelength, flux, ivar), GRID)
 
 
+@pytest.mark.parametrize("wild", [1e20, 1e45, 1e300])
+def test_one_wild_pixel_is_bad_and_harms_no_other(wild: float) -> None:
+    for wavelength in (GRID.wavelength, np.arange(3700.0, 9500.0, 0.8)):
+        flux = smooth(wavelength)
+        clean = prepare(Spectrum(wavelength, flux, np.ones(wavelength.size)), GRID)
+        flux[2000] = wild
+        hit = prepare(Spectrum(wavelength, flux, np.ones(wavelength.size)), GRID)
+        both = hit.ivar > 0
+        assert 0 < (clean.ivar > 0).sum() - both.sum() < 5
+        np.testing.assert_allclose(hit.flux[both], clean.flux[both], rtol=2e-2)
+
+
+def test_good_pixels_beside_gaps_only() -> None:
+    wavelength = np.concatenate([np.arange(4000.0, 4400.0), [6000.0], np.arange(8000.0, 8400.0)])
+    ivar = (wavelength == 6000.0).astype(float)
+    with pytest.raises(ReadError, match="only 0 good pixels"):
+        prepare(Spectrum(wavelength, np.ones(wavelength.size), ivar), GRID)
+
+
 values = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -51,12 +52,14 @@ for _command in (classify, redshift, evaluate, render, weights, train):
 
 def main() -> None:
     """Run the program; the entry point of `spectromer` and `python -m spectromer_cli`."""
+    # Batch systems end jobs with SIGTERM: leave as after Ctrl-C, without half a file.
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except SpectromerError as error:
         _debug()
-        if "--json" in sys.argv and not isinstance(error, SomeInputsFailed):
-            print(json.dumps({**ENVELOPE, "errors": [str(error)]}, indent=2))
+        if not isinstance(error, SomeInputsFailed):
+            _json_error(str(error))
         console.error(str(error), error.hint)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -66,13 +69,28 @@ def main() -> None:
         # The reader of our output went away (`| head`); python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == 2:
+            _json_error("the command line is not understood: see stderr")
+        raise
     except Exception as error:
         _debug()
+        _json_error(f"{type(error).__name__}: {error}")
         console.error(
             f"something unexpected happened ({type(error).__name__}: {error})",
             "run it again with SPECTROMER_DEBUG=1 and report what it prints",
         )
         sys.exit(1)
+
+
+def _json_error(message: str) -> None:
+    """Who asked for JSON gets JSON, whatever happens."""
+    if "--json" in sys.argv:
+        print(json.dumps({**ENVELOPE, "errors": [message]}, indent=2))
+
+
+def _stop(signal_number: int, frame: object) -> None:
+    raise SystemExit(128 + signal_number)
 
 
 def _debug() -> None:

@@ -71,7 +71,7 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
     chunks = chunks_of(request, columns, model, targets, catalogue, total, failed)
     if request.json:
         whole = stack(list(chunks))
-        status = "success" if not failed.count else "partial"
+        status = failed.status
         print(screen.to_json_document(whole, provenance, status, failed.lines))
     elif request.output is not None or not sys.stdout.isatty():
         with tables.open_writer(request.output, provenance) as writer:
@@ -97,6 +97,13 @@ class Failures:
         self.count = 0
         self.lines: list[str] = []
 
+    @property
+    def status(self) -> str:
+        """Of the JSON document: whether all inputs have an answer, some, or none."""
+        if self.count == self.seen:
+            return "error"
+        return "partial" if self.count else "success"
+
     def note(self, items: list[Item]) -> None:
         """Count a batch, and say on stderr what is wrong with which file."""
         self.seen += len(items)
@@ -119,6 +126,14 @@ def check(request: Request) -> None:
         raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
     if request.spectra_dir and not request.catalog:
         raise UsageError("--spectra-dir goes with --catalog", "name the folder as an input instead")
+    if request.wavelength_unit:
+        from spectromer_cli.spectra.readers.columns import is_unit
+
+        if not is_unit(request.wavelength_unit):
+            raise UsageError(
+                f"--wavelength-unit {request.wavelength_unit}: no unit of wavelength",
+                "use Angstrom, nm or um",
+            )
     if request.json and request.output:
         raise UsageError("--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE")
 

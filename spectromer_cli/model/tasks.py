@@ -219,7 +219,8 @@ def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> Redsh
                 answer.z[i] = math.expm1(mean)
                 answer.z_prob[i] = min(probability, 1.0)
                 answer.z_err[i] = math.sqrt(variance) * math.exp(mean)
-                answer.at_edge[i] = not is_star[i] and (centre <= first + 1 or centre >= last - 1)
+                margin = 0 if is_star[i] else 1
+                answer.at_edge[i] = not first + margin < centre < last - margin
                 if is_star[i]:
                     break
             else:

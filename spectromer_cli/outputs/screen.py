@@ -48,9 +48,10 @@ def to_json_document(
 # How many decimals are worth showing; other numbers get six significant digits.
 _DECIMALS = {"p": 3, "prob": 3, "z": 5, "err": 5, "alt1": 5, "alt2": 5, "ra": 5, "dec": 5}
 _DECIMALS |= {"median": 1, "chi2": 1}
+# The first are the last to go from a narrow terminal; others go before all of these.
 _MOST_WORTH_SEEING = (
-    *("file", "row", "class", "class_prob", "p_star", "p_galaxy", "p_qso", "subclass"),
-    *("z", "z_err", "z_prob", "zwarn", "flags"),
+    *("file", "class", "z", "flags", "zwarn", "subclass", "class_prob", "z_prob", "z_err"),
+    *("row", "p_star", "p_galaxy", "p_qso"),
 )
 _ROWS_SHOWN = 50
 
@@ -90,8 +91,8 @@ def show(table: Table, title: str) -> None:
         for name, cells in columns.items()
     }
     hidden: list[str] = []
-    # From the last column on, those first that are not among the most worth seeing.
-    candidates = sorted(columns, key=lambda name: name not in _MOST_WORTH_SEEING)
+    worth = {name: rank for rank, name in enumerate(_MOST_WORTH_SEEING)}
+    candidates = sorted(columns, key=lambda name: worth.get(name, len(worth)))
     while len(widths) > 1 and sum(widths.values()) + 2 * len(widths) + 2 > console.width:
         hidden.append(candidates.pop())
         del columns[hidden[-1]], widths[hidden[-1]]

@@ -82,16 +82,30 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
 
 def _target(find: Find, key: tuple[str, ...], values: tuple[Any, ...]) -> Target:
     label = " ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
-    nameless = Path(label) if key[0] != "file" else Path(str(values[0] or ""))
-    if values[0] is None or (key[0] != "file" and None in values):
+    nameless = Path(str(values[0])) if key[0] == "file" and values[0] else Path(label)
+    if not values[0] or (key[0] != "file" and None in values):
         return Target(nameless, problem=f"the catalogue gives no {', '.join(key)} in this row")
     try:
         found, row = find(*values)
     except LookupError as error:
         return Target(nameless, problem=str(error.args[0]))
-    except ValueError:
-        return Target(nameless, problem=f"not a number in the catalogue: {label}")
+    except (ValueError, OverflowError):
+        return Target(nameless, problem=f"no whole number in the catalogue: {label}")
     return Target(found, row)
+
+
+def _whole(value: Any) -> int:
+    """A whole number of a catalogue.
+
+    Raises
+    ------
+    ValueError
+        If it is none; or a float so large that its last digits are lost, which would name
+        another target.
+    """
+    if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
+        raise ValueError(value)
+    return int(value)
 
 
 def _read_table(path: Path) -> Table:
@@ -179,7 +193,7 @@ def _finder_by_name(catalogue: Path, spectra_dir: Path | None) -> Find:
         if found is None:
             searched = " or ".join(map(str, folders))
             raise LookupError(f"{name} is not in {searched}; check the catalogue's column file")
-        return found, None if row is None else int(row)
+        return found, None if row is None else _whole(row)
 
     return find
 
@@ -202,7 +216,7 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
     find_number = find_in(files)
 
     def find(*numbers: Any) -> tuple[Path, int | None]:
-        whole = tuple(int(number) for number in numbers)
+        whole = tuple(_whole(number) for number in numbers)
         try:
             return find_number(*whole)
         except KeyError:
@@ -243,7 +257,7 @@ def _lamost_finder(files: list[Path]) -> Find:
         stem = path.name.split(".")[0]
         if _LAMOST.fullmatch(path.name):
             unnamed.append(path)  # the numbers in this name are a date and a fibre
-        elif not (_SPEC.fullmatch(path.name) or _SPEC_DR7.fullmatch(path.name)):
+        elif not any(other.fullmatch(path.name) for other in (_SPEC, _SPEC_DR7, _SPPLATE, _DESI)):
             for number in re.findall(r"(?<=-)\d+(?=\D|$)", stem):
                 named.setdefault(int(number), path)
     # <obsid>.fits says it plainer than <something>-<obsid>.fits

@@ -62,6 +62,8 @@ class Prepared:
 
 # Fewer good pixels than this say nothing: a fifteenth of the default grid.
 MIN_GOOD_PIXELS = 300
+# In units of the median level; the strongest emission lines reach some thousand.
+MAX_FLUX = 1e6
 
 
 def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
@@ -85,10 +87,8 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
     """
     if not spectrum.good.any():
         raise ReadError("every pixel is masked, zero or not a number", "look at the mask and ivar")
-    if _on_grid(spectrum, grid):
-        flux, ivar = _copy(spectrum, grid)
-    else:
-        flux, ivar = _rebin(spectrum, grid)
+    spectrum = _without_wild(spectrum)
+    flux, ivar = _copy(spectrum, grid) if _on_grid(spectrum, grid) else _rebin(spectrum, grid)
     good = ivar > 0
     if good.sum() < MIN_GOOD_PIXELS:
         first, last = spectrum.wavelength[spectrum.good][[0, -1]]
@@ -104,6 +104,17 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
     # An error below 1e-4 of the level is no measurement; it would swamp the float32 image.
     ivar = np.minimum(np.where(good, ivar * scale**2, 0.0), 1e8)
     return Prepared(flux.astype(np.float32), ivar.astype(np.float32), scale)
+
+
+def _without_wild(spectrum: Spectrum) -> Spectrum:
+    """The spectrum with pixels beyond `MAX_FLUX` medians marked bad: no light is that bright."""
+    good = spectrum.good
+    level = float(np.median(np.abs(spectrum.flux[good])))
+    wild = good & (np.abs(spectrum.flux) > MAX_FLUX * level)
+    if level == 0.0 or not wild.any():
+        return spectrum
+    ivar = np.where(wild, 0.0, spectrum.ivar)
+    return Spectrum(spectrum.wavelength, spectrum.flux, ivar, spectrum.meta)
 
 
 def _pixel_positions(spectrum: Spectrum, grid: Grid) -> np.ndarray:
@@ -141,6 +152,8 @@ def _rebin(spectrum: Spectrum, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     x = np.log(spectrum.wavelength)
     # A pixel that seems ten times wider than the others borders a gap in the table.
     good = spectrum.good & (width_in < 10.0 * np.median(width_in))
+    if not good.any():
+        return np.zeros(grid.n), np.zeros(grid.n)
     filled = np.interp(x, x[good], spectrum.flux[good])
 
     def integral(values: np.ndarray) -> np.ndarray:

@@ -166,6 +166,8 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid) -> Item:
         item.prepared = prepare(spectrum, grid)
     except ReadError as error:
         item.problem = _line(error)
+    except (ValueError, ArithmeticError, IndexError) as error:  # must not end the run
+        item.problem = f"it could not be brought onto the grid ({type(error).__name__}: {error})"
     return item
 
 

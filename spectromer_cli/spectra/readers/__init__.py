@@ -7,6 +7,7 @@ reads the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -20,6 +21,8 @@ from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
 READERS = ("sdss", "lamost", "desi", "records", "table", "specutils")
+
+FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 
 T = TypeVar("T")
 
@@ -84,6 +87,9 @@ def _reader_for(source: Source) -> ModuleType:
         reader = import_module(f"spectromer_cli.spectra.readers.{name}")
         if reader.identify(source):
             return reader
+    if source.kind == "text" and source.path.name.lower().endswith(FITS_SUFFIXES):
+        # A server's message in place of the file: not to be passed over in a folder.
+        raise ReadError(f"{source.path} {_what_it_is(source)}", "fetch it again")
     raise NotASpectrum(
         f"{source.path} {_what_it_is(source)}",
         "read are SDSS, LAMOST, DESI, Multimodal Universe and SPARCL files, and tables with "
@@ -93,10 +99,18 @@ def _reader_for(source: Source) -> ModuleType:
 
 def _what_it_is(source: Source) -> str:
     """What a file is that is no spectrum, as far as a look tells."""
-    if source.kind == "text" and "<html" in source.handle[:2000].lower():
-        return "is a web page that a server sent instead of a spectrum"
+    if source.kind == "text":
+        if "<html" in source.handle[:2000].lower():
+            return "is a web page that a server sent instead of a spectrum"
+        if source.path.name.lower().endswith(FITS_SUFFIXES):
+            return f"is named as FITS, but is a text: {source.handle.strip()[:40]!r}"
+        if re.search(r"\d,\d+\s*;\s*-?\d+,\d", source.handle[:20000]):
+            return "has decimal commas: write numbers with points"
     if source.kind == "fits":
-        shapes = [hdu.shape for hdu in source.handle if getattr(hdu, "is_image", False)]
+        try:
+            shapes = [hdu.shape for hdu in source.handle if getattr(hdu, "is_image", False)]
+        except Exception as error:  # astropy raises whatever a damaged header leads to
+            return f"is a damaged FITS file ({type(error).__name__}: {error})"
         images = [shape for shape in shapes if len(shape) >= 2]
         if images and len(images) == len(source.handle):
             return f"is an image ({' × '.join(map(str, images[0][::-1]))} pixels), no spectrum"

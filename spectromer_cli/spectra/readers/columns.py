@@ -94,6 +94,8 @@ def vacuum_angstrom(values: Any, name: str, unit: str, options: ReadOptions) -> 
     if name.strip().lower() in LOG_WAVELENGTH:
         wavelength = 10.0**wavelength
     else:
+        if unit and options.wavelength_unit and not is_unit(unit):
+            unit = ""  # a unit that nobody knows does not overrule the user
         unit = unit or options.wavelength_unit
         if unit:
             wavelength = _to_angstrom(wavelength, unit)
@@ -103,18 +105,44 @@ def vacuum_angstrom(values: Any, name: str, unit: str, options: ReadOptions) -> 
             if not 2500.0 <= middle <= 25000.0:
                 raise ReadError(
                     f"the wavelengths have no unit and are not plainly Å (median {middle:.4g})",
-                    "say what they are: --wavelength-unit nm",
+                    _unit_hint(middle),
                 )
     return air_to_vacuum(wavelength) if options.air else wavelength
+
+
+def _unit_hint(middle: float) -> str:
+    """What the wavelengths may be, by their median."""
+    if 250.0 <= middle < 2500.0:
+        return "nm? then say so: --wavelength-unit nm"
+    if 0.25 <= middle < 2.5:
+        return "µm? then say so: --wavelength-unit um"
+    if 3.4 <= middle <= 4.4:
+        return "log10 of Å? then name the column loglam"
+    return "name the columns wavelength and flux, and give --wavelength-unit"
+
+
+# As files spell them, in lower case.
+_SPELLINGS = {
+    **dict.fromkeys(("a", "å", "ang", "angs", "angstrom", "angstroms"), "Angstrom"),
+    **dict.fromkeys(("nanometer", "nanometers", "nanometre", "nanometres"), "nm"),
+    **dict.fromkeys(("micron", "microns", "micrometer", "micrometers", "µm"), "um"),
+}
+
+
+def is_unit(unit: str) -> bool:
+    """Whether a unit is one of wavelength, or of frequency or energy."""
+    try:
+        _to_angstrom(np.ones(1), unit)
+    except ReadError:
+        return False
+    return True
 
 
 def _to_angstrom(values: np.ndarray, unit: str) -> np.ndarray:
     from astropy import units
 
     try:
-        given = units.Unit(
-            {"a": "Angstrom", "micron": "um"}.get(unit.strip().lower(), unit.strip())
-        )
+        given = units.Unit(_SPELLINGS.get(unit.strip().lower(), unit.strip()))
         return (values * given).to_value("Angstrom", equivalencies=units.spectral())
     except (ValueError, TypeError, units.UnitConversionError) as error:
         raise ReadError(
@@ -159,4 +187,5 @@ def increasing(
 def ivar_of(error: np.ndarray) -> np.ndarray:
     """Inverse variance of 1-σ errors; 0 where an error is not above zero."""
     good = np.isfinite(error) & (error > 0)
-    return np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)
+    with np.errstate(over="ignore", divide="ignore"):  # what overflows is marked bad later
+        return np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)

@@ -78,7 +78,10 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     def get(row: int) -> Spectrum:
         target = targets[row]
         merged = _merge([_arm(hdus, arm, i) for arm in arms for i in rows[target]])
-        return Spectrum(*merged, meta=_meta(target, fibermap, rows[target][0]))
+        meta = _meta(target, fibermap, rows[target][0])
+        if not all(f"{arm}_IVAR" in hdus for arm in arms):
+            meta["has_ivar"] = False
+        return Spectrum(*merged, meta=meta)
 
     return Spectra(len(targets), get)
 

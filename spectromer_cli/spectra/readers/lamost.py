@@ -135,20 +135,30 @@ def _spectrum(
 
 def _meta(header: Any) -> dict[str, Any]:
     meta: dict[str, Any] = {"survey": "LAMOST", "object_id": _place(header), "medium": "vacuum"}
-    if "OBSID" in header:
-        meta["obsid"] = int(header["OBSID"])
+    obsid = _number(header, "OBSID")
+    if obsid is not None:
+        meta["obsid"] = int(obsid)
         meta["object_id"] = str(meta["obsid"])
     for name in ("ra", "dec"):
-        if name.upper() in header:
-            meta[name] = float(header[name.upper()])
+        value = _number(header, name)
+        if value is not None:
+            meta[name] = value
     for name in ("class", "subclass"):
         if name.upper() in header:
             text = str(header[name.upper()]).strip()
             meta[f"survey_{name}"] = "" if text in ("Unknown", "UNKNOWN", "Non") else text
     if "Z" in header:
-        z = float(header["Z"])
+        z = _number(header, "Z")
         meta["survey_z"] = None if z == _MISSING else z
     return meta
+
+
+def _number(header: Any, name: str) -> float | None:
+    """A number of the header; None if it is not there or is none: the spectrum is still good."""
+    try:
+        return float(header[name.upper()])
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _place(header: Any) -> str:

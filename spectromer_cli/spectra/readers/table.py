@@ -194,7 +194,8 @@ def _header_names(header: str, delimiter: str | None, count: int) -> list[str]:
     """Names of the columns, if the line above the data has one for each."""
     for separator in (delimiter, None, ","):
         cells = [cell.strip().strip("\"'") for cell in header.split(separator)]
-        if len(cells) == count and not any(_is_number(cell) for cell in cells):
+        # A column without a name, as pandas writes its index, is still a column.
+        if len(cells) == count and not any(cell and _is_number(cell) for cell in cells):
             return cells
     return []
 
