@@ -19,6 +19,8 @@ class SpectromerError(Exception):
     """
 
     exit_code = 1
+    # Whether --json has its document on stdout already.
+    told = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -43,6 +45,7 @@ class SomeInputsFailed(SpectromerError):
     """The run went through, but some inputs have no answer."""
 
     exit_code = 3
+    told = True
 
 
 class NetworkError(SpectromerError):

@@ -214,6 +214,9 @@ def test_tampered_weights_are_refused(run: Run, tmp_path: Path, random_weights: 
     result = run("classify", GALAXY, "--model", tmp_path)
     assert result.code == 5
     assert "random.v0.safetensors" in result.err
+    result = run("weights", "verify", tmp_path, "--json")
+    assert result.code == 5
+    assert json.loads(result.out)["weights"][0]["verified"] is False
 
 
 @pytest.mark.parametrize("arguments", [["--batch-size", "0", GALAXY], [GALAXY, "--device", "x"]])

@@ -12,7 +12,7 @@ import typer
 
 from spectromer_cli import __version__, console
 from spectromer_cli.cli import classify, evaluate, redshift, render, train, weights
-from spectromer_cli.errors import SomeInputsFailed, SpectromerError
+from spectromer_cli.errors import SpectromerError
 
 # What --json prints when the command fails as a whole.
 ENVELOPE = {"spectromer_result_version": 1, "status": "error"}
@@ -58,7 +58,7 @@ def main() -> None:
         app()
     except SpectromerError as error:
         _debug()
-        if not isinstance(error, SomeInputsFailed):
+        if not error.told:
             _json_error(str(error))
         console.error(str(error), error.hint)
         sys.exit(error.exit_code)

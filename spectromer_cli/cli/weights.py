@@ -150,6 +150,7 @@ def verify(names: Names = None, as_json: options.Json = False) -> None:
     for other in wrong[:-1]:
         console.error(str(other), other.hint)
     if wrong:
+        wrong[-1].told = as_json
         raise wrong[-1]
 
 

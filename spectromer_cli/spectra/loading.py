@@ -65,11 +65,8 @@ class Item:
         """What is wrong, in one line that names the file."""
         if self.file in self.problem:
             return self.problem
-        return (
-            f"{self.file}[{self.row}]: {self.problem}"
-            if self.of_many
-            else (f"{self.file}: {self.problem}")
-        )
+        where = f"{self.file}[{self.row}]" if self.of_many else self.file
+        return f"{where}: {self.problem}"
 
 
 def load_all(
