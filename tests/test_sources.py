@@ -346,3 +346,12 @@ def test_an_obsid_is_not_looked_for_in_names_of_other_surveys(tmp_path: Path) ->
     (tmp_path / "t.csv").write_text("obsid\n26065\n")
     (target,), _ = read_catalogue(tmp_path / "t.csv", tmp_path)
     assert "no spectrum of obsid 26065" in target.problem
+
+
+def test_targets_of_the_early_desi_layout(tmp_path: Path) -> None:
+    columns = [fits.Column(n, "D", array=np.ones(9)) for n in ("WAVELENGTH", "TARGET7", "TARGET5")]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "coadd-bgs-1-2.fits")
+    (tmp_path / "t.csv").write_text("targetid\n5\n6\n")
+    (found, missing), _ = read_catalogue(tmp_path / "t.csv", tmp_path)
+    assert found.row == 1
+    assert missing.problem

@@ -298,11 +298,23 @@ def _desi_finder(files: list[Path]) -> Find:
     files = sorted((f for f in files if _DESI.fullmatch(f.name)), key=lambda f: f.name[0] == "s")
     with console.progress("reading TARGETIDs", len(files)) as advance:
         for path in files:
-            # A reader's rows are the targets, in the order in which they first appear.
-            for row, targetid in enumerate(_first_rows(path, "TARGETID", "FIBERMAP")):
+            for row, targetid in enumerate(_targetids(path)):
                 index.setdefault(targetid, (path, row))
             advance(1)
     return lambda targetid: index[targetid]
+
+
+def _targetids(path: Path) -> list[int]:
+    """The targets of a DESI file, in the order in which its reader counts them."""
+    from astropy.io import fits
+
+    try:
+        names = fits.getdata(path, 1).names or []
+    except (OSError, EOFError, IndexError, AttributeError):
+        names = []
+    # The commissioning layout has no FIBERMAP, but a column a target.
+    early = [name.removeprefix("TARGET") for name in names if re.fullmatch(r"TARGET\d+", name)]
+    return [int(name) for name in early] or list(_first_rows(path, "TARGETID", "FIBERMAP"))
 
 
 def _first_rows(path: Path, column: str, hdu: str | int) -> dict[int, int]:
