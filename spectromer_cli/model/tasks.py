@@ -116,7 +116,7 @@ def default_tasks() -> list[Task]:
     """The tasks of the general model: class, subclass, z."""
     return [
         Category("class", CLASSES),
-        Category("subclass", tuple(SUBCLASSES)),
+        Category("subclass", tuple(SUBCLASSES), weight=0.3),
         Redshift(),
     ]
 
