@@ -25,7 +25,7 @@ from spectromer_cli.model.manifest import (
     bundled_manifest,
     load_manifest,
 )
-from spectromer_cli.paths import atomic_path, cache_dir
+from spectromer_cli.paths import atomic_path, cache_dir, make_folder
 
 if TYPE_CHECKING:
     import torch
@@ -269,12 +269,7 @@ def write_weights(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"{name!r} cannot name weights", "use letters, digits, . _ and - only")
     tensors = {key: _as_half(key, tensor) for key, tensor in state_dict.items()}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"the folder {folder} cannot be made ({error.strerror})", "choose another"
-        ) from error
+    make_folder(folder)
     target = folder / f"{name}.safetensors"
     with atomic_path(target) as temporary:
         save_file(tensors, temporary, metadata={HEADER_KEY: config.to_json()})

@@ -18,7 +18,7 @@ from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.model.weights import HEADER_KEY, write_weights
-from spectromer_cli.paths import atomic_path
+from spectromer_cli.paths import atomic_path, make_folder
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import card, dataset, validate
 from spectromer_cli.training.batches import Batches
@@ -72,7 +72,7 @@ def train(
     ReadError
         If the data, the templates, the pretrained weights or the checkpoint cannot be read.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     if (output / CHECKPOINT).exists() and not resume:
         raise UsageError(
             f"{output} holds a run already", "go on with --resume, or choose another -o"
