@@ -26,12 +26,17 @@ if TYPE_CHECKING:
 
 CLASSIFY_COLUMNS = (
     "file", "row", "object_id", "survey", "class", "p_star", "p_galaxy", "p_qso",
-    "subclass", "subclass_prob", "sn_median", "flags",
+    "subclass", "subclass_prob", "star_type", "star_type_err", "teff", "teff_err",
+    "logg", "logg_err", "feh", "feh_err", "sn_median", "flags",
 )  # fmt: skip
+ALTERNATIVE_COLUMNS = tuple(
+    f"z_alt{rank}{end}" for rank in range(1, tasks.ALTERNATIVES + 1) for end in ("", "_prob")
+)
 REDSHIFT_COLUMNS = (
     "file", "row", "object_id", "survey", "class", "class_prob", "z", "z_err", "z_prob",
-    "zwarn", "delta_chi2", "z_alt1", "z_alt1_prob", "z_alt2", "z_alt2_prob", "sn_median", "flags",
+    "zwarn", "delta_chi2", *ALTERNATIVE_COLUMNS, "sn_median", "flags",
 )  # fmt: skip
+STELLAR_QUANTITIES = ("teff", "logg", "feh")
 
 
 class Spectromer:
@@ -114,14 +119,16 @@ class Spectromer:
         columns = _empty_columns(items)
         if good:
             prepared = [items[i].prepared for i in good]
-            p = self._probabilities(prepared)  # type: ignore[arg-type]
+            p = self._answers(prepared)  # type: ignore[arg-type]
             finite = np.all([np.isfinite(values).all(axis=1) for values in p.values()], axis=0)
             if not finite.all():  # never a class or a redshift out of NaN
                 for i in np.array(good)[~finite]:
                     items[i].prepared = None
                     items[i].problem = "the model's answer is not a number"
                 return self.answer(items, refined)
-            _fill_class(columns, np.array(good), p)
+            of = {t.name: t.labels for t in self.network.tasks if isinstance(t, tasks.Category)}
+            _fill_class(columns, np.array(good), p, of["subclass"])
+            _fill_star(columns, np.array(good), p)
             self._fill_redshift(columns, np.array(good), items, p["z"], refined)
         return _table(columns)
 
@@ -139,7 +146,7 @@ class Spectromer:
         answer = tasks.decode_redshift(task, p, names == "STAR")
         columns["z"][rows], columns["z_err"][rows] = answer.z, answer.z_err
         columns["z_prob"][rows] = answer.z_prob
-        for rank in range(2):
+        for rank in range(tasks.ALTERNATIVES):
             columns[f"z_alt{rank + 1}"][rows] = answer.alt_z[:, rank]
             columns[f"z_alt{rank + 1}_prob"][rows] = answer.alt_prob[:, rank]
         if refined:
@@ -160,8 +167,8 @@ class Spectromer:
             + (columns["delta_chi2"][rows] < 0) * int(ZWarn.TEMPLATES_DISAGREE)
         )
 
-    def _probabilities(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
-        """Calibrated probabilities of every task, shapes (len(prepared), task.size)."""
+    def _answers(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """Calibrated answers of every task, shapes (len(prepared), task.size)."""
         import torch
 
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
@@ -169,10 +176,11 @@ class Spectromer:
         with torch.inference_mode():
             logits = self.network(flux, ivar)
         temperature = self.config.temperatures
-        return {
-            name: torch.softmax(part / temperature.get(name, 1.0), dim=1).double().cpu().numpy()
-            for name, part in logits.items()
-        }
+        answers = {}
+        for task in self.network.tasks:
+            tempered = task.temper(logits[task.name], temperature.get(task.name, 1.0))
+            answers[task.name] = task.answer(tempered).double().cpu().numpy()
+        return answers
 
 
 def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
@@ -288,12 +296,14 @@ def _empty_columns(items: Sequence[Item]) -> dict[str, np.ndarray]:
     """Columns for rows that have no answer yet."""
     n = len(items)
     numbers = (
-        "class_prob", "p_star", "p_galaxy", "p_qso", "subclass_prob", "z", "z_err", "z_prob",
-        "delta_chi2", "z_alt1", "z_alt1_prob", "z_alt2", "z_alt2_prob",
+        "class_prob", "p_star", "p_galaxy", "p_qso", "subclass_prob", "star_type_err",
+        "teff", "teff_err", "logg", "logg_err", "feh", "feh_err", "z", "z_err", "z_prob",
+        "delta_chi2", *ALTERNATIVE_COLUMNS,
     )  # fmt: skip
     columns: dict[str, Any] = {name: np.full(n, np.nan) for name in numbers}
     columns["class"] = np.full(n, "", dtype=object)
     columns["subclass"] = np.full(n, "", dtype=object)
+    columns["star_type"] = np.full(n, "", dtype=object)
     columns["zwarn"] = np.full(n, int(ZWarn.NODATA))
     columns["file"] = np.array([item.file for item in items], dtype=object)
     columns["row"] = np.array([item.row for item in items])
@@ -326,7 +336,12 @@ def _flags(item: Item) -> str:
     return ";".join(words)
 
 
-def _fill_class(columns: dict[str, np.ndarray], rows: np.ndarray, p: dict[str, np.ndarray]) -> None:
+def _fill_class(
+    columns: dict[str, np.ndarray],
+    rows: np.ndarray,
+    p: dict[str, np.ndarray],
+    subclasses: Sequence[str],
+) -> None:
     """Classes and subclasses of the rows that have an answer."""
     names = np.array(tasks.CLASSES, dtype=object)[p["class"].argmax(axis=1)]
     columns["class"][rows] = names
@@ -334,27 +349,42 @@ def _fill_class(columns: dict[str, np.ndarray], rows: np.ndarray, p: dict[str, n
     for number, name in enumerate(tasks.CLASSES):
         columns[f"p_{name.lower()}"][rows] = p["class"][:, number]
     for i, row in enumerate(rows):
-        found = _subclass(names[i], p["subclass"][i])
+        found = _subclass(names[i], p["subclass"][i], subclasses)
         columns["subclass"][row], columns["subclass_prob"][row] = found
 
 
-def _subclass(class_name: str, p: np.ndarray) -> tuple[str, float]:
+def _subclass(class_name: str, p: np.ndarray, labels: Sequence[str]) -> tuple[str, float]:
     """The likeliest subclass of that class, and its probability among them."""
-    of_class = np.array([owner == class_name for owner in tasks.SUBCLASSES.values()])
+    of_class = np.array([label.startswith(f"{class_name} ") for label in labels])
     total = p[of_class].sum()
     if not of_class.any() or total <= 0:
         return "", float("nan")
     best = int(np.where(of_class, p, -1.0).argmax())
-    return list(tasks.SUBCLASSES)[best].split(" ", 1)[1], float(p[best] / total)
+    return labels[best].split(" ", 1)[1], float(p[best] / total)
+
+
+def _fill_star(columns: dict[str, np.ndarray], rows: np.ndarray, p: dict[str, np.ndarray]) -> None:
+    """What describes a star, where the class is STAR."""
+    star = columns["class"][rows] == "STAR"
+    sequence = np.isin(columns["subclass"][rows], list("OBAFGKML"))
+    if "star_type" in p:
+        place, error = tasks.decode_type(p["star_type"], columns["subclass"][rows])
+        for i in np.flatnonzero(star & sequence):
+            columns["star_type"][rows[i]] = tasks.SEQUENCE[place[i]]
+            columns["star_type_err"][rows[i]] = error[i]
+    for name in STELLAR_QUANTITIES:
+        if name in p:
+            columns[name][rows[star]] = p[name][star, 0]
+            columns[f"{name}_err"][rows[star]] = p[name][star, 1]
 
 
 def _table(columns: dict[str, np.ndarray]) -> Table:
     from astropy.table import Table
 
     names = dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS)
-    texts = ("file", "object_id", "survey", "class", "subclass", "flags")
+    texts = ("file", "object_id", "survey", "class", "subclass", "star_type", "flags")
     for name, values in columns.items():
-        if name in ("z", "z_alt1", "z_alt2"):
+        if name == "z" or name in ALTERNATIVE_COLUMNS[::2]:
             columns[name] = values.round(7)  # 30 m/s; what follows is noise
         elif values.dtype == np.float64:
             columns[name] = values.astype(np.float32)

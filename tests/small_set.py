@@ -66,6 +66,8 @@ def write_labelled(path: Path, n: int = 60) -> Path:
         file["flux"] = flux.astype(np.float16)
         file["ivar"] = np.full((n, 4700), 100.0, dtype=np.float16)
         file["z"], file["zwarning"] = z, zwarning
+        star = classes == "STAR"
+        file["teff"], file["feh"] = np.where(star, 5800.0, np.nan), np.where(star, 0.1, np.nan)
         file["has_ivar"], file["sn"] = np.ones(n, dtype=bool), np.full(n, 10.0)
         texts = {
             "class": classes,

@@ -49,7 +49,7 @@ def test_every_spectrum_has_its_row(model) -> None:
 
 
 def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
-    original = model._probabilities
+    original = model._answers
 
     def spoilt(prepared):
         p = original(prepared)
@@ -57,7 +57,7 @@ def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
             p["z"][0] = np.nan
         return p
 
-    monkeypatch.setattr(model, "_probabilities", spoilt)
+    monkeypatch.setattr(model, "_answers", spoilt)
     table = model.predict([emission_galaxy(0.1), emission_galaxy(0.2)])
     assert table["class"].tolist()[0] == ""
     assert table["zwarn"][0] == ZWarn.NODATA

@@ -58,8 +58,9 @@ def test_alternatives_come_in_order() -> None:
     p = bump(0.3, 1, 0.6) + bump(1.7, 1, 0.3) + bump(4.0, 1, 0.1)
     answer = decode_redshift(Z, p[None], np.array([False]))
     assert answer.z[0] == pytest.approx(0.3, abs=1e-3)
-    np.testing.assert_allclose(answer.alt_z[0], [1.7, 4.0], atol=3e-3)
-    np.testing.assert_allclose(answer.alt_prob[0], [0.3, 0.1], atol=1e-3)
+    np.testing.assert_allclose(answer.alt_z[0, :2], [1.7, 4.0], atol=3e-3)
+    np.testing.assert_allclose(answer.alt_prob[0, :2], [0.3, 0.1], atol=1e-3)
+    assert np.isnan(answer.alt_z[0, 2:]).all()
     assert answer.z_prob[0] == pytest.approx(0.6, abs=1e-3)
 
 
@@ -102,4 +103,61 @@ def test_galaxy_subclasses() -> None:
     assert tasks.subclass_label("GALAXY", "AGN BROADLINE", True) == "GALAXY AGN"
     assert tasks.subclass_label("GALAXY", "", True) == "GALAXY PASSIVE"
     assert tasks.subclass_label("GALAXY", "", False) is None
-    assert tasks.subclass_label("QSO", "BROADLINE", True) is None
+    assert tasks.subclass_label("QSO", "STARBURST BROADLINE", True) == "QSO BROADLINE"
+    assert tasks.subclass_label("QSO", "", True) == "QSO WEAKLINE"
+    assert tasks.subclass_label("QSO", "", False) is None
+
+
+@pytest.mark.parametrize(
+    ("label", "place"),
+    [("O5e", 5), ("B9.5III", 19.5), ("A0", 20), ("F3/F5V (30743)", 33), ("G2V", 42), ("dM0", 60)],
+)
+def test_decimal_types(label: str, place: float) -> None:
+    assert tasks.star_place(label) == place
+
+
+@pytest.mark.parametrize("label", ["", "WDhotter", "Carbon", "K", "CV", "12"])
+def test_labels_without_a_decimal_type(label: str) -> None:
+    assert np.isnan(tasks.star_place(label))
+
+
+def test_a_type_keeps_to_its_letter() -> None:
+    places = np.arange(len(tasks.SEQUENCE))
+    p = np.exp(-0.5 * ((places - 39.8) / 1.25) ** 2)
+    p = np.stack([p, p]) / p.sum()
+    place, error = tasks.decode_type(p, ["F", "G"])
+    assert [tasks.SEQUENCE[i] for i in place] == ["F9", "G0"]
+    np.testing.assert_allclose(error, 1.0, atol=1e-6)  # 1.25² − 0.75²
+
+
+def test_the_best_ordered_answer_lies_at_the_truth() -> None:
+    task = tasks.Ordered("star_type", tasks.SEQUENCE)
+    logits = torch.zeros(1, task.size, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], 0.5)
+    for _ in range(200):
+        optimizer.zero_grad()
+        task.loss(logits, torch.tensor([42.5])).backward()
+        optimizer.step()
+    p = task.answer(logits.detach())[0].numpy()
+    assert p @ np.arange(task.size) == pytest.approx(42.5, abs=0.1)
+    assert float(task.loss(logits.detach(), torch.tensor([float("nan")]))) == 0.0
+
+
+def test_a_quantity_learns_value_and_error_in_spite_of_outliers() -> None:
+    rng = np.random.default_rng(0)
+    task = tasks.Quantity("teff", centre=3.78, scale=0.08, log=True)
+    truth = 10 ** rng.normal(3.70, 0.01, 400)
+    truth[:8] = 30000.0  # wrong labels
+    truth[8:20] = np.nan
+    target = torch.from_numpy(truth.astype(np.float32))
+    free = torch.zeros(1, 2, requires_grad=True)
+    optimizer = torch.optim.Adam([free], 0.05)
+    for _ in range(400):
+        optimizer.zero_grad()
+        task.loss(free.expand(400, 2), target).backward()
+        optimizer.step()
+    value, error = task.answer(free.detach())[0].tolist()
+    assert value == pytest.approx(10**3.70, rel=0.005)
+    assert error == pytest.approx(10**3.70 * np.log(10) * 0.01, rel=0.2)
+    wider = task.answer(task.temper(free.detach(), 2.0))[0]
+    assert wider.tolist() == pytest.approx([value, 2 * error])

@@ -42,7 +42,9 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     weights = resolve(str(tmp_path / "a"))
     assert weights.name == "test.v1"
     assert weights.config.tokens == 2
-    assert set(weights.config.temperatures) == {"class", "subclass", "z"}
+    asked = {"class", "subclass", "star_type", "teff", "logg", "feh", "z"}
+    assert set(weights.config.temperatures) == asked
+    assert weights.config.split == {"fraction": RECIPE.validation_fraction, "seed": 1}
     assert 0.0 <= figures["class_accuracy"] <= 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     assert "| SDSS | GALAXY |" in card

@@ -20,6 +20,7 @@ _JSON_TYPES = {
     "tasks": list,
     "temperatures": dict,
     "templates": dict,
+    "split": dict,
     "version": int,
 }
 
@@ -48,6 +49,9 @@ class ModelConfig:
     templates : dict of str to dict
         Class → ``loglam0`` and ``error_scale`` of its templates (see `model.redshift.Basis`),
         whose vectors lie beside the weights.
+    split : dict of str to float
+        ``fraction`` and ``seed`` of the objects that were held out (see
+        `training.dataset.validation_mask`), so that they can be judged by again.
     version : int
         Version of this format.
     """
@@ -59,6 +63,7 @@ class ModelConfig:
     tasks: list[dict[str, Any]]
     temperatures: dict[str, float] = field(default_factory=dict)
     templates: dict[str, dict[str, float]] = field(default_factory=dict)
+    split: dict[str, float] = field(default_factory=dict)
     version: int = CONFIG_VERSION
 
     def to_json(self) -> str:

@@ -83,7 +83,14 @@ class Batches(Dataset):
         ]
         flux = np.concatenate([[flux for flux, _, _ in real], simulated.flux])
         ivar = np.concatenate([[ivar for _, ivar, _ in real], simulated.ivar])
+        # What is simulated has no further labels: templates follow other scales of types.
+        none = np.full(self.n_simulated, np.nan)
+        further = {
+            name: torch.from_numpy(np.concatenate([values[picked], none]).astype(np.float32))
+            for name, values in self.real.labels.items()
+        }
         return {
+            **further,
             "flux": torch.from_numpy(flux.astype(np.float32)),
             "ivar": torch.from_numpy(np.minimum(ivar, 1e8).astype(np.float32)),
             "class": torch.from_numpy(np.concatenate([self.real.class_[picked], simulated.class_])),

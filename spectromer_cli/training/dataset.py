@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,10 @@ from spectromer_cli.errors import ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.spectra.grid import Grid
 
-# The surveys whose pipelines classify galaxies by their emission lines.
+# The surveys whose pipelines classify galaxies and quasars by their emission lines.
 LINE_CLASSIFYING = ("SDSS", "BOSS", "eBOSS")
+# What a set may tell of its stars: K, log10 of cm/s², dex.
+STELLAR = ("teff", "logg", "feh")
 
 
 @dataclass
@@ -38,6 +40,8 @@ class LabelledSpectra:
         Redshift; NaN unknown.
     sn : array of float, shape (n,)
         Median S/N a pixel.
+    labels : dict of str to array of float, shape (n,)
+        Further labels by the task's name; NaN unknown.
     """
 
     grid: Grid
@@ -51,6 +55,7 @@ class LabelledSpectra:
     subclass: np.ndarray
     z: np.ndarray
     sn: np.ndarray
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -62,7 +67,8 @@ class LabelledSpectra:
             for name, value in vars(self).items()
             if isinstance(value, np.ndarray)
         }
-        return LabelledSpectra(grid=self.grid, **picked)
+        labels = {name: value[which] for name, value in self.labels.items()}
+        return LabelledSpectra(grid=self.grid, labels=labels, **picked)
 
 
 def load(path: Path) -> LabelledSpectra:
@@ -73,7 +79,8 @@ def load(path: Path) -> LabelledSpectra:
     path : Path
         File with datasets ``flux`` and ``ivar`` (n, pixels), ``class``, ``subclass``, ``z``,
         ``zwarning``, ``survey``, ``group``, ``has_ivar``, ``sn`` (n,), and attributes
-        ``loglam0`` and ``dloglam``. Labels with a warning (``zwarning`` > 0) are left out.
+        ``loglam0`` and ``dloglam``; where there are any, also ``teff``, ``logg`` and ``feh``
+        of stars (n,). Labels with a warning (``zwarning`` > 0) are left out.
 
     Returns
     -------
@@ -94,6 +101,10 @@ def load(path: Path) -> LabelledSpectra:
             flux, ivar = file["flux"][:], file["ivar"][:]
             z, zwarning = file["z"][:], file["zwarning"][:]
             has_ivar, sn = file["has_ivar"][:], file["sn"][:]
+            measured = {
+                name: file[name][:].astype(float) if name in file else np.full(len(z), np.nan)
+                for name in STELLAR
+            }
             loglam0, dloglam = float(file.attrs["loglam0"]), float(file.attrs["dloglam"])
     except (OSError, KeyError) as error:
         raise ReadError(f"{path} is not a labelled set of spectra: {error}") from error
@@ -104,6 +115,8 @@ def load(path: Path) -> LabelledSpectra:
         for name, sub, survey in zip(text["class"], text["subclass"], text["survey"], strict=True)
     ]
     subclass = _numbers(np.array(subclass_names), tuple(tasks.SUBCLASSES))
+    star = trusted & (class_ == tasks.CLASSES.index("STAR"))
+    measured["star_type"] = np.array([tasks.star_place(name) for name in text["subclass"]])
     bad = ~np.isfinite(flux) | ~np.isfinite(ivar)
     flux[bad], ivar[bad] = 0, 0
     return LabelledSpectra(
@@ -118,6 +131,7 @@ def load(path: Path) -> LabelledSpectra:
         subclass=np.where(trusted, subclass, -1),
         z=np.where(trusted, z, np.nan),
         sn=sn,
+        labels={name: np.where(star, values, np.nan) for name, values in measured.items()},
     )
 
 

@@ -83,6 +83,7 @@ def train(
         tokens=recipe.tokens,
         grid=Grid(),
         tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
+        split={"fraction": recipe.validation_fraction, "seed": recipe.split_seed},
     )
     spectra = dataset.load(data)
     held_out = dataset.validation_mask(spectra.group, recipe.validation_fraction, recipe.split_seed)

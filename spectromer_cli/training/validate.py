@@ -39,7 +39,11 @@ def logits(
 
 def targets(data: LabelledSpectra) -> dict[str, torch.Tensor]:
     """The labels as the losses take them."""
+    further = {
+        name: torch.from_numpy(values.astype(np.float32)) for name, values in data.labels.items()
+    }
     return {
+        **further,
         "class": torch.from_numpy(data.class_),
         "subclass": torch.from_numpy(data.subclass),
         "z": torch.from_numpy(data.z.astype(np.float32)),
@@ -60,7 +64,7 @@ def fit_temperatures(
     grid = np.geomspace(0.3, 5.0, 113)
     best = {}
     for task in model.tasks:
-        losses = [float(task.loss(out[task.name] / t, truth[task.name])) for t in grid]
+        losses = [float(task.loss(task.temper(out[task.name], t), truth[task.name])) for t in grid]
         best[task.name] = round(float(grid[int(np.argmin(losses))]), 4)
     return best
 
@@ -138,7 +142,7 @@ def figures(
     """
     temperature = model.config.temperatures
     p = {
-        task.name: torch.softmax(out[task.name] / temperature.get(task.name, 1.0), 1).numpy()
+        task.name: task.answer(task.temper(out[task.name], temperature.get(task.name, 1.0))).numpy()
         for task in model.tasks
     }
     found = p["class"].argmax(1)
@@ -156,6 +160,7 @@ def figures(
     of_stars = [owner == "STAR" for owner in tasks.SUBCLASSES.values()]
     best_type = np.where(of_stars, p["subclass"], -1.0).argmax(1)
     result["type_accuracy"] = _mean((best_type == data.subclass)[typed])
+    result |= _stellar(p, data)
     z = answer_redshifts(model, out, found).z
     if refined is not None:
         z = np.where(np.isfinite(refined.z), refined.z, z)
@@ -180,6 +185,28 @@ def figures(
     if np.isfinite(velocity).sum() >= 10:
         result["rv_scatter_LAMOST"] = float(1.4826 * np.nanmedian(velocity))
     return {name: float(f"{value:.5g}") for name, value in result.items() if np.isfinite(value)}
+
+
+def _stellar(p: dict[str, np.ndarray], data: LabelledSpectra) -> dict[str, float]:
+    """How far the stars' types (in tenths of a letter) and parameters scatter about the survey's.
+
+    ``<name>_scatter``: robust σ; ``<name>_pull``: robust width of the error over its estimate.
+    """
+    result = {}
+    if "star_type" in p:
+        known = np.isfinite(data.labels["star_type"])
+        place = p["star_type"] @ np.arange(p["star_type"].shape[1])
+        if known.any():
+            off = np.abs(place - data.labels["star_type"])[known]
+            result["star_type_scatter"] = float(1.4826 * np.median(off))
+            result["star_type_within_1"] = _mean(off <= 1.5)
+    for name in ("teff", "logg", "feh"):
+        known = np.isfinite(data.labels.get(name, np.nan)) & (data.survey == "LAMOST")
+        if name in p and known.any():
+            error = np.abs(p[name][:, 0] - data.labels[name])[known]
+            result[f"{name}_scatter"] = float(1.4826 * np.median(error))
+            result[f"{name}_pull"] = float(1.4826 * np.median(error / p[name][known, 1]))
+    return result
 
 
 def _mean(values: np.ndarray) -> float:
