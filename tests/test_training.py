@@ -168,3 +168,32 @@ def test_data_that_is_none(files, tmp_path) -> None:
         dataset.load(files["templates"])
     with pytest.raises(UsageError, match="cannot be read"):
         load_recipe(tmp_path / "missing.toml")
+
+
+def test_a_head_is_taken_over_by_task_and_label(files, tmp_path) -> None:
+    from spectromer_cli.model import tasks
+    from spectromer_cli.training.start import start
+
+    run(files, tmp_path / "a")
+    path = tmp_path / "a" / "test.v1.safetensors"
+    old = load_file(path)
+    config = resolve(str(tmp_path / "a")).config
+    asked = [
+        tasks.Category("class", ("QSO", "NOVA", "STAR")),
+        tasks.Redshift(bins=500),
+        tasks.Quantity("feh", centre=-0.2, scale=0.3, weight=7.0),
+    ]
+    model = start(replace(config, tasks=[tasks.to_dict(task) for task in asked]), path)
+    weight = model.head.weight.detach()
+    assert torch.equal(weight[[0, 2]], old["head.weight"][[2, 0]].float())  # QSO, STAR
+    feh = sum(task.size for task in tasks.default_tasks()[:5])
+    assert torch.equal(weight[-2:], old["head.weight"][feh : feh + 2].float())
+    assert not torch.equal(weight[3:503], old["head.weight"][-500:].float())
+    assert torch.equal(
+        model.backbone.state_dict()["norm.weight"], old["backbone.norm.weight"].float()
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_real_alone_and_simulated_alone(files, tmp_path, share) -> None:
+    run(files, tmp_path / "a", replace(RECIPE, steps=1, simulated_share=share))

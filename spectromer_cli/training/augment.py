@@ -121,7 +121,8 @@ def real(
     if rng.random() < 0.5:
         flux, ivar = add_noise(rng, flux, ivar, np.exp(rng.uniform(np.log(0.3), np.log(6.0))))
     if rng.random() < 0.7:
-        factor = warp(rng, grid, 0.12).astype(np.float32)
+        # A star's continuum tells its type: a strong warp would make the label untrue.
+        factor = warp(rng, grid, 0.05 if is_star else 0.12).astype(np.float32)
         flux, ivar = flux * factor, ivar / factor**2
     good = ivar > 0
     scale = float(np.median(np.abs(flux[good]))) or 1.0

@@ -81,8 +81,8 @@ class Batches(Dataset):
             )
             for i in picked
         ]
-        flux = np.concatenate([[flux for flux, _, _ in real], simulated.flux])
-        ivar = np.concatenate([[ivar for _, ivar, _ in real], simulated.ivar])
+        flux = np.stack([*(flux for flux, _, _ in real), *simulated.flux])
+        ivar = np.stack([*(ivar for _, ivar, _ in real), *simulated.ivar])
         # What is simulated has no further labels: templates follow other scales of types.
         none = np.full(self.n_simulated, np.nan)
         further = {

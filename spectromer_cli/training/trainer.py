@@ -17,12 +17,13 @@ from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.weights import HEADER_KEY, write_weights
+from spectromer_cli.model.weights import write_weights
 from spectromer_cli.paths import atomic_path, make_folder
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import card, dataset, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.recipe import Recipe
+from spectromer_cli.training.start import start
 from spectromer_cli.training.templates import learn_templates
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -98,7 +99,7 @@ def train(
         seed=recipe.seed,
     )
     torch.manual_seed(recipe.seed)
-    model = _start(config, pretrained).to(device)
+    model = start(config, pretrained).to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -137,34 +138,10 @@ def train(
         "trained_on": card.trained_on(batches.real, recipe),
     }
     write_weights(output, recipe.name, {**model.state_dict(), **vectors}, model.config, entry)
-    start = pretrained.name if pretrained else "random weights"
-    text = card.card(recipe, model.config, batches.real, validation, figures, state, start)
+    origin = pretrained.name if pretrained else "random weights"
+    text = card.card(recipe, model.config, batches.real, validation, figures, state, origin)
     (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
     return figures
-
-
-def _start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
-    """The model before the first step."""
-    from safetensors import SafetensorError, safe_open
-
-    if pretrained is None:
-        return SpectralViT(config)
-    try:
-        with safe_open(pretrained, framework="pt") as file:
-            ours = HEADER_KEY in (file.metadata() or {})
-            names = [name for name in file.keys() if not name.startswith("templates.")]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name).float() for name in names} if ours else {}
-        if not ours:
-            return SpectralViT(config, pretrained)
-        model = SpectralViT(config)
-        model.load_state_dict(tensors)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ReadError(
-            f"{pretrained} does not fit {config.backbone} ({reason})",
-            "give weights of the recipe's backbone, tokens and tasks, as safetensors",
-        ) from error
-    return model
 
 
 def _loop(
