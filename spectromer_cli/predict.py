@@ -10,6 +10,7 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.model import tasks
+from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.redshift import Basis, refine
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, MIN_Z_PROB, ZWarn
 from spectromer_cli.spectra.grid import Grid, Prepared
@@ -27,15 +28,16 @@ if TYPE_CHECKING:
 CLASSIFY_COLUMNS = (
     "file", "row", "object_id", "survey", "class", "p_star", "p_galaxy", "p_qso",
     "subclass", "subclass_prob", "star_type", "star_type_err", "teff", "teff_err",
-    "logg", "logg_err", "feh", "feh_err", "sn_median", "flags",
+    "logg", "logg_err", "feh", "feh_err", "outlier_score", "sn_median", "flags",
 )  # fmt: skip
 ALTERNATIVE_COLUMNS = tuple(
     f"z_alt{rank}{end}" for rank in range(1, tasks.ALTERNATIVES + 1) for end in ("", "_prob")
 )
 REDSHIFT_COLUMNS = (
     "file", "row", "object_id", "survey", "class", "class_prob", "z", "z_err", "z_prob",
-    "zwarn", "delta_chi2", *ALTERNATIVE_COLUMNS, "sn_median", "flags",
+    "zwarn", "delta_chi2", *ALTERNATIVE_COLUMNS, "outlier_score", "sn_median", "flags",
 )  # fmt: skip
+FAMILIAR = ("centres", "whitening", "examples", "limits")
 STELLAR_QUANTITIES = ("teff", "logg", "feh")
 
 
@@ -64,6 +66,14 @@ class Spectromer:
             name: Basis(vectors=state.pop(f"templates.{name}").numpy(), **values)
             for name, values in weights.config.templates.items()
         }
+        known = {
+            name: state.pop(f"familiar.{name}").numpy()
+            for name in FAMILIAR
+            if f"familiar.{name}" in state
+        }
+        self.familiar = Familiar(**known) if known else None
+        # Redshifts less confident than this are marked.
+        self.min_z_prob = 0.0
         self.network.load_state_dict(state)
         self.network.to(device).eval()
 
@@ -119,7 +129,7 @@ class Spectromer:
         columns = _empty_columns(items)
         if good:
             prepared = [items[i].prepared for i in good]
-            p = self._answers(prepared)  # type: ignore[arg-type]
+            p, strangeness = self._answers(prepared)  # type: ignore[arg-type]
             finite = np.all([np.isfinite(values).all(axis=1) for values in p.values()], axis=0)
             if not finite.all():  # never a class or a redshift out of NaN
                 for i in np.array(good)[~finite]:
@@ -127,6 +137,9 @@ class Spectromer:
                     items[i].problem = "the model's answer is not a number"
                 return self.answer(items, refined)
             of = {t.name: t.labels for t in self.network.tasks if isinstance(t, tasks.Category)}
+            columns["outlier_score"][good] = strangeness
+            for i in np.array(good)[strangeness > 1.0]:
+                columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], "OUT_OF_DOMAIN"]))
             _fill_class(columns, np.array(good), p, of["subclass"])
             _fill_star(columns, np.array(good), p)
             self._fill_redshift(columns, np.array(good), items, p["z"], refined)
@@ -165,22 +178,27 @@ class Spectromer:
             + answer.at_edge * int(ZWarn.Z_FITLIMIT)
             + noisy * int(ZWarn.LOW_SN)
             + (columns["delta_chi2"][rows] < 0) * int(ZWarn.TEMPLATES_DISAGREE)
+            + (columns["outlier_score"][rows] > 1.0) * int(ZWarn.OUT_OF_DOMAIN)
+            + (answer.z_prob < self.min_z_prob) * int(ZWarn.BELOW_CUT)
         )
 
-    def _answers(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
-        """Calibrated answers of every task, shapes (len(prepared), task.size)."""
+    def _answers(self, prepared: Sequence[Prepared]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Calibrated answers of every task, shapes (len(prepared), task.size); outlier scores."""
         import torch
 
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
         ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
         with torch.inference_mode():
-            logits = self.network(flux, ivar)
+            features = self.network.features(flux, ivar)
+            logits = self.network.logits(features)
         temperature = self.config.temperatures
         answers = {}
         for task in self.network.tasks:
             tempered = task.temper(logits[task.name], temperature.get(task.name, 1.0))
             answers[task.name] = task.answer(tempered).double().cpu().numpy()
-        return answers
+        if self.familiar is None:
+            return answers, np.full(len(prepared), np.nan)
+        return answers, self.familiar.score(features.float().cpu().numpy())
 
 
 def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
@@ -298,7 +316,7 @@ def _empty_columns(items: Sequence[Item]) -> dict[str, np.ndarray]:
     numbers = (
         "class_prob", "p_star", "p_galaxy", "p_qso", "subclass_prob", "star_type_err",
         "teff", "teff_err", "logg", "logg_err", "feh", "feh_err", "z", "z_err", "z_prob",
-        "delta_chi2", *ALTERNATIVE_COLUMNS,
+        "delta_chi2", *ALTERNATIVE_COLUMNS, "outlier_score",
     )  # fmt: skip
     columns: dict[str, Any] = {name: np.full(n, np.nan) for name in numbers}
     columns["class"] = np.full(n, "", dtype=object)

@@ -52,10 +52,10 @@ def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
     original = model._answers
 
     def spoilt(prepared):
-        p = original(prepared)
+        p, strangeness = original(prepared)
         if len(prepared) == 2:
             p["z"][0] = np.nan
-        return p
+        return p, strangeness
 
     monkeypatch.setattr(model, "_answers", spoilt)
     table = model.predict([emission_galaxy(0.1), emission_galaxy(0.2)])

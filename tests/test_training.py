@@ -46,6 +46,12 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     assert set(weights.config.temperatures) == asked
     assert weights.config.split == {"fraction": RECIPE.validation_fraction, "seed": 1}
     assert 0.0 <= figures["class_accuracy"] <= 1.0
+    from spectromer_cli.predict import load_model
+
+    model = load_model(str(tmp_path / "a"))
+    assert model.familiar is not None
+    assert model.familiar.whitening.shape == (192, 192)
+    assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     assert "| SDSS | GALAXY |" in card
     lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
@@ -98,7 +104,8 @@ def test_training_goes_on_from_weights_of_our_own(files, tmp_path) -> None:
     run(files, tmp_path / "b", replace(RECIPE, steps=1, learning_rate=0.0), pretrained=first)
     before, after = load_file(first), load_file(tmp_path / "b" / "test.v1.safetensors")
     for name, value in before.items():
-        assert torch.equal(value, after[name]), name
+        if name.startswith(("backbone", "head")):
+            assert torch.equal(value, after[name]), name
     with pytest.raises(ReadError, match=r"test\.v1\.safetensors does not fit"):
         run(files, tmp_path / "c", replace(RECIPE, tokens=3), pretrained=first)
     with pytest.raises(ReadError, match="does not fit"):

@@ -46,6 +46,7 @@ class Request:
     air: bool
     wavelength_unit: str
     refined: bool
+    max_outlier_rate: float | None = None
 
 
 def run(request: Request, columns: tuple[str, ...], title: str) -> None:
@@ -66,6 +67,8 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
         tables.check_output(request.output)
     targets, catalogue, total = targets_of(request)
     model = load_model(request.model, request.device)
+    if request.max_outlier_rate is not None:
+        demand(model, request.max_outlier_rate)
     provenance = provenance_of(model)
     failed = Failures()
     chunks = chunks_of(request, columns, model, targets, catalogue, total, failed)
@@ -87,6 +90,17 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
         raise SomeInputsFailed(
             f"{failed.count} of {failed.seen} inputs have no answer; the column flags says why"
         )
+
+
+def demand(model: Spectromer, rate: float) -> None:
+    """Have redshifts marked that are not confident enough for the outlier rate promised."""
+    from spectromer_cli.model.confidence import cut_for
+
+    model.min_z_prob, kept = cut_for(model.config.confidence, rate)
+    console.info(
+        f"z_prob below {model.min_z_prob:.3g} is marked in zwarn (bit 18); "
+        f"{kept:.0%} of held-out galaxies and quasars were above it"
+    )
 
 
 class Failures:

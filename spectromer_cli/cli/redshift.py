@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from spectromer_cli import console
@@ -33,6 +35,17 @@ def redshift(
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
     no_refine: options.NoRefine = False,
+    max_outlier_rate: Annotated[
+        float | None,
+        typer.Option(
+            "--max-outlier-rate",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Mark redshifts (zwarn bit 18) that are not confident enough for at most this "
+            "share of the rest to be off by more than 0.01 (1 + z).",
+        ),
+    ] = None,
     output: options.Output = None,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
@@ -48,6 +61,6 @@ def redshift(
     console.set_quiet(quiet)
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
-        wavelength_unit, refined=not no_refine,
+        wavelength_unit, refined=not no_refine, max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
     inference.run(request, REDSHIFT_COLUMNS, "Redshifts")

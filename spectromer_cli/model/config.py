@@ -21,6 +21,7 @@ _JSON_TYPES = {
     "temperatures": dict,
     "templates": dict,
     "split": dict,
+    "confidence": dict,
     "version": int,
 }
 
@@ -52,6 +53,8 @@ class ModelConfig:
     split : dict of str to float
         ``fraction`` and ``seed`` of the objects that were held out (see
         `training.dataset.validation_mask`), so that they can be judged by again.
+    confidence : dict of lists
+        How often held-out redshifts of a given confidence are wrong (see `model.confidence`).
     version : int
         Version of this format.
     """
@@ -64,6 +67,7 @@ class ModelConfig:
     temperatures: dict[str, float] = field(default_factory=dict)
     templates: dict[str, dict[str, float]] = field(default_factory=dict)
     split: dict[str, float] = field(default_factory=dict)
+    confidence: dict[str, list[float]] = field(default_factory=dict)
     version: int = CONFIG_VERSION
 
     def to_json(self) -> str:

@@ -63,6 +63,10 @@ class SpectralViT(nn.Module):
 
         Parameters are those of `features`.
         """
-        logits = self.head(self.features(flux, ivar)).float()
+        return self.logits(self.features(flux, ivar))
+
+    def logits(self, features: Tensor) -> dict[str, Tensor]:
+        """Logits of every task from the ViT's features, by its name; shapes (batch, task.size)."""
+        logits = self.head(features).float()
         parts = logits.split([task.size for task in self.tasks], dim=1)
         return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}

@@ -24,6 +24,11 @@ class ZWarn(IntFlag):
     TEMPLATES_DISAGREE = 1 << 16
     """Templates fit better at one of the alternatives than at the redshift given."""
 
+    OUT_OF_DOMAIN = 1 << 17
+    """The spectrum is unlike all that the weights have learned from."""
+    BELOW_CUT = 1 << 18
+    """Less confident than ``--max-outlier-rate`` asks for."""
+
 
 # Below this, half of a grid's pixels, lines that would tell redshifts apart are often missing.
 MIN_COVERAGE = 0.5

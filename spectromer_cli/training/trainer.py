@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.weights import write_weights
 from spectromer_cli.paths import atomic_path, make_folder
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import card, dataset, validate
+from spectromer_cli.training import dataset, validate
 from spectromer_cli.training.batches import Batches
+from spectromer_cli.training.finish import finish
 from spectromer_cli.training.recipe import Recipe
 from spectromer_cli.training.start import start
-from spectromer_cli.training.templates import learn_templates
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -111,37 +110,8 @@ def train(
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
     )
     _loop(model, optimizer, batches, validation, recipe, output, state, device, workers)
-    out = validate.logits(model, validation, device)
-    model.config = replace(config, temperatures=validate.fit_temperatures(model, out, validation))
-    bases = learn_templates(batches.real)
-    refined = validate.refine_redshifts(model, out, validation, bases)
-    scales = validate.error_scales(refined, out, validation)
-    described = {
-        name: {"loglam0": basis.loglam0, "error_scale": scales[name]}
-        for name, basis in bases.items()
-    }
-    model.config = replace(model.config, templates=described)
-    vectors = {
-        f"templates.{name}": torch.from_numpy(basis.vectors) for name, basis in bases.items()
-    }
-    figures = {
-        **{
-            f"vit_{name}": v
-            for name, v in validate.figures(model, out, validation).items()
-            if name.startswith("z_")
-        },
-        **validate.figures(model, out, validation, refined),
-    }
-    entry = {
-        "licence": "BSD-3-Clause",
-        "description": recipe.description,
-        "trained_on": card.trained_on(batches.real, recipe),
-    }
-    write_weights(output, recipe.name, {**model.state_dict(), **vectors}, model.config, entry)
     origin = pretrained.name if pretrained else "random weights"
-    text = card.card(recipe, model.config, batches.real, validation, figures, state, origin)
-    (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
-    return figures
+    return finish(model, batches, validation, recipe, output, state, origin, device)
 
 
 def _loop(

@@ -37,6 +37,23 @@ def logits(
     return {name: torch.cat(part) for name, part in parts.items()}
 
 
+def features(
+    model: SpectralViT, data: LabelledSpectra, device: torch.device, batch_size: int = 256
+) -> np.ndarray:
+    """The ViT's features of every spectrum, shape (n, num_features)."""
+    model.eval()
+    flux, ivar = on_model_grid(data, model.config.grid)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(data), batch_size):
+            cut = slice(start, start + batch_size)
+            seen = model.features(
+                torch.from_numpy(flux[cut]).to(device), torch.from_numpy(ivar[cut]).to(device)
+            )
+            parts.append(seen.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
 def targets(data: LabelledSpectra) -> dict[str, torch.Tensor]:
     """The labels as the losses take them."""
     further = {

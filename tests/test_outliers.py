@@ -1,0 +1,56 @@
+"""Doubt: what is unlike the training set, and which confidence keeps a promise."""
+
+import numpy as np
+import pytest
+
+from spectromer_cli.errors import UsageError
+from spectromer_cli.model.confidence import confidence_table, cut_for
+from spectromer_cli.model.outliers import FLAGGED, Familiar
+
+RNG = np.random.default_rng(5)
+SPREAD = np.array([1.0, 0.5, 3.0, 0.5])
+CENTRES = np.array([[10.0, 0, 0, 0], [0, 0, 20.0, 0]])
+
+
+def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+    class_ = RNG.integers(2, size=n)
+    return CENTRES[class_] + RNG.normal(size=(n, 4)) * SPREAD, class_
+
+
+@pytest.fixture(scope="module")
+def familiar() -> Familiar:
+    features, class_ = draw(2000)
+    return Familiar.learn(features, class_, draw(2000)[0])
+
+
+def test_a_distance_is_counted_in_sigmas(familiar) -> None:
+    away = CENTRES[[0]] + SPREAD * np.array([0.0, 5.0, 0.0, 0.0])
+    assert familiar.distances(away)[0, 0] == pytest.approx(5.0, rel=0.1)
+    assert familiar.distances(familiar.centres)[:, 0] == pytest.approx(0.0)
+
+
+def test_few_of_the_known_and_all_of_the_unknown_are_flagged(familiar) -> None:
+    known = familiar.score(draw(4000)[0]) > 1.0
+    assert 0.0 < known.mean() < 3 * FLAGGED
+    assert (familiar.score(draw(50)[0] + [0.0, 5.0, 0.0, 0.0]) > 1.0).all()
+    assert (familiar.score(-draw(50)[0]) > 1.0).all()
+
+
+def test_the_cut_keeps_its_promise() -> None:
+    confidence = RNG.random(20000)
+    wrong = RNG.random(20000) < 0.3 * (1.0 - confidence)
+    table = confidence_table(confidence, wrong)
+    for rate in (0.02, 0.05, 0.1):
+        cut, kept = cut_for(table, rate)
+        assert wrong[confidence >= cut].mean() <= rate
+        assert kept == pytest.approx((confidence >= cut).mean(), abs=0.01)
+    assert table["cut"] == sorted(table["cut"])
+
+
+def test_a_small_set_vouches_for_little() -> None:
+    table = confidence_table(np.full(50, 0.9), np.zeros(50, dtype=bool))
+    assert cut_for(table, 0.05)[0] == pytest.approx(0.9)
+    with pytest.raises(UsageError, match=r"keeps the outlier rate below 0\.001"):
+        cut_for(table, 0.001)
+    with pytest.raises(UsageError, match="no table"):
+        cut_for({}, 0.1)
