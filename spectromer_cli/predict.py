@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectromer_cli import console
+from spectromer_cli import console, rows
 from spectromer_cli.model import tasks
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.redshift import Basis, refine
@@ -25,20 +25,7 @@ if TYPE_CHECKING:
 
     from spectromer_cli.model.weights import Weights
 
-CLASSIFY_COLUMNS = (
-    "file", "row", "object_id", "survey", "class", "p_star", "p_galaxy", "p_qso",
-    "subclass", "subclass_prob", "star_type", "star_type_err", "teff", "teff_err",
-    "logg", "logg_err", "feh", "feh_err", "outlier_score", "sn_median", "flags",
-)  # fmt: skip
-ALTERNATIVE_COLUMNS = tuple(
-    f"z_alt{rank}{end}" for rank in range(1, tasks.ALTERNATIVES + 1) for end in ("", "_prob")
-)
-REDSHIFT_COLUMNS = (
-    "file", "row", "object_id", "survey", "class", "class_prob", "z", "z_err", "z_prob",
-    "zwarn", "delta_chi2", *ALTERNATIVE_COLUMNS, "outlier_score", "sn_median", "flags",
-)  # fmt: skip
 FAMILIAR = ("centres", "whitening", "examples", "limits")
-STELLAR_QUANTITIES = ("teff", "logg", "feh")
 
 
 class Spectromer:
@@ -123,62 +110,62 @@ class Spectromer:
         Returns
         -------
         astropy.table.Table
-            All columns of `CLASSIFY_COLUMNS` and `REDSHIFT_COLUMNS`.
+            The columns of `rows.classify_columns` and, with a redshift, `rows.redshift_columns`.
         """
-        good = [i for i, item in enumerate(items) if item.prepared is not None]
-        columns = _empty_columns(items)
-        if good:
+        good = np.array([i for i, item in enumerate(items) if item.prepared is not None], dtype=int)
+        columns = rows.empty_columns(items, self.network.tasks)
+        if len(good):
             prepared = [items[i].prepared for i in good]
-            p, strangeness = self._answers(prepared)  # type: ignore[arg-type]
+            p, strangeness = self._answers(prepared)
             finite = np.all([np.isfinite(values).all(axis=1) for values in p.values()], axis=0)
             if not finite.all():  # never a class or a redshift out of NaN
-                for i in np.array(good)[~finite]:
+                for i in good[~finite]:
                     items[i].prepared = None
                     items[i].problem = "the model's answer is not a number"
                 return self.answer(items, refined)
-            of = {t.name: t.labels for t in self.network.tasks if isinstance(t, tasks.Category)}
-            columns["outlier_score"][good] = strangeness
-            for i in np.array(good)[strangeness > 1.0]:
-                columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], "OUT_OF_DOMAIN"]))
-            _fill_class(columns, np.array(good), p, of["subclass"])
-            _fill_star(columns, np.array(good), p)
-            self._fill_redshift(columns, np.array(good), items, p["z"], refined)
-        return _table(columns)
+            rows.fill_outliers(columns, good, strangeness)
+            for task in self.network.tasks:
+                if not isinstance(task, tasks.Redshift):
+                    rows.fill(columns, good, task, p[task.name])
+            redshift = rows.redshift_task(self.network.tasks)
+            if redshift is not None:
+                self._fill_redshift(columns, good, items, redshift, p[redshift.name], refined)
+        return rows.to_table(columns)
 
     def _fill_redshift(
         self,
         columns: dict[str, np.ndarray],
-        rows: np.ndarray,
+        good: np.ndarray,
         items: Sequence[Item],
+        task: tasks.Redshift,
         p: np.ndarray,
         refined: bool,
     ) -> None:
         """Redshifts of the rows that have an answer, and the doubts about them."""
-        task = next(task for task in self.network.tasks if isinstance(task, tasks.Redshift))
-        names = columns["class"][rows]
+        names = columns.get("class", np.full(len(items), ""))[good]
         answer = tasks.decode_redshift(task, p, names == "STAR")
-        columns["z"][rows], columns["z_err"][rows] = answer.z, answer.z_err
-        columns["z_prob"][rows] = answer.z_prob
+        columns["z"][good], columns["z_err"][good] = answer.z, answer.z_err
+        columns["z_prob"][good] = answer.z_prob
         for rank in range(tasks.ALTERNATIVES):
-            columns[f"z_alt{rank + 1}"][rows] = answer.alt_z[:, rank]
-            columns[f"z_alt{rank + 1}_prob"][rows] = answer.alt_prob[:, rank]
+            columns[f"z_alt{rank + 1}"][good] = answer.alt_z[:, rank]
+            columns[f"z_alt{rank + 1}_prob"][good] = answer.alt_prob[:, rank]
         if refined:
-            prepared = [items[row].prepared for row in rows]
-            found = refine(answer, prepared, names, self.bases, self.grid)
+            prepared = [items[row].prepared for row in good]
+            found = refine(answer, prepared, list(names), self.bases, self.grid)
             has = np.isfinite(found.z)
-            columns["z"][rows[has]], columns["z_err"][rows[has]] = found.z[has], found.z_err[has]
-            columns["delta_chi2"][rows] = found.delta_chi2
+            columns["z"][good[has]], columns["z_err"][good[has]] = found.z[has], found.z_err[has]
+            columns["delta_chi2"][good] = found.delta_chi2
             far = np.abs(np.log1p(found.z)) > 0.95 * tasks.STAR_MAX_X
             answer.at_edge |= far & (names == "STAR")
-        few = np.array([_coverage(items[row]) < MIN_COVERAGE for row in rows])
-        noisy = np.array([not items[row].sn_median >= MIN_SN for row in rows])
-        columns["zwarn"][rows] = (
+        few = np.array([rows.coverage(items[row]) < MIN_COVERAGE for row in good])
+        noisy = np.array([not items[row].sn_median >= MIN_SN for row in good])
+        columns["zwarn"][good] = (
             few * int(ZWarn.LITTLE_COVERAGE)
             + (answer.z_prob < MIN_Z_PROB) * int(ZWarn.AMBIGUOUS)
             + answer.at_edge * int(ZWarn.Z_FITLIMIT)
             + noisy * int(ZWarn.LOW_SN)
-            + (columns["delta_chi2"][rows] < 0) * int(ZWarn.TEMPLATES_DISAGREE)
-            + (columns["outlier_score"][rows] > 1.0) * int(ZWarn.OUT_OF_DOMAIN)
+            + (columns["delta_chi2"][good] < 0) * int(ZWarn.TEMPLATES_DISAGREE)
+            + (columns["outlier_score"][good] > 1.0) * int(ZWarn.OUT_OF_DOMAIN)
             + (answer.z_prob < self.min_z_prob) * int(ZWarn.BELOW_CUT)
         )
 
@@ -293,8 +280,7 @@ def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Tab
         The columns of `table`, then the catalogue's, untouched; one whose name is taken
         already gets ``cat_`` before it.
     """
-    rows = [item.catalogue_row for item in items]
-    own = catalogue[rows]
+    own = catalogue[[item.catalogue_row for item in items]]
     for name in own.colnames:
         new = name
         # FITS does not tell upper from lower case.
@@ -308,104 +294,3 @@ def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     items = iter(items)
     while batch := list(islice(items, size)):
         yield batch
-
-
-def _empty_columns(items: Sequence[Item]) -> dict[str, np.ndarray]:
-    """Columns for rows that have no answer yet."""
-    n = len(items)
-    numbers = (
-        "class_prob", "p_star", "p_galaxy", "p_qso", "subclass_prob", "star_type_err",
-        "teff", "teff_err", "logg", "logg_err", "feh", "feh_err", "z", "z_err", "z_prob",
-        "delta_chi2", *ALTERNATIVE_COLUMNS, "outlier_score",
-    )  # fmt: skip
-    columns: dict[str, Any] = {name: np.full(n, np.nan) for name in numbers}
-    columns["class"] = np.full(n, "", dtype=object)
-    columns["subclass"] = np.full(n, "", dtype=object)
-    columns["star_type"] = np.full(n, "", dtype=object)
-    columns["zwarn"] = np.full(n, int(ZWarn.NODATA))
-    columns["file"] = np.array([item.file for item in items], dtype=object)
-    columns["row"] = np.array([item.row for item in items])
-    columns["object_id"] = np.array([_text(item.meta.get("object_id")) for item in items], object)
-    columns["survey"] = np.array([_text(item.meta.get("survey")) for item in items], object)
-    columns["sn_median"] = np.array([item.sn_median for item in items])
-    columns["flags"] = np.array([_flags(item) for item in items], dtype=object)
-    return columns
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _coverage(item: Item) -> float:
-    return float(np.mean(item.prepared.ivar > 0)) if item.prepared else 0.0
-
-
-def _flags(item: Item) -> str:
-    """What the user should know about the input, as words joined by semicolons."""
-    if item.problem:
-        return f"UNREADABLE: {item.problem}"
-    words = []
-    if not item.sn_median >= MIN_SN:
-        words.append("LOW_SN")
-    if _coverage(item) < MIN_COVERAGE:
-        words.append("LITTLE_COVERAGE")
-    if item.meta.get("has_ivar") is False:
-        words.append("ERRORS_ESTIMATED")
-    return ";".join(words)
-
-
-def _fill_class(
-    columns: dict[str, np.ndarray],
-    rows: np.ndarray,
-    p: dict[str, np.ndarray],
-    subclasses: Sequence[str],
-) -> None:
-    """Classes and subclasses of the rows that have an answer."""
-    names = np.array(tasks.CLASSES, dtype=object)[p["class"].argmax(axis=1)]
-    columns["class"][rows] = names
-    columns["class_prob"][rows] = p["class"].max(axis=1)
-    for number, name in enumerate(tasks.CLASSES):
-        columns[f"p_{name.lower()}"][rows] = p["class"][:, number]
-    for i, row in enumerate(rows):
-        found = _subclass(names[i], p["subclass"][i], subclasses)
-        columns["subclass"][row], columns["subclass_prob"][row] = found
-
-
-def _subclass(class_name: str, p: np.ndarray, labels: Sequence[str]) -> tuple[str, float]:
-    """The likeliest subclass of that class, and its probability among them."""
-    of_class = np.array([label.startswith(f"{class_name} ") for label in labels])
-    total = p[of_class].sum()
-    if not of_class.any() or total <= 0:
-        return "", float("nan")
-    best = int(np.where(of_class, p, -1.0).argmax())
-    return labels[best].split(" ", 1)[1], float(p[best] / total)
-
-
-def _fill_star(columns: dict[str, np.ndarray], rows: np.ndarray, p: dict[str, np.ndarray]) -> None:
-    """What describes a star, where the class is STAR."""
-    star = columns["class"][rows] == "STAR"
-    sequence = np.isin(columns["subclass"][rows], list("OBAFGKML"))
-    if "star_type" in p:
-        place, error = tasks.decode_type(p["star_type"], columns["subclass"][rows])
-        for i in np.flatnonzero(star & sequence):
-            columns["star_type"][rows[i]] = tasks.SEQUENCE[place[i]]
-            columns["star_type_err"][rows[i]] = error[i]
-    for name in STELLAR_QUANTITIES:
-        if name in p:
-            columns[name][rows[star]] = p[name][star, 0]
-            columns[f"{name}_err"][rows[star]] = p[name][star, 1]
-
-
-def _table(columns: dict[str, np.ndarray]) -> Table:
-    from astropy.table import Table
-
-    names = dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS)
-    texts = ("file", "object_id", "survey", "class", "subclass", "star_type", "flags")
-    for name, values in columns.items():
-        if name == "z" or name in ALTERNATIVE_COLUMNS[::2]:
-            columns[name] = values.round(7)  # 30 m/s; what follows is noise
-        elif values.dtype == np.float64:
-            columns[name] = values.astype(np.float32)
-    return Table(
-        {name: columns[name].astype(str) if name in texts else columns[name] for name in names}
-    )

@@ -17,7 +17,7 @@ from astropy.table import Table
 from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.cli import app as cli
-from spectromer_cli.predict import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
+from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 
 FILES = sorted(str(path) for path in EXAMPLES.glob("*.fits"))
 GALAXY = EXAMPLES / "simulated-sdss-galaxy.fits"

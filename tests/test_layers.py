@@ -12,7 +12,7 @@ FLOORS = {
     "errors": 1, "paths": 1, "console": 1,
     "spectra": 2, "archives": 2,
     "model": 3, "images": 3, "outputs": 3,
-    "predict": 4, "training": 4,
+    "rows": 4, "predict": 4, "training": 4,
     "explain": 5, "evaluate": 5,
     "cli": 6, "__main__": 6,
 }  # fmt: skip

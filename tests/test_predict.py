@@ -12,7 +12,8 @@ import spectromer_cli
 from spectromer_cli import predict
 from spectromer_cli.model import tasks
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.predict import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS, predict_files, with_catalogue
+from spectromer_cli.predict import predict_files, with_catalogue
+from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target

@@ -41,11 +41,11 @@ def classify(
     One row a spectrum, in the order of the input. A spectrum that cannot be
     read has a row too, with the reason in flags, and the exit code is 3.
     """
-    from spectromer_cli.predict import CLASSIFY_COLUMNS
+    from spectromer_cli.rows import classify_columns
 
     console.set_quiet(quiet)
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
         wavelength_unit, refined=False,
     )  # fmt: skip
-    inference.run(request, CLASSIFY_COLUMNS, "Classes")
+    inference.run(request, classify_columns, "Classes")

@@ -87,7 +87,8 @@ def _evaluate(
 
     from spectromer_cli import evaluate as evaluation
     from spectromer_cli.outputs import figures, report, tables
-    from spectromer_cli.predict import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS, load_model
+    from spectromer_cli.predict import load_model
+    from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 
     targets, catalogue, total = inference.targets_of(request)
     assert catalogue is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from spectromer_cli.errors import SomeInputsFailed, UsageError
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from spectromer_cli.model.tasks import Task
     from spectromer_cli.predict import Spectromer
     from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.sources import Target
@@ -49,8 +50,10 @@ class Request:
     max_outlier_rate: float | None = None
 
 
-def run(request: Request, columns: tuple[str, ...], title: str) -> None:
-    """Read, ask the model, and write the columns.
+def run(
+    request: Request, columns_of: Callable[[Sequence[Task]], tuple[str, ...]], title: str
+) -> None:
+    """Read, ask the model, and write the columns that the model's tasks give.
 
     Raises
     ------
@@ -67,6 +70,7 @@ def run(request: Request, columns: tuple[str, ...], title: str) -> None:
         tables.check_output(request.output)
     targets, catalogue, total = targets_of(request)
     model = load_model(request.model, request.device)
+    columns = columns_of(model.network.tasks)
     if request.max_outlier_rate is not None:
         demand(model, request.max_outlier_rate)
     provenance = provenance_of(model)

@@ -56,11 +56,11 @@ def redshift(
     doubts, 0 if there are none. A spectrum that cannot be read has a row
     too, with the reason in flags, and the exit code is 3.
     """
-    from spectromer_cli.predict import REDSHIFT_COLUMNS
+    from spectromer_cli.rows import redshift_columns
 
     console.set_quiet(quiet)
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
         wavelength_unit, refined=not no_refine, max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
-    inference.run(request, REDSHIFT_COLUMNS, "Redshifts")
+    inference.run(request, redshift_columns, "Redshifts")

@@ -382,7 +382,7 @@ def decode_type(p: np.ndarray, letters: Sequence[str]) -> tuple[np.ndarray, np.n
     p : array, shape (batch, len(SEQUENCE))
         Probabilities of the types.
     letters : sequence of str
-        The letter of each star; one that is not in the sequence gets an arbitrary answer.
+        The letter of each star; without one, the type may be any.
 
     Returns
     -------
@@ -394,8 +394,11 @@ def decode_type(p: np.ndarray, letters: Sequence[str]) -> tuple[np.ndarray, np.n
     places = np.arange(len(SEQUENCE))
     mean = p @ places
     variance = p @ places**2 - mean**2 - Ordered.SPREAD**2
-    first = np.array([10 * max("OBAFGKML".find(letter), 0) for letter in letters])
-    place = np.clip(np.rint(mean).astype(int), first, first + 9)
+    place = np.rint(mean).astype(int)
+    for i, letter in enumerate(letters):
+        if letter and letter in "OBAFGKML":
+            first = 10 * "OBAFGKML".index(letter)
+            place[i] = min(max(place[i], first), first + 9)
     return place, np.sqrt(np.maximum(variance, 0.3**2))
 
 
