@@ -57,6 +57,10 @@ class Category:
         """Number of outputs."""
         return len(self.labels)
 
+    def known(self, target: torch.Tensor) -> torch.Tensor:
+        """Which targets are known."""
+        return target >= 0
+
     def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy; `target` holds label numbers, −1 where there is none."""
         from torch.nn.functional import cross_entropy
@@ -101,6 +105,10 @@ class Ordered:
     def size(self) -> int:
         """Number of outputs."""
         return len(self.labels)
+
+    def known(self, target: torch.Tensor) -> torch.Tensor:
+        """Which targets are known."""
+        return _within(target, self.size)
 
     def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy against a narrow Gaussian at the true place; NaN has no loss."""
@@ -147,14 +155,17 @@ class Quantity:
         """Number of outputs: the value and the logarithm of its error."""
         return 2
 
+    def known(self, target: torch.Tensor) -> torch.Tensor:
+        """Which targets are known."""
+        return (target.log10() if self.log else target).isfinite()
+
     def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihood of Student's t; NaN targets have no loss."""
         import torch
 
-        value = torch.log10(target) if self.log else target
-        y = (value - self.centre) / self.scale
-        known = torch.isfinite(y)
-        y = torch.where(known, y, torch.zeros_like(y))
+        value = target.log10() if self.log else target
+        known = self.known(target)
+        y = torch.where(known, (value - self.centre) / self.scale, torch.zeros_like(value))
         log_error = logits[:, 1].clamp(-6.0, 4.0)
         pull = (y - logits[:, 0]) / log_error.exp()
         each = log_error + 0.5 * (self.FREEDOM + 1.0) * torch.log1p(pull**2 / self.FREEDOM)
@@ -214,11 +225,13 @@ class Redshift:
         """Bin centres in ln(1 + z), shape (bins,)."""
         return self.x0 + self.dx * np.arange(self.bins)
 
+    def known(self, target: torch.Tensor) -> torch.Tensor:
+        """Which targets are known, and within the bins."""
+        return _within((target.log1p() - self.x0) / self.dx, self.size)
+
     def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy against a narrow Gaussian at the true z; NaN targets have no loss."""
-        import torch
-
-        return _cross_entropy_at(logits, (torch.log1p(target) - self.x0) / self.dx, self.SPREAD)
+        return _cross_entropy_at(logits, (target.log1p() - self.x0) / self.dx, self.SPREAD)
 
     def temper(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
         """Logits made less sure, for a temperature above one."""
@@ -234,12 +247,17 @@ def _cross_entropy_at(logits: torch.Tensor, place: torch.Tensor, spread: float) 
     import torch
 
     size = logits.shape[1]
-    known = torch.isfinite(place) & (place > -0.5) & (place < size - 0.5)
+    known = _within(place, size)
     place = torch.where(known, place, torch.zeros_like(place))
     bins = torch.arange(size, device=logits.device, dtype=place.dtype)
     soft = torch.softmax(-0.5 * ((bins - place[:, None]) / spread) ** 2, dim=1)
     each = -(soft * torch.log_softmax(logits, dim=1)).sum(dim=1)
     return (each * known).sum() / known.sum().clamp_min(1)
+
+
+def _within(place: torch.Tensor, size: int) -> torch.Tensor:
+    """Which places lie among the outputs."""
+    return place.isfinite() & (place > -0.5) & (place < size - 0.5)
 
 
 Task = Category | Ordered | Quantity | Redshift

@@ -13,20 +13,17 @@ import torch  # noqa: TID253  (this module is imported only where torch is neede
 from torch.utils.data import DataLoader  # noqa: TID253
 
 from spectromer_cli import console
-from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.paths import atomic_path, make_folder
+from spectromer_cli.paths import make_folder
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import dataset, validate
+from spectromer_cli.training import dataset, loop, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.finish import finish
 from spectromer_cli.training.recipe import Recipe
 from spectromer_cli.training.start import start
-
-CHECKPOINT = "checkpoint.safetensors"
-METRICS = "metrics.jsonl"
 
 
 def train(
@@ -72,8 +69,22 @@ def train(
     ReadError
         If the data, the templates, the pretrained weights or the checkpoint cannot be read.
     """
+    with loop.processes(device) as device:
+        return _train(recipe, output, data, templates, pretrained, device, workers, resume)
+
+
+def _train(
+    recipe: Recipe,
+    output: Path,
+    data: Path,
+    templates: Path,
+    pretrained: Path | None,
+    device: torch.device,
+    workers: int,
+    resume: bool,
+) -> dict[str, float]:
     make_folder(output)
-    if (output / CHECKPOINT).exists() and not resume:
+    if (output / loop.CHECKPOINT).exists() and not resume:
         raise UsageError(
             f"{output} holds a run already", "go on with --resume, or choose another -o"
         )
@@ -104,13 +115,15 @@ def train(
     )
     state = {"step": 0, "seconds": 0.0}
     if resume:
-        state = _load_checkpoint(output / CHECKPOINT, model, optimizer, recipe)
+        state, _ = loop.load_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe))
     console.info(
         f"{len(batches.real)} real spectra to learn from, {len(validation)} held out; "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
     )
     _loop(model, optimizer, batches, validation, recipe, output, state, device, workers)
     origin = pretrained.name if pretrained else "random weights"
+    if loop.rank() > 0:
+        return {}
     return finish(model, batches, validation, recipe, output, state, origin, device)
 
 
@@ -133,22 +146,24 @@ def _loop(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
     )
+    stepper = loop.Stepper(model, optimizer, device)
     began = time.monotonic() - state["seconds"]
     with console.progress("training", recipe.steps) as advance:
         advance(state["step"])
         for batch in loader:
-            done = _progress(recipe, state)
+            done = loop.agreed(_progress(recipe, state), device)
             if done >= 1.0:
                 break
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * _rate(done, state["step"], recipe)
-            losses = _step(model, optimizer, batch, device)
+            losses = stepper.step(batch)
             state["step"] += 1
             state["seconds"] = time.monotonic() - began
             advance(1)
-            if state["step"] % recipe.evaluate_every == 0:
+            if state["step"] % recipe.evaluate_every == 0 and loop.rank() == 0:
                 _record(model, optimizer, validation, recipe, output, state, losses, device)
-    _save_checkpoint(output / CHECKPOINT, model, optimizer, recipe, state)
+    if loop.rank() == 0:
+        loop.save_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe), state)
 
 
 def _progress(recipe: Recipe, state: dict[str, Any]) -> float:
@@ -164,25 +179,6 @@ def _rate(done: float, step: int, recipe: Recipe) -> float:
     return warm * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def _step(
-    model: SpectralViT,
-    optimizer: torch.optim.Optimizer,
-    batch: dict[str, torch.Tensor],
-    device: torch.device,
-) -> dict[str, float]:
-    model.train()
-    batch = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
-    with torch.autocast(device.type, torch.bfloat16):
-        out = model(batch["flux"], batch["ivar"])
-    losses = {task.name: task.loss(out[task.name], batch[task.name]) for task in model.tasks}
-    total = torch.stack([task.weight * losses[task.name] for task in model.tasks]).sum()
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return {name: float(loss.detach()) for name, loss in losses.items()}
-
-
 def _record(
     model: SpectralViT,
     optimizer: torch.optim.Optimizer,
@@ -194,57 +190,11 @@ def _record(
     device: torch.device,
 ) -> None:
     """Checkpoint, look at the validation split, and write a line of metrics."""
-    _save_checkpoint(output / CHECKPOINT, model, optimizer, recipe, state)
+    loop.save_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe), state)
     figures = validate.figures(model, validate.logits(model, validation, device), validation)
     line = {**state, **{f"loss_{name}": round(v, 4) for name, v in losses.items()}, **figures}
-    with (output / METRICS).open("a", encoding="utf-8") as file:
+    with (output / loop.METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
     shown = ("class_accuracy", "type_accuracy", "z_outliers")
     said = "  ".join(f"{name} {figures[name]:.4f}" for name in shown if name in figures)
     console.info(f"step {state['step']}  {state['seconds'] / 60:.1f} min  {said}")
-
-
-def _save_checkpoint(
-    path: Path,
-    model: SpectralViT,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    state: dict[str, Any],
-) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    for number, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"adamw.{number}.{name}": value for name, value in values.items()}
-    header = {"state": json.dumps(state), "recipe": json.dumps(asdict(recipe))}
-    with atomic_path(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=header)
-
-
-def _load_checkpoint(
-    path: Path, model: SpectralViT, optimizer: torch.optim.Optimizer, recipe: Recipe
-) -> dict[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ReadError(
-            f"the checkpoint {path} cannot be read: {error}", "start again with another -o"
-        ) from error
-    if json.loads(header["recipe"]) != asdict(recipe):
-        raise UsageError(
-            f"{path} was made by another recipe", "use the recipe that began the run, or another -o"
-        )
-    model.load_state_dict(
-        {name[6:]: value for name, value in tensors.items() if name.startswith("model.")}
-    )
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("adamw."):
-            _, number, key = name.split(".")
-            moments.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return json.loads(header["state"])
