@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,15 @@ import numpy as np
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.metrics import (
-    LIGHT_SPEED,
+    OUTLIERS,
     calibration_bins,
     expected_calibration_error,
+    letter_figures,
     pull_figures,
     redshift_figures,
+    scatter_figures,
+    share_interval,
+    velocity_figures,
 )
 
 if TYPE_CHECKING:
@@ -107,27 +112,36 @@ def truth_of(
 
 
 def evaluate(
-    answers: dict[str, np.ndarray], class_true: np.ndarray, z_true: np.ndarray
+    answers: Mapping[str, np.ndarray],
+    class_true: np.ndarray,
+    z_true: np.ndarray,
+    stars: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Compare answers with the truth.
 
     Parameters
     ----------
-    answers : dict of arrays, shape (n,)
+    answers : mapping of arrays, shape (n,)
         Columns of `spectromer redshift` and `spectromer classify`: ``class``, ``p_star``,
-        ``p_galaxy``, ``p_qso``, ``z``, ``z_err``, ``z_prob``, ``zwarn``, ``sn_median``.
+        ``p_galaxy``, ``p_qso``, ``z``, ``sn_median``, ``survey``; where there are any also
+        ``z_err``, ``z_prob``, ``zwarn``, ``subclass``, and for stars ``star_type``, ``teff``,
+        ``logg``, ``feh`` with their errors.
     class_true : array of str, shape (n,)
         One of `tasks.CLASSES`; anything else is unknown.
     z_true : array of float, shape (n,)
         NaN where unknown.
+    stars : mapping of arrays, shape (n,), optional
+        What is known of stars: ``letter`` (one of `tasks.STAR_TYPES`, empty unknown),
+        ``star_type`` (place in `tasks.SEQUENCE`), ``teff``, ``logg``, ``feh`` (NaN unknown).
 
     Returns
     -------
     dict
         Plain values: ``n``, ``answered``; ``classes`` (accuracy, ECE, precision and recall,
         confusion matrix, reliability) where classes are known; ``redshifts`` (see
-        `metrics.redshift_figures`, over all, by class, z and S/N; pulls; completeness and
-        purity) where redshifts are.
+        `metrics.redshift_figures`, over all, by class, survey, z and S/N; pulls; completeness
+        and purity) where redshifts are; ``stars`` (letter, type, parameters) where any are.
+        Shares and scatters have their 68 % interval in ``interval``.
     """
     answered = answers["class"] != ""
     report: dict[str, Any] = {"n": len(answered), "answered": int(answered.sum())}
@@ -137,69 +151,151 @@ def evaluate(
     has_z = np.isfinite(z_true) & answered & np.isfinite(answers["z"])
     if has_z.any():
         report["redshifts"] = _redshifts(answers, class_true, z_true, has_z)
+    if stars is not None:
+        found = _stars(answers, class_true == "STAR", stars)
+        if found:
+            report["stars"] = found
     return report
 
 
 def _classes(
-    answers: dict[str, np.ndarray], truth: np.ndarray, known: np.ndarray, use: np.ndarray
+    answers: Mapping[str, np.ndarray], truth: np.ndarray, known: np.ndarray, use: np.ndarray
 ) -> dict[str, Any]:
     found = answers["class"]
+    right = found == truth  # what has no answer is not right
     p = np.stack([answers[f"p_{name.lower()}"] for name in tasks.CLASSES], axis=1)
     number = np.array([tasks.CLASSES.index(t) if t in tasks.CLASSES else -1 for t in truth])
     matrix = [
         [int(np.sum(known & (truth == row) & (found == column))) for column in tasks.CLASSES]
         for row in tasks.CLASSES
     ]
+
+    def judge(which: np.ndarray) -> dict[str, Any]:
+        return _share("accuracy", right[which])
+
+    by_class = {}
+    for name in tasks.CLASSES:
+        recall = _share("recall", right[known & (truth == name)])
+        precision = _share("precision", right[use & (found == name)])
+        interval = recall["interval"] | precision["interval"]
+        by_class[name] = {**precision, **recall, "interval": interval}
     return {
-        "n": int(known.sum()),
-        # What has no answer is not right.
-        "accuracy": float(np.mean(found[known] == truth[known])),
+        **judge(known),
         "ece": expected_calibration_error(p[use], number[use]) if use.any() else None,
         "confusion": {"labels": list(tasks.CLASSES), "rows_true": matrix},
-        "by_class": {
-            name: {
-                "n": int(np.sum(known & (truth == name))),
-                "recall": _share(found[known & (truth == name)] == name),
-                "precision": _share(truth[use & (found == name)] == name),
-            }
-            for name in tasks.CLASSES
-        },
+        "by_class": by_class,
+        "by_survey": _by_survey(judge, known, answers, truth),
+        "by_sn": _binned(judge, known, answers["sn_median"], SN_EDGES),
         "reliability": calibration_bins(p[use], number[use]) if use.any() else [],
+        "completeness_purity": _cuts("class_prob", p[use].max(axis=1), right[use]),
     }
 
 
 def _redshifts(
-    answers: dict[str, np.ndarray], class_true: np.ndarray, z_true: np.ndarray, use: np.ndarray
+    answers: Mapping[str, np.ndarray], class_true: np.ndarray, z_true: np.ndarray, use: np.ndarray
 ) -> dict[str, Any]:
     z, sn = answers["z"], answers["sn_median"]
-    far = use & (class_true != "STAR")
+    star, far = use & (class_true == "STAR"), use & (class_true != "STAR")
+    wrong = np.abs(z - z_true) / (1.0 + z_true) > OUTLIERS["0.01"]
 
     def judge(which: np.ndarray) -> dict[str, Any]:
         return redshift_figures(z[which], z_true[which])
 
-    star = use & (class_true == "STAR")
-    return {
+    def judge_velocity(which: np.ndarray) -> dict[str, Any]:
+        return velocity_figures(z[which], z_true[which])
+
+    report = {
         "galaxies_and_quasars": judge(far),
-        "without_zwarn": {
-            "share": _share(answers["zwarn"][far] == 0),
-            **judge(far & (answers["zwarn"] == 0)),
-        },
         "by_class": {name: judge(use & (class_true == name)) for name in tasks.CLASSES},
-        "star_velocity_scatter_km_s": _scatter(LIGHT_SPEED * (z - z_true)[star]),
+        "by_survey": _by_survey(judge, far, answers, class_true),
+        "star_velocity_scatter_km_s": velocity_figures(z[star], z_true[star])["scatter"],
+        "star_velocity_by_survey": _by_survey(judge_velocity, star, answers, class_true),
+        "star_velocity_by_sn": _binned(judge_velocity, star, sn, SN_EDGES),
         "by_sn": _binned(judge, far, sn, SN_EDGES),
         "by_z": _binned(judge, far, z_true, Z_EDGES),
-        "pull": {
+    }
+    if far.any():
+        worst = np.flatnonzero(far)[np.argmax(np.abs(z - z_true)[far])]
+        report["worst"] = {
+            "object_id": str(answers["object_id"][worst]) if "object_id" in answers else "",
+            "survey": str(answers["survey"][worst]) if "survey" in answers else "",
+            "class": str(class_true[worst]),
+            "z_true": float(z_true[worst]),
+            "z": float(z[worst]),
+        }
+    if "zwarn" in answers:
+        clean = answers["zwarn"] == 0
+        share = _share("share", clean[far])["share"]
+        report["without_zwarn"] = {"share": share, **judge(far & clean)}
+    if "z_err" in answers:
+        report["pull"] = {
             name: pull_figures((z - z_true)[which] / answers["z_err"][which])
             for name in tasks.CLASSES
             if (which := use & (class_true == name) & (answers["z_err"] > 0)).any()
-        },
-        "completeness_purity": _completeness_purity(
-            answers["z_prob"][far], np.abs(z - z_true)[far] / (1.0 + z_true[far])
-        ),
-    }
+        }
+    if "z_prob" in answers:
+        report["completeness_purity"] = _cuts("z_prob", answers["z_prob"][far], ~wrong[far])
+    return report
 
 
-def _binned(judge: Any, which: np.ndarray, values: np.ndarray, edges: Any) -> list[dict[str, Any]]:
+def _stars(
+    answers: Mapping[str, np.ndarray], star: np.ndarray, truth: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Letter over all true stars; type and parameters over those that have an answer."""
+    report: dict[str, Any] = {}
+    true_class = np.where(star, "STAR", "")
+    lettered = star & (truth["letter"] != "")
+    if "subclass" in answers and lettered.any():
+        # The letter of a star that was taken for a galaxy is not right.
+        found = np.where(answers["class"] == "STAR", answers["subclass"], "")
+
+        def judge_letter(which: np.ndarray) -> dict[str, Any]:
+            return letter_figures(found[which], truth["letter"][which])
+
+        report["letter"] = {
+            **judge_letter(lettered),
+            "by_survey": _by_survey(judge_letter, lettered, answers, true_class),
+        }
+    for name in ("star_type", "teff", "logg", "feh"):
+        if name not in answers:
+            continue
+        values = answers[name]
+        if name == "star_type":
+            values = np.array([tasks.star_place(text) for text in values], dtype=float)
+        error, sigma = values - truth[name], answers[f"{name}_err"]
+        known = star & np.isfinite(error)
+
+        def judge(
+            which: np.ndarray, error: np.ndarray = error, sigma: np.ndarray = sigma
+        ) -> dict[str, Any]:
+            return scatter_figures(error[which], sigma[which])
+
+        if known.any():
+            by_survey = _by_survey(judge, known, answers, true_class)
+            report[name] = {**judge(known), "by_survey": by_survey}
+    return report
+
+
+Judge = Callable[[np.ndarray], dict[str, Any]]
+
+
+def _by_survey(
+    judge: Judge, which: np.ndarray, answers: Mapping[str, np.ndarray], class_true: np.ndarray
+) -> list[dict[str, Any]]:
+    """Figures of each class in each survey, most spectra first."""
+    rows: list[dict[str, Any]] = []
+    if "survey" not in answers:
+        return rows
+    for survey in np.unique(answers["survey"][which]):
+        for name in np.unique(class_true[which & (answers["survey"] == survey)]):
+            here = which & (answers["survey"] == survey) & (class_true == name)
+            rows.append({"survey": str(survey), "class": str(name), **judge(here)})
+    return sorted(rows, key=lambda row: -row["n"])
+
+
+def _binned(
+    judge: Judge, which: np.ndarray, values: np.ndarray, edges: tuple[float, ...]
+) -> list[dict[str, Any]]:
     rows = []
     for low, high in pairwise(edges):
         here = which & (values >= low) & (values < high)
@@ -209,20 +305,19 @@ def _binned(judge: Any, which: np.ndarray, values: np.ndarray, edges: Any) -> li
     return rows
 
 
-def _completeness_purity(confidence: np.ndarray, error: np.ndarray) -> list[dict[str, float]]:
-    """Share kept, and share of those right, as the cut on ``z_prob`` rises."""
+def _cuts(name: str, confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
+    """Share kept, and share of those right, as the cut on a confidence rises."""
     rows = []
     for cut in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
         kept = confidence >= cut
         if kept.any():
-            purity = float(np.mean(error[kept] < 0.01))
-            rows.append({"z_prob": cut, "completeness": float(kept.mean()), "purity": purity})
+            purity = float(np.mean(right[kept]))
+            rows.append({name: cut, "completeness": float(kept.mean()), "purity": purity})
     return rows
 
 
-def _scatter(values: np.ndarray) -> float | None:
-    return float(1.4826 * np.median(np.abs(values))) if len(values) else None
-
-
-def _share(values: np.ndarray) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+def _share(name: str, right: np.ndarray) -> dict[str, Any]:
+    """A share with its interval; None of nothing."""
+    n = len(right)
+    share = float(np.mean(right)) if n else None
+    return {"n": n, name: share, "interval": {name: share_interval(int(right.sum()), n)}}

@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from conftest import EXAMPLES, Run
+from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.errors import UsageError
 from spectromer_cli.evaluate import evaluate, find_truth, truth_of
 from spectromer_cli.model.metrics import (
+    bootstrap_interval,
     expected_calibration_error,
+    letter_figures,
     pull_figures,
     redshift_figures,
+    scatter_figures,
+    share_interval,
 )
 from spectromer_cli.outputs import report
 
@@ -77,6 +81,93 @@ def test_redshift_figures() -> None:
     assert redshift_figures(np.array([0.2]), np.array([0.1]))["outliers_0.05"] == 1.0
 
 
+def test_one_wrong_label_is_seen_in_r2_and_told() -> None:
+    truth = np.linspace(0.0, 0.5, 101)
+    truth[50] = 4.0
+    found = truth.copy()
+    found[50] = 0.0
+    figures = redshift_figures(found, truth)
+    assert figures["r2"] < 0.1
+    assert figures["r2_without_worst"] == 1.0
+    low, high = figures["interval"]["outliers_0.01"]
+    assert low < figures["outliers_0.01"] < high
+    assert redshift_figures(found[:1], truth[:1])["nmad"] is None
+
+
+def test_intervals_of_known_cases() -> None:
+    assert share_interval(0, 0) is None
+    # Wilson's limits at one σ: n/(n+1) of the share and half a count, for none of n.
+    assert share_interval(0, 9) == pytest.approx((0.0, 0.1))
+    low, high = share_interval(50, 100)
+    assert (low + high) / 2 == pytest.approx(0.5)
+    assert high - low == pytest.approx(0.1, rel=0.01)
+    values = np.random.default_rng(2).normal(0.0, 1.0, 400)
+    low, high = bootstrap_interval(np.mean, values)
+    assert high - low == pytest.approx(2 / 20, rel=0.2)
+    assert low < values.mean() < high
+    assert bootstrap_interval(np.mean, values) == (low, high)
+    assert bootstrap_interval(np.mean, values[:3]) is None
+
+
+def test_letters_and_their_neighbours() -> None:
+    truth = np.array(["G", "G", "M", "WD", "A"])
+    figures = letter_figures(np.array(["G", "K", "G", "A", ""]), truth)
+    assert (figures["right"], figures["within_one"]) == (pytest.approx(0.2), pytest.approx(0.4))
+    assert letter_figures(truth[:0], truth[:0])["right"] is None
+
+
+def test_scatter_and_pull_of_parameters() -> None:
+    error = np.random.default_rng(3).normal(100.0, 50.0, 2000)
+    figures = scatter_figures(error - 100.0, np.full(2000, 25.0))
+    assert figures["scatter"] == pytest.approx(50.0, rel=0.1)
+    assert figures["pull"] == pytest.approx(2.0, rel=0.1)
+    assert scatter_figures(error)["bias"] == pytest.approx(100.0, abs=5.0)
+
+
+def test_stars_are_judged_where_there_is_truth() -> None:
+    n = 6
+    found = answers(n) | {
+        "class": np.array(["STAR"] * 5 + ["GALAXY"]),
+        "survey": np.array(["LAMOST"] * 3 + ["SDSS"] * 3),
+        "subclass": np.array(["G", "G", "K", "M", "WD", "AGN"]),
+        "star_type": np.array(["G2", "G5", "K0", "", "", ""]),
+        "star_type_err": np.array([1.0, 1.0, 1.0, np.nan, np.nan, np.nan]),
+        "teff": np.array([5800.0, 5500.0, 5000.0, np.nan, np.nan, np.nan]),
+        "teff_err": np.full(n, 100.0),
+    }
+    truth = {
+        "letter": np.array(["G", "G", "G", "M", "", "K"]),
+        "star_type": np.array([42.0, 43.0, 51.0, np.nan, np.nan, 50.0]),
+        "teff": np.array([5700.0, 5600.0, np.nan, np.nan, np.nan, 5000.0]),
+        "logg": np.full(n, np.nan),
+        "feh": np.full(n, np.nan),
+    }
+    report_ = evaluate(found, np.full(n, "STAR"), np.zeros(n), truth)
+    stars = report_["stars"]
+    assert stars["letter"]["n"] == 5
+    assert stars["letter"]["right"] == pytest.approx(3 / 5)
+    assert stars["letter"]["within_one"] == pytest.approx(4 / 5)
+    assert stars["letter"]["by_survey"][0]["survey"] == "LAMOST"
+    assert stars["star_type"]["n"] == 3
+    assert stars["star_type"]["scatter"] == pytest.approx(1.4826)
+    assert (stars["teff"]["n"], stars["teff"]["scatter"]) == (2, pytest.approx(148.26))
+    assert stars["teff"]["pull"] == pytest.approx(1.4826)
+    assert "logg" not in stars
+    text = report.markdown(
+        report_, {}, {"svm": evaluate(answers(), np.full(n, "STAR"), np.zeros(n))}
+    )
+    assert "| Teff (K) | all | 2 | 148.3 | 0 | 1.483 |" in text
+    assert "| stars: letter right | 0.6 (" in text  # and the other, which has none, an empty cell
+
+
+def test_the_page_of_the_documentation_is_that_of_the_default_weights() -> None:
+    page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    manifest = json.loads((ROOT / "weights" / "manifest.json").read_text(encoding="utf-8"))
+    default = next(w for w in manifest["weights"] if w["name"] == manifest["default"])
+    assert f"- sha256: `{default['sha256']}`" in page, "run spectromer evaluate --docs again"
+    assert "- command: `spectromer evaluate --data" in page
+
+
 def test_pulls() -> None:
     figures = pull_figures(np.random.default_rng(1).normal(0.5, 2.0, 4000))
     assert figures["width"] == pytest.approx(2.05, abs=0.15)
@@ -133,7 +224,7 @@ def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:
     document = json.loads((folder / "report.json").read_text())
     assert len(document["provenance"]["sha256"]) == 64
     assert document["redshifts"]["galaxies_and_quasars"]["outliers_0.01"] == 0.0
-    assert "| GALAXY | 1 | 1 | 1 |" in (folder / "report.md").read_text()
+    assert "| GALAXY | 1 | 1 (0.5 to 1) | 1 (0.5 to 1) |" in (folder / "report.md").read_text()
 
 
 def test_missing_files_count_as_wrong(run: Run, tmp_path: Path, weights) -> None:

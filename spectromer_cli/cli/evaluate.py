@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from spectromer_cli import console
-from spectromer_cli.cli import inference, options
-from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.paths import atomic_path, make_folder
+from spectromer_cli.cli import inference, judging, options
+from spectromer_cli.errors import SomeInputsFailed
+from spectromer_cli.paths import require_writable_folder
 
 EPILOG = """Examples:
 
@@ -19,6 +19,7 @@ spectromer evaluate --catalog docs/examples/truth.csv -o report/
 
 spectromer evaluate --catalog docs/examples/truth.csv --class-column class --no-refine -o report/
 """
+HELD_OUT = "Held-out part of a labelled set"
 
 
 def register(app: typer.Typer) -> None:
@@ -51,69 +52,92 @@ def evaluate(
     ] = None,
     air: options.Air = False,
     wavelength_unit: options.WavelengthUnit = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FILE",
+            help="A labelled set (HDF5), as for spectromer train, instead of a catalogue.",
+            rich_help_panel=HELD_OUT,
+        ),
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            "--held-out",
+            min=0.0,
+            max=1.0,
+            help="Share of the objects held out from training, for weights that do not say.",
+            rich_help_panel=HELD_OUT,
+            show_default=False,
+        ),
+    ] = None,
+    split_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--split-seed",
+            help="Seed of that split.",
+            rich_help_panel=HELD_OUT,
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            "--baseline",
+            metavar="NAMES",
+            help="Train these on the same training split, to compare: svm,rf,specformer.",
+            rich_help_panel=HELD_OUT,
+            show_default=False,
+        ),
+    ] = None,
+    baseline_minutes: Annotated[
+        float,
+        typer.Option(
+            "--baseline-minutes",
+            min=0.001,
+            help="How long the specformer is trained.",
+            rich_help_panel=HELD_OUT,
+        ),
+    ] = 20.0,
     model: options.Model = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
     no_refine: options.NoRefine = False,
     output: options.OutputFolder = Path("report"),
+    docs: Annotated[
+        Path | None,
+        typer.Option(
+            "--docs",
+            metavar="FILE",
+            help="Write the text of the report here too (Markdown).",
+            rich_help_panel=options.RESULTS,
+        ),
+    ] = None,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Compare answers with the truth of a catalogue, and write a report.
+    """Compare answers with the truth of a catalogue or a labelled set, and write a report.
 
     Writes report.md, report.json, report.png and answers.ecsv. Everything in
     the catalogue counts, whatever its S/N; an unreadable spectrum counts as
     wrong, and the exit code is 3.
     """
     console.set_quiet(quiet)
-    if catalog is None:
-        raise UsageError("nothing to evaluate on", "give --catalog TABLE with the truth")
     request = inference.Request(
         None, catalog, spectra_dir, model, device, batch_size, workers, None, False, air,
         wavelength_unit, refined=not no_refine,
     )  # fmt: skip
-    report, failed = _evaluate(request, class_column, z_column, output)
-    print(json.dumps(report, indent=2))
-    if failed:
-        raise SomeInputsFailed(f"{failed} of {report['n']} inputs have no answer")
-
-
-def _evaluate(
-    request: inference.Request, class_column: str | None, z_column: str | None, output: Path
-) -> tuple[dict[str, Any], int]:
-    """Write the report; give it, and how many inputs have no answer."""
-    import numpy as np
-    from astropy.table import Table
-
-    from spectromer_cli import evaluate as evaluation
-    from spectromer_cli.outputs import figures, report, tables
-    from spectromer_cli.predict import load_model
-    from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
-
-    targets, catalogue, total = inference.targets_of(request)
-    assert catalogue is not None
-    columns = evaluation.find_truth(catalogue.colnames, class_column, z_column)
-    class_true, z_true = evaluation.truth_of(catalogue, *columns)
-    model = load_model(request.model, request.device)
-    make_folder(output)
+    truth = judging.HeldOut(data, held_out, split_seed, baseline, baseline_minutes)
+    judging.check(request, truth)
+    if docs is not None:
+        require_writable_folder(docs)
     failed = inference.Failures()
-    truth = Table({"class_true": class_true, "z_true": z_true})
-    wanted = tuple(dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS))
-    answers = inference.stack(
-        list(inference.chunks_of(request, wanted, model, targets, truth, total, failed))
-    )
-    provenance = inference.provenance_of(model)
-    arrays = {name: np.asarray(answers[name]) for name in answers.colnames}
-    result = evaluation.evaluate(arrays, arrays["class_true"], arrays["z_true"])
-    with tables.open_writer(output / "answers.ecsv", provenance) as writer:
-        writer.write(answers)
-    sheet = report.figures(result, arrays, arrays["class_true"], arrays["z_true"])
-    figures.save_figure_png(sheet, output / "report.png")
-    document = json.dumps({"provenance": provenance, **result}, indent=2)
-    for name, text in {
-        "report.json": document + "\n",
-        "report.md": report.markdown(result, provenance),
-    }.items():
-        with atomic_path(output / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    return result, failed.count
+    if data is None:
+        judged = judging.of_catalogue(request, class_column, z_column, output, failed)
+    else:
+        judged = judging.of_held_out(request, truth, output, failed)
+    report = judging.write(judged, output, docs)
+    print(json.dumps(report, indent=2))
+    if failed.count:
+        raise SomeInputsFailed(f"{failed.count} of {report['n']} inputs have no answer")

@@ -2,14 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 LIGHT_SPEED = 299792.458  # km/s
 # |Δz|/(1+z) beyond which a redshift counts as wrong: 1000 km/s, the usual limit, and far off.
 OUTLIERS = {"1000kms": 1000.0 / LIGHT_SPEED, "0.01": 0.01, "0.05": 0.05}
+# Spectral types that follow each other.
+LETTERS = "OBAFGKML"
 
 
-def redshift_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, float | int | None]:
+# 68 %: what lies within 1 σ of a normal distribution.
+SIGMA = 1.0
+QUANTILES = (0.15865525, 0.84134475)
+RESAMPLES = 200
+# Fewer than this say nothing of their own scatter.
+FEWEST = 5
+
+Interval = tuple[float, float]
+
+
+def share_interval(count: int, n: int) -> Interval | None:
+    """68 % interval of a share, `count` of `n`; None of nothing.
+
+    Notes
+    -----
+    Wilson (1927, JASA 22, 209): it is sound for shares of 0 and 1 too.
+    """
+    if n == 0:
+        return None
+    share = count / n
+    centre = share + SIGMA**2 / (2 * n)
+    half = SIGMA * np.sqrt(share * (1 - share) / n + SIGMA**2 / (4 * n**2))
+    whole = 1 + SIGMA**2 / n
+    return max(0.0, float((centre - half) / whole)), min(1.0, float((centre + half) / whole))
+
+
+def bootstrap_interval(figure: Callable[..., float], *values: np.ndarray) -> Interval | None:
+    """68 % interval of a figure, from samples drawn with replacement, the same in every run.
+
+    Parameters
+    ----------
+    figure : callable
+        Takes the arrays, gives a number; one that is not finite is left out.
+    *values : array, shape (n,)
+        What is resampled together.
+
+    Returns
+    -------
+    tuple of float, or None
+        None of fewer than `FEWEST`.
+    """
+    n = len(values[0])
+    if n < FEWEST:
+        return None
+    rng = np.random.default_rng(n)
+    picks = (rng.integers(0, n, n) for _ in range(RESAMPLES))
+    drawn = np.array([figure(*(each[pick] for each in values)) for pick in picks])
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return None
+    low, high = np.quantile(drawn, QUANTILES)
+    return float(low), float(high)
+
+
+def redshift_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
     """How well redshifts agree with the truth.
 
     Parameters
@@ -21,22 +80,128 @@ def redshift_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, float | int
     -------
     dict
         ``n``; ``nmad``, 1.4826 · median \\|Δz − median Δz\\|/(1+z); ``bias``, the median of
-        Δz/(1+z); ``outliers_*`` for the limits of `OUTLIERS`; ``r2`` = 1 − Σ Δz²/Σ (z − z̄)².
-        None where there is nothing to take them of.
+        Δz/(1+z); ``outliers_*`` for the limits of `OUTLIERS`; ``r2`` = 1 − Σ Δz²/Σ (z − z̄)²;
+        ``r2_without_worst``, the same without the one spectrum of the largest \\|Δz\\|;
+        ``interval``, of each but the last its 68 % interval. None where there is nothing to
+        take them of.
     """
     n = len(z)
     names = ("nmad", "bias", *(f"outliers_{name}" for name in OUTLIERS), "r2")
     if n == 0:
-        return {"n": 0, **dict.fromkeys(names)}
+        return {"n": 0, **dict.fromkeys([*names, "r2_without_worst"]), "interval": {}}
     scaled = (z - z_true) / (1.0 + z_true)
-    bias = float(np.median(scaled))
-    spread = float(np.sum((z_true - z_true.mean()) ** 2))
+    wrong = {f"outliers_{k}": np.abs(scaled) > v for k, v in OUTLIERS.items()}
+    others = np.arange(n) != np.argmax(np.abs(z - z_true))
     return {
         "n": n,
-        "nmad": float(1.4826 * np.median(np.abs(scaled - bias))),
-        "bias": bias,
-        **{f"outliers_{k}": float(np.mean(np.abs(scaled) > v)) for k, v in OUTLIERS.items()},
-        "r2": float(1.0 - np.sum((z - z_true) ** 2) / spread) if spread > 0 else None,
+        "nmad": _nmad(scaled) if n > 1 else None,
+        "bias": float(np.median(scaled)),
+        **{name: float(np.mean(beyond)) for name, beyond in wrong.items()},
+        "r2": _finite(_r2(z, z_true)),
+        "r2_without_worst": _finite(_r2(z[others], z_true[others])),
+        "interval": {
+            "nmad": bootstrap_interval(_nmad, scaled),
+            "bias": bootstrap_interval(np.median, scaled),
+            **{name: share_interval(int(beyond.sum()), n) for name, beyond in wrong.items()},
+            "r2": bootstrap_interval(_r2, z, z_true),
+        },
+    }
+
+
+def _nmad(scaled: np.ndarray) -> float:
+    return float(1.4826 * np.median(np.abs(scaled - np.median(scaled))))
+
+
+def _r2(z: np.ndarray, z_true: np.ndarray) -> float:
+    """1 − Σ Δz²/Σ (z − z̄)²; NaN where the truth does not vary."""
+    spread = float(np.sum((z_true - z_true.mean()) ** 2)) if len(z) else 0.0
+    return float(1.0 - np.sum((z - z_true) ** 2) / spread) if spread > 0 else float("nan")
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def velocity_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
+    """How well radial velocities agree with the truth, in km/s.
+
+    Returns
+    -------
+    dict
+        ``n``; ``scatter``, 1.4826 · median \\|Δv\\|; ``bias``, the median of Δv = c Δz;
+        ``interval`` of both. None of nothing.
+    """
+    return scatter_figures(LIGHT_SPEED * (z - z_true))
+
+
+def scatter_figures(error: np.ndarray, sigma: np.ndarray | None = None) -> dict[str, Any]:
+    """How far values scatter about the truth.
+
+    Parameters
+    ----------
+    error : array, shape (n,)
+        Value − truth.
+    sigma : array, shape (n,), optional
+        The error that the values claim.
+
+    Returns
+    -------
+    dict
+        ``n``; ``scatter``, 1.4826 · median \\|error\\|; ``bias``, the median; ``interval`` of
+        both; with `sigma`, ``pull``, the robust width of error/sigma. None of nothing.
+    """
+    if len(error) == 0:
+        return {"n": 0, "scatter": None, "bias": None, "interval": {}}
+    figures: dict[str, Any] = {
+        "n": len(error),
+        "scatter": _scatter(error),
+        "bias": float(np.median(error)),
+        "interval": {
+            "scatter": bootstrap_interval(_scatter, error),
+            "bias": bootstrap_interval(np.median, error),
+        },
+    }
+    if sigma is not None:
+        figures["pull"] = _finite(_scatter(error / np.maximum(sigma, 1e-12)))
+    return figures
+
+
+def _scatter(error: np.ndarray) -> float:
+    return float(1.4826 * np.median(np.abs(error)))
+
+
+def letter_figures(found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """How well the letters of spectral types agree.
+
+    Parameters
+    ----------
+    found, truth : array of str, shape (n,)
+        Letters; also WD, CV, Carbon, which have no neighbour.
+
+    Returns
+    -------
+    dict
+        ``n``; ``right``, share of the same letter; ``within_one``, share of the same or the next
+        letter of `LETTERS`; ``interval`` of both. None of nothing.
+    """
+    place = {letter: number for number, letter in enumerate(LETTERS)}
+    right = found == truth
+    near = right | np.array(
+        [
+            a in place and b in place and abs(place[a] - place[b]) <= 1
+            for a, b in zip(found, truth, strict=True)
+        ],
+        dtype=bool,
+    )
+    n = len(truth)
+    return {
+        "n": n,
+        "right": float(np.mean(right)) if n else None,
+        "within_one": float(np.mean(near)) if n else None,
+        "interval": {
+            "right": share_interval(int(right.sum()), n),
+            "within_one": share_interval(int(near.sum()), n),
+        },
     }
 
 

@@ -1,18 +1,12 @@
-"""The report of an evaluation: Markdown for people, one sheet of figures."""
+"""The report of an evaluation as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
+Report = Mapping[str, Any]
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Okabe & Ito's colours, which the colour-blind tell apart.
-COLOURS = {"STAR": "#E69F00", "GALAXY": "#0072B2", "QSO": "#D55E00"}
 _REDSHIFT_ROWS = {
     "n": "spectra",
     "nmad": "NMAD of Δz/(1+z)",
@@ -21,10 +15,26 @@ _REDSHIFT_ROWS = {
     "outliers_0.01": "|Δz|/(1+z) > 0.01",
     "outliers_0.05": "|Δz|/(1+z) > 0.05",
     "r2": "R²",
+    "r2_without_worst": "R² without the worst one",
 }
+_STELLAR = {
+    "star_type": "decimal type (tenths of a letter)",
+    "teff": "Teff (K)",
+    "logg": "log g (dex)",
+    "feh": "[Fe/H] (dex)",
+}
+NOTES = """Numbers in brackets are 68 % intervals: Wilson's for shares, bootstrap for the rest.
+A spectrum without an answer counts as a wrong class. Everything counts, at whatever S/N.
+"Without the worst one": R² rests on squares, so one wrong label of high redshift can decide it;
+the one spectrum of largest |Δz| is left out there and nowhere else."""
 
 
-def markdown(report: Mapping[str, Any], provenance: Mapping[str, str]) -> str:
+def markdown(
+    report: Report,
+    provenance: Mapping[str, str],
+    others: Mapping[str, Report] | None = None,
+    remarks: Sequence[str] = (),
+) -> str:
     """The report as Markdown.
 
     Parameters
@@ -33,70 +43,190 @@ def markdown(report: Mapping[str, Any], provenance: Mapping[str, str]) -> str:
         As `evaluate.evaluate` gives it.
     provenance : mapping of str to str
         How the answers were made.
+    others : mapping of str to mapping, optional
+        Name → report of what else was judged by the same spectra.
+    remarks : sequence of str
+        What the reader must know about the data and the others: one item of a list each.
 
     Returns
     -------
     str
     """
-    parts = ["# Evaluation", f"{report['n']} spectra, {report['answered']} with an answer."]
+    parts = ["# Accuracy", f"{report['n']} spectra, {report['answered']} with an answer."]
     parts.append("\n".join(f"- {key}: `{value}`" for key, value in provenance.items()))
+    if remarks:
+        parts.append("\n".join(f"- {remark}" for remark in remarks))
+    parts.append(NOTES)
+    if others:
+        parts += ["## Side by side", _side_by_side({"spectromer": report, **others})]
     if "classes" in report:
         parts += _classes(report["classes"])
     if "redshifts" in report:
         parts += _redshifts(report["redshifts"])
-    parts.append("![figures](report.png)")
+    if "stars" in report:
+        parts += _stars(report["stars"])
     return "\n\n".join(parts) + "\n"
 
 
-def _classes(classes: Mapping[str, Any]) -> list[str]:
+def _side_by_side(reports: Mapping[str, Report]) -> str:
+    """One row a figure, one column a method; a figure that none has is left out."""
+    rows: list[list[Any]] = []
+
+    def add(words: str, pick: Callable[[Report], Report], name: str) -> None:
+        cells = []
+        for report in reports.values():
+            try:
+                cells.append(_with_interval(pick(report), name))
+            except KeyError:  # this method does not answer that
+                cells.append("")
+        if any(cells):
+            rows.append([words, *cells])
+
+    add("class right", lambda r: r["classes"], "accuracy")
+    for kind in ("recall", "precision"):
+        for class_ in ("STAR", "GALAXY", "QSO"):
+            add(f"{kind} of {class_}", lambda r, c=class_: r["classes"]["by_class"][c], kind)  # type: ignore[misc]
+    add("expected calibration error of the class", lambda r: r["classes"], "ece")
+    add("stars: letter right", lambda r: r["stars"]["letter"], "right")
+    add("stars: within one letter", lambda r: r["stars"]["letter"], "within_one")
+    for name, words in _STELLAR.items():
+        add(f"stars: scatter of {words}", lambda r, n=name: r["stars"][n], "scatter")  # type: ignore[misc]
+    for key, label in (("GALAXY", "galaxies"), ("QSO", "quasars"), ("", "both")):
+        for name, words in _REDSHIFT_ROWS.items():
+
+            def pick(r: Report, key: str = key) -> Report:
+                z = r["redshifts"]
+                return z["by_class"][key] if key else z["galaxies_and_quasars"]
+
+            if name != "n":
+                add(f"{label}: {words}", pick, name)
+    return _table(["", *reports], rows)
+
+
+def _classes(classes: Report) -> list[str]:
     labels, matrix = classes["confusion"]["labels"], classes["confusion"]["rows_true"]
     by_class = [
-        [name, row["n"], row["recall"], row["precision"]]
+        [name, row["n"], _with_interval(row, "recall"), _with_interval(row, "precision")]
         for name, row in classes["by_class"].items()
     ]
     confusion = [[name, *row] for name, row in zip(labels, matrix, strict=True)]
+    by_survey = [
+        [row["survey"] or "unknown", row["class"], row["n"], _with_interval(row, "accuracy")]
+        for row in classes["by_survey"]
+    ]
+    by_sn = [[_bin(row), row["n"], _with_interval(row, "accuracy")] for row in classes["by_sn"]]
+    cuts = [
+        [row["class_prob"], row["completeness"], row["purity"]]
+        for row in classes["completeness_purity"]
+    ]
     return [
         "## Classes",
-        f"Right: {_text(classes['accuracy'])} of {classes['n']}. "
+        f"Right: {_with_interval(classes, 'accuracy')} of {classes['n']}. "
         f"Expected calibration error: {_text(classes['ece'])}.",
         _table(["class", "spectra", "recall", "precision"], by_class),
         _table(["true \\ found", *labels], confusion),
+        _table(["survey", "class", "spectra", "right"], by_survey),
+        _table(["S/N a pixel", "spectra", "right"], by_sn),
+        _table(["class_prob at least", "share kept", "share right"], cuts),
     ]
 
 
-def _redshifts(redshifts: Mapping[str, Any]) -> list[str]:
-    sets = {
-        "galaxies and quasars": redshifts["galaxies_and_quasars"],
-        "those with zwarn = 0": redshifts["without_zwarn"],
-        **redshifts["by_class"],
-    }
+def _redshifts(redshifts: Report) -> list[str]:
+    sets = {"galaxies and quasars": redshifts["galaxies_and_quasars"]}
+    if "without_zwarn" in redshifts:
+        sets["those with zwarn = 0"] = redshifts["without_zwarn"]
+    # Stars have velocities, below.
+    sets |= {name: row for name, row in redshifts["by_class"].items() if name != "STAR"}
     rows = [
-        [words, *(figures[key] for figures in sets.values())]
+        [words, *(_with_interval(figures, key) for figures in sets.values())]
         for key, words in _REDSHIFT_ROWS.items()
     ]
     parts = ["## Redshifts", _table(["", *sets], rows)]
+    if "worst" in redshifts:
+        worst = redshifts["worst"]
+        name = " ".join(filter(None, [worst["survey"], worst["object_id"]])) or "an unnamed one"
+        parts.append(
+            f"The worst one, of largest |Δz|: {name}, {worst['class'] or 'class unknown'} at "
+            f"z = {worst['z_true']:.4f} by the truth, {worst['z']:.4f} by the answer."
+        )
+    surveys = [
+        [
+            row["survey"] or "unknown",
+            row["class"],
+            *(_with_interval(row, k) for k in _REDSHIFT_ROWS),
+        ]
+        for row in redshifts["by_survey"]
+    ]
+    parts.append(_table(["survey", "class", *_REDSHIFT_ROWS.values()], surveys))
+    for key, words in (("by_sn", "S/N a pixel"), ("by_z", "redshift")):
+        rows = [[_bin(row), *(row[name] for name in _REDSHIFT_ROWS)] for row in redshifts[key]]
+        parts.append(_table([words, *_REDSHIFT_ROWS.values()], rows))
     scatter = redshifts["star_velocity_scatter_km_s"]
     if scatter is not None:
         parts.append(f"Scatter of the stars' radial velocities: {scatter:.1f} km/s.")
-    for key, words in (("by_sn", "S/N a pixel"), ("by_z", "redshift")):
         rows = [
-            [
-                f"{row['from']:g} to {row['to']:g}"
-                if row["to"] is not None
-                else f"{row['from']:g} on",
-                *(row[name] for name in _REDSHIFT_ROWS),
-            ]
-            for row in redshifts[key]
+            [row["survey"] or "unknown", row["n"], *_scatter(row)]
+            for row in redshifts["star_velocity_by_survey"]
         ]
-        parts.append(_table([words, *_REDSHIFT_ROWS.values()], rows))
+        parts.append(_table(["survey", "stars", "scatter (km/s)", "median Δv (km/s)"], rows))
+        rows = [[_bin(row), row["n"], *_scatter(row)] for row in redshifts["star_velocity_by_sn"]]
+        parts.append(_table(["S/N a pixel", "stars", "scatter (km/s)", "median Δv (km/s)"], rows))
     pulls = [
         [name, pull["n"], pull["width"], pull["centre"], pull["beyond_5"]]
-        for name, pull in redshifts["pull"].items()
+        for name, pull in redshifts.get("pull", {}).items()
     ]
-    parts.append(
-        _table(["pull (z − truth)/z_err", "spectra", "width", "centre", "beyond 5"], pulls)
-    )
+    if pulls:
+        head = ["pull (z − truth)/z_err", "spectra", "width", "centre", "beyond 5"]
+        parts.append(_table(head, pulls))
+    cuts = [
+        [row["z_prob"], row["completeness"], row["purity"]]
+        for row in redshifts.get("completeness_purity", [])
+    ]
+    if cuts:
+        head = ["z_prob at least", "share kept", "share within 0.01 (1+z)"]
+        parts.append(_table(head, cuts))
     return parts
+
+
+def _stars(stars: Report) -> list[str]:
+    parts = ["## Stars"]
+    if "letter" in stars:
+        rows = [
+            [where, row["n"], _with_interval(row, "right"), _with_interval(row, "within_one")]
+            for where, row in _all_and_surveys(stars["letter"])
+        ]
+        parts.append(_table(["letter of the type", "stars", "right", "within one"], rows))
+    rows = [
+        [words, where, row["n"], *_scatter(row), row["pull"]]
+        for name, words in _STELLAR.items()
+        if name in stars
+        for where, row in _all_and_surveys(stars[name])
+    ]
+    if rows:
+        parts.append(_table(["", "survey", "stars", "scatter", "median error", "pull width"], rows))
+    return parts
+
+
+def _all_and_surveys(figures: Report) -> list[tuple[str, Report]]:
+    surveys = [(row["survey"] or "unknown", row) for row in figures["by_survey"]]
+    return [("all", figures), *surveys]
+
+
+def _scatter(row: Report) -> tuple[str, str]:
+    return _with_interval(row, "scatter"), _with_interval(row, "bias")
+
+
+def _bin(row: Report) -> str:
+    return f"{row['from']:g} on" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
+
+
+def _with_interval(figures: Report, name: str) -> str:
+    """A figure and, where there is one, its interval in brackets."""
+    value = figures[name]
+    interval = figures.get("interval", {}).get(name)
+    if value is None or interval is None:
+        return _text(value)
+    return f"{_text(value)} ({interval[0]:.4g} to {interval[1]:.4g})"
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:
@@ -110,135 +240,3 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def figures(
-    report: Mapping[str, Any],
-    answers: Mapping[str, np.ndarray],
-    class_true: np.ndarray,
-    z_true: np.ndarray,
-) -> Figure:
-    """Six panels: confusion, reliability, z against z, residual against S/N, pull, and what a
-    cut on the confidence keeps.
-
-    Parameters
-    ----------
-    report : mapping
-        As `evaluate.evaluate` gives it.
-    answers : mapping of arrays, shape (n,)
-        ``z``, ``z_err``, ``sn_median``.
-    class_true, z_true : array, shape (n,)
-        The truth.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.figure import Figure
-
-    sheet = Figure(figsize=(13, 8), layout="constrained")
-    axes = sheet.subplots(2, 3).ravel()
-    if "classes" in report:
-        _draw_confusion(axes[0], report["classes"]["confusion"])
-        _draw_reliability(axes[1], report["classes"]["reliability"])
-    if "redshifts" in report:
-        _draw_redshifts(axes[2], axes[3], axes[4], answers, class_true, z_true)
-        _draw_completeness(axes[5], report["redshifts"]["completeness_purity"])
-    for panel in axes:
-        if not panel.has_data():
-            panel.set_axis_off()
-    return sheet
-
-
-def _draw_confusion(axes: Axes, confusion: Mapping[str, Any]) -> None:
-    counts = np.array(confusion["rows_true"], dtype=float)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour)
-    labels = confusion["labels"]
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set(xlabel="found", ylabel="true", title="Classes")
-
-
-def _draw_reliability(axes: Axes, rows: list[dict[str, float]]) -> None:
-    axes.plot([0, 1], [0, 1], color="0.7", lw=1)
-    size = [10 + 3 * np.sqrt(row["n"]) for row in rows]
-    axes.scatter(
-        [row["confidence"] for row in rows],
-        [row["accuracy"] for row in rows],
-        s=size,
-        color="#0072B2",
-    )
-    axes.set(
-        xlim=(0.3, 1.02), ylim=(0, 1.05), xlabel="confidence", ylabel="share right",
-        title="Reliability of the class",
-    )  # fmt: skip
-
-
-def _draw_redshifts(
-    plane: Axes,
-    residual: Axes,
-    pull: Axes,
-    answers: Mapping[str, np.ndarray],
-    class_true: np.ndarray,
-    z_true: np.ndarray,
-) -> None:
-    use = np.isfinite(z_true) & np.isfinite(answers["z"])
-    x = np.linspace(-5, 5, 41)
-    for name, colour in COLOURS.items():
-        these = use & (class_true == name)
-        if not these.any():
-            continue
-        z, truth = answers["z"][these], z_true[these]
-        style: dict[str, Any] = {"s": 8, "color": colour, "label": name, "alpha": 0.6}
-        if name != "STAR":
-            plane.scatter(1 + truth, 1 + z, **style)
-            scaled = np.maximum(np.abs(z - truth) / (1 + truth), 1e-6)
-            residual.scatter(np.maximum(answers["sn_median"][these], 0.1), scaled, **style)
-        width = (z - truth) / answers["z_err"][these]
-        pull.hist(
-            np.clip(width, -5, 5),
-            bins=list(x),
-            density=True,
-            histtype="step",
-            color=colour,
-            label=name,
-        )
-    if not use.any():
-        return
-    high = max(1.1, 1.05 * float(np.nanmax(1 + z_true[use])))
-    plane.plot([1, high], [1, high], color="0.7", lw=1, zorder=0)
-    plane.set(
-        xscale="log", yscale="log", xlim=(0.98, high), ylim=(0.98, high), xlabel="1 + z, true",
-        ylabel="1 + z, found", title="Redshifts",
-    )  # fmt: skip
-    for limit in (1000 / 299792.458, 0.01):
-        residual.axhline(limit, color="0.7", lw=1, ls="--")
-    residual.set(
-        xscale="log", yscale="log", xlabel="median S/N a pixel", ylabel="|Δz|/(1+z)",
-        title="Error against S/N (dashed: 1000 km/s, 0.01)",
-    )  # fmt: skip
-    pull.plot(x, np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi), color="0.7", lw=1)
-    pull.set(xlabel="(z − truth)/z_err", title="Pull (grey: honest errors)")
-    pull.legend(frameon=False)
-
-
-def _draw_completeness(axes: Axes, rows: list[dict[str, float]]) -> None:
-    axes.plot(
-        [row["completeness"] for row in rows],
-        [row["purity"] for row in rows],
-        "o-",
-        color="#0072B2",
-    )
-    for row in rows[::2]:
-        place = (row["completeness"], row["purity"])
-        axes.annotate(
-            f"{row['z_prob']:g}", place, xytext=(3, -11), textcoords="offset points", fontsize=8
-        )
-    axes.set(
-        xlabel="share kept by z_prob ≥ the number", ylabel="share within 0.01 (1+z)",
-        title="Completeness and purity",
-    )  # fmt: skip
