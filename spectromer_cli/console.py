@@ -47,7 +47,7 @@ def _say(message: str, style: str) -> None:
 @contextmanager
 def progress(
     description: str, total: float | None, unit: str = ""
-) -> Iterator[Callable[[float], None]]:
+) -> Iterator[Callable[..., None]]:
     """Show a progress bar on stderr while the block runs.
 
     Parameters
@@ -62,10 +62,11 @@ def progress(
     Yields
     ------
     callable
-        ``advance(amount)``. Nothing is shown with ``-q`` or where stderr is not a terminal.
+        ``advance(amount, said)``, where `said`, if given, stands behind the description.
+        Nothing is shown with ``-q`` or where stderr is not a terminal.
     """
     if _quiet or not sys.stderr.isatty():
-        yield lambda amount: None
+        yield lambda amount, said="": None
         return
     from rich import progress as rich_progress
     from rich.console import Console
@@ -86,4 +87,10 @@ def progress(
     )
     with bar:
         task = bar.add_task(description, total=total)
-        yield lambda amount: bar.advance(task, amount)
+
+        def advance(amount: float, said: str = "") -> None:
+            if said:
+                bar.update(task, description=f"{description}  {said}")
+            bar.advance(task, amount)
+
+        yield advance

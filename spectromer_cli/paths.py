@@ -49,12 +49,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     )
     os.close(handle)
     temporary = Path(name)
-    # mkstemp makes private files; results should be as readable as any other new file.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
     try:
         yield temporary
+        # mkstemp, and writers that make files anew, make private ones; results should be as
+        # readable as any other new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -293,6 +293,10 @@ def test_an_interrupted_run_leaves_no_half_file(
 # Help ---------------------------------------------------------------------------------------
 
 
+# Their examples need labelled spectra, or a run.
+UNRUN = ("train", "finetune", "publish")
+
+
 def examples() -> list[str]:
     """Every example of every --help that needs nothing but the project."""
     found = set()
@@ -300,7 +304,7 @@ def examples() -> list[str]:
     def visit(command: Any) -> None:
         text = (command.epilog or "").removeprefix("Examples:").replace("·", "\n")
         assert "spectromer" in text, f"{command.name} has no examples"
-        if command.name != "train":  # needs spectra to learn from
+        if command.name not in UNRUN:
             found.update(line.strip() for line in text.splitlines() if line.strip())
         for inner in getattr(command, "commands", {}).values():
             visit(inner)

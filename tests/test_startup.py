@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
-COMMANDS = ("", "classify", "redshift", "evaluate", "render", "weights", "train")
+COMMANDS = ("", "classify", "redshift", "evaluate", "render", "weights", "finetune", "train")
 
 
 def run(code: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -108,12 +110,56 @@ def path(name: Name) -> None:
 @commands.command(
     epilog="Examples:  spectromer weights download spectromer-tiny.v1 -q",
 )
-def download(name: Name, force: Force = False, quiet: options.Quiet = 0) -> None:
+def download(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|URL",
+            help="A name of the list, hf-hub:owner/name, or the address of a published file.",
+        ),
+    ],
+    sha256: Annotated[
+        str, typer.Option("--sha256", metavar="HEX", help="What the file of a URL must hash to.")
+    ] = "",
+    force: Force = False,
+    quiet: options.Quiet = 0,
+) -> None:
     """Download weights into the cache, verify them, and print where they lie."""
+    from spectromer_cli.model.publish import fetch
     from spectromer_cli.model.weights import resolve
 
     console.set_quiet(quiet)
-    print(resolve(name, force=force).path)
+    if not name.startswith(("http://", "https://")):
+        print(resolve(name, force=force).path)
+        return
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise UsageError(
+            "weights from an address are taken only with their hash",
+            "ask who published them: --sha256 HEX, 64 digits",
+        )
+    print(fetch(name, sha256))
+
+
+@commands.command(
+    epilog="Examples:  spectromer weights publish runs/mine --to published/",
+)
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the archive is put.")],
+) -> None:
+    """Put the weights of a run, their card and manifest into a folder for a server.
+
+    Prints the sha256 and the file. Others fetch it with
+    spectromer weights download URL --sha256 HEX.
+    """
+    from spectromer_cli.model.publish import publish as copy
+
+    entry = copy(run, to)
+    print(entry["sha256"], to / entry["file"], sep="  ")
+    console.info(
+        f"put {to} on a server; others: spectromer weights download URL/{entry['file']} "
+        f"--sha256 {entry['sha256']}"
+    )
 
 
 @commands.command(

@@ -177,6 +177,13 @@ class Quantity:
 
         return torch.stack([logits[:, 0], logits[:, 1] + math.log(temperature)], dim=1)
 
+    def restandardised(self, logits: torch.Tensor, other: Quantity) -> torch.Tensor:
+        """The logits with which `other`, of another centre and scale, gives the same answer."""
+        import torch
+
+        value = (self.centre + self.scale * logits[:, 0] - other.centre) / other.scale
+        return torch.stack([value, logits[:, 1] + math.log(self.scale / other.scale)], dim=1)
+
     def answer(self, logits: torch.Tensor) -> torch.Tensor:
         """The value and its 1-σ error in the label's unit, shape (batch, 2)."""
         import torch

@@ -114,8 +114,10 @@ def locate(name: str | None, *, force: bool = False) -> Located:
         )
     if wanted in bundled.entries:
         return locate_bundled(bundled, wanted)
-    if Path(wanted).is_dir():
-        own = load_manifest(Path(wanted))
+    # A folder, or what `spectromer weights download URL` put into the cache.
+    folders = [f for f in (Path(wanted), cache_dir() / "weights" / wanted) if f.is_dir()]
+    if folders:
+        own = load_manifest(folders[0])
         entry = own.entries[str(own.default)]
         return Located(entry["name"], own.folder / entry["file"], entry, "folder")
     near = difflib.get_close_matches(wanted, bundled.entries, n=2, cutoff=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,6 +77,30 @@ def agreed(value: float, device: torch.device) -> float:
     shared = torch.tensor([value], dtype=torch.float64, device=device)
     distributed.broadcast(shared, 0)
     return float(shared)
+
+
+def fastest_precision(model: SpectralViT, device: torch.device) -> torch.dtype | None:
+    """The precision of the forward pass that is faster here: bfloat16, or None for float32.
+
+    GPUs that have bfloat16 are faster with it; of CPUs only some, so a batch is timed.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what stays in float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    if device.type != "cpu":
+        return None
+    spectra = torch.ones(16, model.config.grid.n)
+    seconds = {}
+    for dtype in (None, torch.bfloat16):
+        times = []
+        for _ in range(3):
+            began = time.perf_counter()
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                sum(part.sum() for part in model(spectra, spectra).values()).backward()
+            times.append(time.perf_counter() - began)
+        seconds[dtype] = min(times)
+    model.zero_grad(set_to_none=True)
+    return min(seconds, key=seconds.__getitem__)
 
 
 @dataclass
@@ -220,6 +245,23 @@ def load_checkpoint(
     UsageError
         If the run had other settings.
     """
+    state, tensors = _read(path, settings)
+    model.load_state_dict(_under("model.", tensors))
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in _under("adamw.", tensors).items():
+        number, key = name.split(".")
+        moments.setdefault(int(number), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return state, _under("further.", tensors)
+
+
+def peek(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """How far a run is, as `load_checkpoint` returns it, without a model."""
+    state, tensors = _read(path, settings)
+    return state, _under("further.", tensors)
+
+
+def _read(path: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -232,15 +274,10 @@ def load_checkpoint(
         ) from error
     if json.loads(header["recipe"]) != json.loads(json.dumps(settings)):
         raise UsageError(
-            f"{path} was made by another recipe", "use the recipe that began the run, or another -o"
+            f"{path} was made with other settings or data",
+            "go on with those that began the run, or take another -o",
         )
-    model.load_state_dict(_under("model.", tensors))
-    moments: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in _under("adamw.", tensors).items():
-        number, key = name.split(".")
-        moments.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return json.loads(header["state"]), _under("further.", tensors)
+    return json.loads(header["state"]), tensors
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

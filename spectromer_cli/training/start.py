@@ -6,11 +6,14 @@ from pathlib import Path
 
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
-from spectromer_cli.errors import ReadError
+from spectromer_cli.errors import NetworkError, ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.model.weights import HEADER_KEY
+
+# In place of a file: timm's own weights of the backbone, over the network.
+FROM_HUB = Path("hub")
 
 
 def start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
@@ -22,7 +25,8 @@ def start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
         What is to be trained.
     pretrained : Path or None
         ImageNet weights of the backbone in timm's names, or weights of this program, whose
-        tasks may be others; None starts at random.
+        tasks and number of tokens may be others; `FROM_HUB` fetches timm's; None starts at
+        random.
 
     Returns
     -------
@@ -32,11 +36,15 @@ def start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
     ------
     ReadError
         If the file cannot be read or its backbone is another one.
+    NetworkError
+        If the hub cannot be reached.
     """
     from safetensors import SafetensorError, safe_open
 
     if pretrained is None:
         return SpectralViT(config)
+    if pretrained is FROM_HUB:
+        return _from_hub(config)
     try:
         with safe_open(pretrained, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER_KEY)
@@ -49,6 +57,7 @@ def start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
             for name, value in tensors.items()
             if name.startswith("backbone.")
         }
+        _resample_positions(model, trunk)
         model.backbone.load_state_dict(trunk)
         old = ModelConfig.from_json(header, str(pretrained))
         _take_over_head(model, old, tensors["head.weight"], tensors["head.bias"])
@@ -56,9 +65,41 @@ def start(config: ModelConfig, pretrained: Path | None) -> SpectralViT:
         reason = " ".join(str(error).split())[:200]
         raise ReadError(
             f"{pretrained} does not fit {config.backbone} ({reason})",
-            "give weights of the recipe's backbone and tokens, as safetensors",
+            f"give weights of {config.backbone}, as safetensors",
         ) from error
     return model
+
+
+def _from_hub(config: ModelConfig) -> SpectralViT:
+    """A model whose backbone starts from timm's weights of that name."""
+    import timm
+
+    model = SpectralViT(config)
+    try:
+        source = timm.create_model(config.backbone, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client raises what comes up, offline or not
+        reason = " ".join(str(error).split())[:120]
+        raise NetworkError(
+            f"the ImageNet weights of {config.backbone} cannot be fetched ({reason})",
+            f"bring model.safetensors of huggingface.co/timm/{config.backbone} from elsewhere: "
+            "--pretrained FILE",
+        ) from error
+    trunk = dict(source.state_dict())
+    _resample_positions(model, trunk)
+    model.backbone.load_state_dict(trunk)
+    return model
+
+
+def _resample_positions(model: SpectralViT, trunk: dict[str, torch.Tensor]) -> None:
+    """Stretch the position embeddings to another number of tokens, if there are others."""
+    from timm.layers import resample_abs_pos_embed
+
+    old = trunk.get("pos_embed")
+    if old is not None and old.shape[1] != model.backbone.pos_embed.shape[1]:  # type: ignore[index]
+        side = model.config.tokens
+        trunk["pos_embed"] = resample_abs_pos_embed(
+            old, new_size=[side, side], num_prefix_tokens=model.backbone.num_prefix_tokens
+        )
 
 
 @torch.no_grad()

@@ -1,0 +1,95 @@
+"""Weights of one's own for others: a folder to put on a server, and the way back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from spectromer_cli.errors import UsageError
+from spectromer_cli.model.manifest import add_entry, load_manifest
+from spectromer_cli.model.weights import Located, read_config, verify
+from spectromer_cli.paths import atomic_path, make_folder
+
+
+def publish(folder: Path, target: Path) -> dict[str, Any]:
+    """Copy the weights of a run, verified, with their card and manifest.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    target : Path
+        Made if missing.
+
+    Returns
+    -------
+    dict
+        The manifest's entry: ``file``, ``sha256``, ``size``, …
+
+    Raises
+    ------
+    UsageError
+        If `folder` holds no weights.
+    WeightsNotVerified
+        If they are not those of its manifest.
+    """
+    own = load_manifest(folder)
+    entry = own.entries[str(own.default)]
+    weights = folder / entry["file"]
+    verify(Located(entry["name"], weights, entry, "folder"))
+    make_folder(target)
+    card = weights.with_suffix(".md")
+    for path in [weights, *([card] if card.is_file() else [])]:
+        with atomic_path(target / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    add_entry(target, entry)
+    return entry
+
+
+def fetch(url: str, sha256: str) -> Path:
+    """Download published weights into the cache.
+
+    Parameters
+    ----------
+    url : str
+        Of the safetensors file.
+    sha256 : str
+        What it must hash to.
+
+    Returns
+    -------
+    Path
+        The folder, for ``--model``.
+
+    Raises
+    ------
+    UsageError
+        If the URL names no safetensors file.
+    NetworkError, WeightsNotVerified, SpectromerError
+        As `archives.download.download` does; if it is no file of spectromer's.
+    """
+    from spectromer_cli.archives.download import cache_folder, download
+
+    name = Path(urlsplit(url).path).name
+    if not name.endswith(".safetensors") or name.startswith("."):
+        raise UsageError(f"{url} names no .safetensors file", "give the address of the file itself")
+    folder = cache_folder("weights") / name.removesuffix(".safetensors")
+    make_folder(folder)
+    path = folder / name
+    download(url, path, sha256=sha256)
+    config = read_config(path)
+    entry = {
+        "name": folder.name,
+        "file": name,
+        "sha256": sha256.lower(),
+        "size": path.stat().st_size,
+        "url": url,
+        "image": config.image,
+        "grid": asdict(config.grid),
+        "labels": {task["name"]: task["labels"] for task in config.tasks if "labels" in task},
+    }
+    add_entry(folder, entry)
+    return folder

@@ -1,0 +1,379 @@
+"""Fine-tuning from the command line: what is found, what is learnt, what is refused."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from http_server import FileServer
+from safetensors.torch import load_file
+
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training import loop
+
+FAST = ("--max-minutes", "0", "--epochs", "1", "--batch-size", "16", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a very small ViT to start from."""
+    import torch
+
+    from spectromer_cli.model import tasks
+    from spectromer_cli.model.config import ModelConfig
+    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.weights import write_weights
+
+    torch.manual_seed(0)
+    asked = [tasks.to_dict(task) for task in tasks.default_tasks()]
+    config = ModelConfig("test_vit", "tiles", 3, Grid(), asked)
+    folder = tmp_path_factory.mktemp("start")
+    write_weights(folder, "small.v0", SpectralViT(config).state_dict(), config, {})
+    return folder
+
+
+def write_spectrum(path: Path, rng: np.random.Generator, strength: float, low=3800.0) -> None:
+    """A continuum with Hβ: emission or absorption by the sign of the strength."""
+    wavelength = np.arange(low, low + 5200.0, 4.0)
+    line = np.exp(-0.5 * ((wavelength - 4862.7) / 12.0) ** 2)
+    flux = 1.0 + strength * line + rng.normal(0.0, 0.05, wavelength.size)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["wavelength", "flux", "ivar"])
+        writer.writerows(
+            zip(wavelength, flux.round(5), np.full(wavelength.size, 400.0), strict=True)
+        )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of 15 spectra, named after their classes."""
+    rng = np.random.default_rng(7)
+    root = tmp_path_factory.mktemp("mydata")
+    for name, sign in (("nova", 1.0), ("dwarf", -0.7)):
+        (root / name).mkdir()
+        for i in range(15):
+            write_spectrum(root / name / f"{name}-{i}.csv", rng, sign * rng.uniform(0.6, 1.0))
+    return root
+
+
+@pytest.fixture
+def table(tmp_path: Path, folders: Path):
+    """Write a table of labels: a function of its columns, which come after ``file``."""
+
+    def write(**columns) -> Path:
+        files = sorted(folders.rglob("*.csv"))
+        path = tmp_path / "labels.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", *columns])
+            for i, name in enumerate(files):
+                writer.writerow([name, *(values[i % len(values)] for values in columns.values())])
+        return path
+
+    return write
+
+
+def test_folders_are_classes(run, folders, start) -> None:
+    result = run("finetune", folders, "--model", start, "--dry-run")
+    assert result.code == 0, result.err
+    assert "folders named after classes: dwarf, nova" in result.err
+    assert "dwarf 15, nova 15" in result.err
+    assert result.out == ""
+
+
+def test_a_run_learns_and_answers(run, folders, start, tmp_path) -> None:
+    done = run(
+        "finetune", folders, "--model", start, "-o", tmp_path / "mine", "--epochs", "40",
+        "--batch-size", "16", "--mode", "full", "--learning-rate", "2e-3",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    figures = {line.split("\t")[0]: line.split("\t")[1:] for line in done.out.splitlines()}
+    assert float(figures["class_accuracy"][0]) > 0.9
+    assert len(figures["class_accuracy"]) == 3
+    files = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert files >= {
+        "mine.v1.safetensors", "manifest.json", "mine.v1.md", "metrics.jsonl", "learning.png",
+        "confusion_class.png", "predictions.ecsv", "split.ecsv", "checkpoint.safetensors",
+    }  # fmt: skip
+    new = folders / "nova" / "nova-0.csv"
+    answer = run("classify", new, "--model", tmp_path / "mine")
+    assert answer.code == 0, answer.err
+    assert list(answer.rows[0])[4:8] == ["class", "class_prob", "p_dwarf", "p_nova"]
+    assert answer.rows[0]["class"] == "nova"
+    none = run("redshift", new, "--model", tmp_path / "mine")
+    assert none.code == 2
+    assert "know no redshift, only class" in none.err
+    # and others can have it
+    put = run("weights", "publish", tmp_path / "mine", "--to", tmp_path / "out")
+    assert put.code == 0
+    sha256, file = put.out.split()
+    assert Path(file).name == "mine.v1.safetensors" and len(sha256) == 64
+    again = run("classify", new, "--model", tmp_path / "out")
+    assert again.rows == answer.rows
+
+
+def test_published_weights_come_back_by_url_and_hash(run, start, tmp_path) -> None:
+    run("weights", "publish", start, "--to", tmp_path)
+    data = (tmp_path / "small.v0.safetensors").read_bytes()
+    sha256 = json.loads((tmp_path / "manifest.json").read_text())["weights"][0]["sha256"]
+    with FileServer() as server:
+        url = server.add("/w/small.v0.safetensors", data)
+        refused = run("weights", "download", url)
+        assert refused.code == 2 and "only with their hash" in refused.err
+        wrong = run("weights", "download", url, "--sha256", "0" * 64)
+        assert wrong.code == 5
+        got = run("weights", "download", url, "--sha256", sha256)
+    assert got.code == 0, got.err
+    assert run("weights", "verify", "small.v0").code == 0
+    assert run("weights", "verify", got.out.strip()).code == 0
+
+
+def test_several_targets_with_gaps(run, table, start, tmp_path) -> None:
+    depth = [1.0, "", 2.0, 3.0, "nan"]
+    catalogue = table(kind=["a", "b", ""], depth=depth, z=[0.1, 0.2, 0.3, ""])
+    done = run(
+        "finetune", "--catalog", catalogue, "--target", "kind,depth,z", "--model", start,
+        "-o", tmp_path / "three", *FAST,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "kind: a 10, b 10; missing 10" in done.err
+    assert {"kind_accuracy", "depth_scatter", "z_outliers"} <= {
+        line.split("\t")[0] for line in done.out.splitlines()
+    }
+    answer = run("classify", next(catalogue.parent.glob("labels.csv")), "--model", start)
+    assert answer.code == 3  # a table of labels is no spectrum
+    spectrum = next(csv.DictReader(catalogue.open()))["file"]
+    answer = run("classify", spectrum, "--model", tmp_path / "three")
+    assert set(answer.rows[0]) >= {"kind", "kind_prob", "depth", "depth_err"}
+    assert float(answer.rows[0]["depth_err"]) > 0
+    assert run("redshift", spectrum, "--model", tmp_path / "three").code == 0
+    split = (tmp_path / "three" / "split.ecsv").read_text()
+    assert split.count("fold") >= 30
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(run, folders, start, tmp_path, monkeypatch):
+    arguments = ("finetune", folders, "--model", start, *FAST)
+    assert run(*arguments, "-o", tmp_path / "whole").code == 0
+    saved = loop.save_checkpoint
+    calls = []
+
+    def save_then_die(*args, **kwargs):
+        saved(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_die)
+    assert run(*arguments, "-o", tmp_path / "parts").code == 130
+    monkeypatch.undo()
+    refused = run(*arguments, "-o", tmp_path / "parts")
+    assert refused.code == 2
+    assert "--resume" in refused.err and "--overwrite" in refused.err
+    other = run(*arguments, "--seed", "2", "-o", tmp_path / "parts", "--resume")
+    assert other.code == 2 and "other settings" in other.err
+    done = run(*arguments, "-o", tmp_path / "parts", "--resume")
+    assert done.code == 0, done.err
+    whole = load_file(tmp_path / "whole" / "whole.v1.safetensors")
+    parts = load_file(tmp_path / "parts" / "parts.v1.safetensors")
+    for name, value in whole.items():
+        assert bool((value == parts[name]).all()), name
+
+
+def test_a_truncated_checkpoint_is_told(run, folders, start, tmp_path) -> None:
+    arguments = ("finetune", folders, "--model", start, *FAST, "-o", tmp_path / "cut")
+    assert run(*arguments).code == 0
+    checkpoint = tmp_path / "cut" / "checkpoint.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    result = run(*arguments, "--resume")
+    assert result.code == 1
+    assert "checkpoint.safetensors cannot be read" in result.err
+    assert run(*arguments, "--overwrite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "target", "says"),
+    [
+        ({"class": ["a"]}, "class", "has 1 class with 2 objects"),
+        ({"class": ["a", "b"], "x": [1, "2", "many"]}, "x", "mixes types: 20 numbers and 10 texts"),
+        ({"x": ["", "nan"]}, "x", "no label in any row"),
+        ({"x": [3.0]}, "x", "all equal"),
+        ({"x": [3.0]}, "y", "has no column y"),
+        ({"x": [3.0]}, "", "no column class or z"),
+        ({"z": ["far"]}, "z", "texts, not redshifts"),
+    ],
+)
+def test_labels_that_will_not_do(run, table, start, columns, target, says) -> None:
+    result = run(
+        "finetune", "--catalog", table(**columns), "--target", target, "--model", start, "--dry-run"
+    )
+    assert result.code == 2
+    assert says in result.err
+
+
+def test_a_class_of_one_member_is_left_out(run, table, start) -> None:
+    classes = ["rare"] + ["a", "b"] * 15
+    result = run(
+        "finetune", "--catalog", table(**{"class": classes}), "--model", start, "--dry-run"
+    )
+    assert result.code == 0, result.err
+    assert "fewer than 2 objects: rare" in result.err
+    assert "2 classes, from 29 spectra" in result.err
+
+
+def test_all_files_missing(run, start, tmp_path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("file,class\nnone.fits,a\nnowhere.fits,b\n")
+    result = run("finetune", "--catalog", path, "--model", start)
+    assert result.code == 1
+    assert "none of the spectra" in result.err
+
+
+def test_some_files_missing_are_named_and_the_rest_is_used(run, folders, start, tmp_path) -> None:
+    path = tmp_path / "labels.csv"
+    files = sorted(folders.rglob("*.csv"))
+    rows = [f"{name},{name.parent.name}" for name in files]
+    path.write_text("\n".join(["file,class", "gone.csv,nova", *rows]))
+    result = run("finetune", "--catalog", path, "--model", start, "--dry-run")
+    assert result.code == 0, result.err
+    assert "gone.csv" in result.err
+    assert "1 cannot be read" in result.err
+
+
+def test_another_wavelength_range_gets_its_own_grid(run, start, tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    for name in ("a", "b"):
+        (tmp_path / "ir" / name).mkdir(parents=True)
+        for i in range(4):
+            write_spectrum(tmp_path / "ir" / name / f"{i}.csv", rng, 0.1, low=15000.0)
+    kept = run("finetune", tmp_path / "ir", "--model", start, "--grid", "model", "--dry-run")
+    assert kept.code == 1
+    assert "none of the 8 spectra can be read" in kept.err
+    result = run(
+        "finetune", tmp_path / "ir", "--model", start, *FAST, "--mode", "head",
+        "-o", tmp_path / "run",
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert "a new grid, 15000 to 20196 Å" in result.err
+    assert "position embeddings resampled from 3×3" in result.err
+    assert "15000 to" in (tmp_path / "run" / "run.v1.md").read_text()
+    answer = run("classify", tmp_path / "ir" / "a" / "0.csv", "--model", tmp_path / "run")
+    assert answer.code == 0, answer.err
+
+
+def test_spectra_of_one_object_stay_together() -> None:
+    from spectromer_cli.training import split
+    from spectromer_cli.training.owndata import same_objects
+
+    arcsec = 1 / 3600
+    sky = [(10.0, 5.0), (10.0, 5.0 + 0.9 * arcsec), (10.0, 5.0 + 1.8 * arcsec), (200.0, 5.0)]
+    sky += [(359.99999, 0.5), (0.00001, 0.5), (None, None), (float("nan"), 1.0), (0, 0), (0, 0)]
+    contents = [bytes([i]) for i in range(len(sky))]
+    contents[3] = contents[7]
+    group = same_objects(sky, contents)
+    # A chain within 1″ is one object, RA is wrapped, copies are one, unknown places are not.
+    assert group[0] == group[1] == group[2]
+    assert group[4] == group[5]
+    assert group[3] == group[7]
+    assert len(np.unique(group)) == 6
+    rng = np.random.default_rng(0)
+    many = rng.integers(300, size=1000)
+    stratum = (many % 10 == 0).astype(int)
+    part = split.three_parts(split.positions(many, stratum, 1), 0.15)
+    for number in range(300):
+        assert len(set(part[many == number])) <= 1
+    first = np.unique(many, return_index=True)[1]
+    for value in (0, 1):
+        own = part[first][stratum[first] == value]
+        assert (own == split.TEST).mean() == pytest.approx(0.15, abs=0.03)
+
+
+def test_out_of_memory_halves_the_batch(run, folders, start, tmp_path, monkeypatch) -> None:
+    import torch
+
+    from spectromer_cli.model.spectromer import SpectralViT
+
+    original = SpectralViT.forward
+
+    def forward(self, flux, ivar):
+        if self.training and len(flux) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(self, flux, ivar)
+
+    arguments = ("finetune", folders, "--model", start, *FAST, "--mode", "full")
+    assert run(*arguments, "-o", tmp_path / "whole").code == 0
+    monkeypatch.setattr(loop, "fastest_precision", lambda model, device: None)
+    monkeypatch.setattr(SpectralViT, "forward", forward)
+    result = run(*arguments, "-o", tmp_path / "pieces")
+    assert result.code == 0, result.err
+    assert "each batch goes in 4 pieces" in result.err
+    lines = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])
+        for name in ("whole", "pieces")
+    ]
+    assert lines[0]["loss_class"] == pytest.approx(lines[1]["loss_class"], rel=0.02)
+
+
+def test_two_processes_equal_one(run, folders, start, tmp_path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    command = ["finetune", str(folders), "--model", str(start), *FAST, "--mode", "full"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "spectromer_cli", *command, "-o", tmp_path / "two"],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert run(*command, "-o", tmp_path / "one").code == 0
+    one = load_file(tmp_path / "one" / "one.v1.safetensors")
+    two = load_file(tmp_path / "two" / "two.v1.safetensors")
+    worst = max(float((one[name].float() - two[name].float()).abs().max()) for name in one
+                if name.startswith(("backbone", "head")))  # fmt: skip
+    assert worst < 0.01
+
+
+def test_adapters_vanish_into_the_layers() -> None:
+    import torch
+
+    from spectromer_cli.model import tasks
+    from spectromer_cli.model.config import ModelConfig
+    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.training import adapt
+
+    torch.manual_seed(0)
+    asked = [tasks.to_dict(tasks.Category("class", ("a", "b")))]
+    model = SpectralViT(ModelConfig("test_vit", "tiles", 2, Grid(), asked)).eval()
+    plain = set(model.state_dict())
+    flux, ivar = torch.randn(3, 4608), torch.ones(3, 4608)
+    before = model(flux, ivar)["class"]
+    adapt.prepare(model, "lora")
+    learning = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert learning and all(n.startswith("head") or n.endswith((".up", ".down")) for n in learning)
+    torch.testing.assert_close(model(flux, ivar)["class"], before)  # they begin at nothing
+    for name, parameter in model.named_parameters():
+        if name.endswith(".up"):
+            torch.nn.init.normal_(parameter, std=0.05)
+    changed = model(flux, ivar)["class"]
+    assert not torch.allclose(changed, before, atol=1e-3)
+    adapt.merge(model)
+    assert set(model.state_dict()) == plain
+    torch.testing.assert_close(model(flux, ivar)["class"], changed, atol=1e-4, rtol=1e-4)
+
+
+def test_a_backbone_without_network_says_how_to_bring_the_file(run, folders, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    result = run(
+        "finetune", folders, "--backbone", "vit_tiny_patch16_224", "-o", tmp_path / "r", *FAST
+    )
+    assert result.code == 4
+    assert "--pretrained FILE" in result.err
