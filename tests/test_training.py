@@ -205,3 +205,12 @@ def test_a_head_is_taken_over_by_task_and_label(files, tmp_path) -> None:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_real_alone_and_simulated_alone(files, tmp_path, share) -> None:
     run(files, tmp_path / "a", replace(RECIPE, steps=1, simulated_share=share))
+
+
+def test_the_journal_writes_to_tensorboard_where_it_is_installed(tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+    from spectromer_cli.training import journal
+
+    journal.write(tmp_path, {"step": 3, "stage": "fold 1", "loss": 0.5})
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
+    assert list((tmp_path / "tensorboard" / "fold-1").glob("events*"))

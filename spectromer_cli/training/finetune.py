@@ -15,7 +15,7 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.paths import make_folder
-from spectromer_cli.training import adapt, fit, loop, results, split
+from spectromer_cli.training import adapt, fit, journal, loop, results, split
 from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.plan import Origin, Plan, Settings, make_plan
 from spectromer_cli.training.start import start
@@ -78,7 +78,7 @@ def finetune(
                     f"{output} holds a run already", "go on with --resume, or --overwrite it"
                 )
             if overwrite:
-                for path in (checkpoint, output / loop.METRICS):
+                for path in (checkpoint, output / journal.METRICS):
                     path.unlink(missing_ok=True)
         loop.wait_for_all()
         plan = make_plan(data, targets, settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.training import adapt, loop
+from spectromer_cli.training import adapt, journal, loop
 from spectromer_cli.training.ownbatches import OwnBatches
 from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.targets import Target
@@ -264,8 +263,7 @@ class Run:
             else:
                 done.without_gain += 1
         if loop.rank() == 0:
-            with (self.output / loop.METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**line, "seconds": round(done.seconds, 2)}) + "\n")
+            journal.write(self.output, {**line, "seconds": round(done.seconds, 2)})
             kept = {f"best.{name}": value for name, value in best.items()}
             kept |= {f"logits.{k}": torch.from_numpy(v) for k, v in done.logits.items()}
             state = {k: v for k, v in asdict(done).items() if k != "logits"}

@@ -20,7 +20,6 @@ from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.paths import atomic_path
 
 CHECKPOINT = "checkpoint.safetensors"
-METRICS = "metrics.jsonl"
 CLIP_NORM = 1.0
 
 Batch = dict[str, torch.Tensor]

@@ -19,7 +19,7 @@ from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.model.weights import write_weights
 from spectromer_cli.outputs import learning
 from spectromer_cli.paths import atomic_path
-from spectromer_cli.training import fit, loop, scores, split
+from spectromer_cli.training import fit, journal, scores, split
 from spectromer_cli.training.validate import best_temperature
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _write_table(run: fit.Run, table: Table, name: str) -> None:
 def _draw(
     run: fit.Run, answers: dict[str, np.ndarray], judging: np.ndarray, asked: list[tasks.Task]
 ) -> None:
-    lines = (run.output / loop.METRICS).read_text(encoding="utf-8").splitlines()
+    lines = (run.output / journal.METRICS).read_text(encoding="utf-8").splitlines()
     learning.learning_curves(run.output / "learning.png", [json.loads(line) for line in lines])
     for task, target in zip(asked, run.targets, strict=True):
         known = judging & target.known

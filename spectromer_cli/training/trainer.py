@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.paths import make_folder
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import dataset, loop, validate
+from spectromer_cli.training import dataset, journal, loop, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.finish import finish
 from spectromer_cli.training.recipe import Recipe
@@ -193,8 +192,7 @@ def _record(
     loop.save_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe), state)
     figures = validate.figures(model, validate.logits(model, validation, device), validation)
     line = {**state, **{f"loss_{name}": round(v, 4) for name, v in losses.items()}, **figures}
-    with (output / loop.METRICS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    journal.write(output, line)
     shown = ("class_accuracy", "type_accuracy", "z_outliers")
     said = "  ".join(f"{name} {figures[name]:.4f}" for name in shown if name in figures)
     console.info(f"step {state['step']}  {state['seconds'] / 60:.1f} min  {said}")
