@@ -169,6 +169,17 @@ class Spectromer:
             + (answer.z_prob < self.min_z_prob) * int(ZWarn.BELOW_CUT)
         )
 
+    def answers(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """Calibrated answers of every task for prepared spectra.
+
+        Returns
+        -------
+        dict of str to array
+            By task, shape (len(prepared), task.size): probabilities; of a quantity, value and
+            error.
+        """
+        return self._answers(prepared)[0]
+
     def _answers(self, prepared: Sequence[Prepared]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Calibrated answers of every task, shapes (len(prepared), task.size); outlier scores."""
         import torch

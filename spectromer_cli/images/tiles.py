@@ -53,7 +53,7 @@ def channels(flux: torch.Tensor, ivar: torch.Tensor) -> torch.Tensor:
     import torch
 
     good = (ivar > 0).to(flux.dtype)
-    continuum, covered = _continuum(flux, good)
+    continuum, covered = local_continuum(flux, good)
     residual = (flux - continuum) * good
     # A lone bad pixel takes its neighbours' level; a stretch without data is black.
     level = torch.where(good > 0, flux, continuum)
@@ -76,7 +76,7 @@ def _index(grid: Grid, tokens: int) -> np.ndarray:
     return start[:, None] + np.arange(SAMPLES_PER_PATCH)
 
 
-def _continuum(flux: torch.Tensor, good: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def local_continuum(flux: torch.Tensor, good: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Running mean over the good pixels, twice, and where it rests on any."""
     import torch
 

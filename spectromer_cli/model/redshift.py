@@ -182,6 +182,36 @@ def fit(prepared: Prepared, basis: Basis, grid: Grid, x: float, half_width: floa
     )
 
 
+def template_curve(
+    prepared: Prepared, basis: Basis, grid: Grid, x: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """χ² around a redshift, and the best fit there, for a look.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    basis : Basis
+    grid : Grid
+    x : float
+        ln(1 + z).
+
+    Returns
+    -------
+    curve : array, shape (m, 2)
+        z and χ² within `PEAK_HALF_WIDTH` of x.
+    model : array, shape (grid.n,)
+        The templates and polynomials that fit best at x; NaN where there are no templates.
+    """
+    per_pixel = LN10 * grid.dloglam
+    centre = round((grid.loglam0 - x / LN10 - basis.loglam0) / grid.dloglam)
+    reach = int(np.ceil(PEAK_HALF_WIDTH / per_pixel))
+    window = _Window(prepared, basis, grid, centre - reach, centre + reach)
+    starts = np.arange(centre - reach, centre + reach + 1)
+    chi2 = np.array([window.chi2(int(start)) for start in starts])
+    z = np.expm1((grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel)
+    return np.stack([z, chi2], axis=1), window.model(centre)
+
+
 class _Window:
     """The spectrum beside the stretch of the templates that a scan passes over."""
 
@@ -216,8 +246,21 @@ class _Window:
         np.multiply(self.templates[:, start - self.first], self.root, out=self.design[:k])
         return self._chi2(self.design)
 
-    def _chi2(self, design: np.ndarray) -> float:
+    def model(self, start: int) -> np.ndarray:
+        """The best fit with the templates' pixel `start` at the spectrum's first pixel."""
+        self.chi2(start)
+        line = np.linspace(-1.0, 1.0, self.design.shape[1])
+        smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
+        own = self.templates[:, start - self.first]
+        design = np.concatenate([own, smooth])
+        weights = self._solve(self.design)
+        return np.where((own != 0).any(axis=0)[: design.shape[1]], weights @ design, np.nan)
+
+    def _solve(self, design: np.ndarray) -> np.ndarray:
         normal = (design @ design.T).astype(np.float64)
         normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) + 1e-12
+        return np.linalg.solve(normal, (design @ self.flux).astype(np.float64))
+
+    def _chi2(self, design: np.ndarray) -> float:
         right = (design @ self.flux).astype(np.float64)
-        return self.total - float(right @ np.linalg.solve(normal, right))
+        return self.total - float(right @ self._solve(design))

@@ -1,0 +1,147 @@
+"""Which method's explanations are true: deletion and insertion curves, and the lines found.
+
+Usage: python benchmarks/faithfulness.py real.h5 [--model NAME] [-n 210] [--write PAGE.md]
+
+Takes held-out spectra (the split that the weights record), evenly by class, asks why they have
+the class that the model gave, and hides, and shows, windows of 24 pixels in the order of each
+method's importance. A random order and the plain gradient stand beside. Then: how often the lines
+that should decide are among the strongest stretches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import spectromer_cli
+from spectromer_cli.explain.faithfulness import area, curves
+from spectromer_cli.explain.methods import METHODS, plain_gradient
+from spectromer_cli.explain.question import ask
+from spectromer_cli.explain.stretches import strongest
+from spectromer_cli.model import tasks
+from spectromer_cli.spectra.grid import Prepared
+from spectromer_cli.training import dataset
+from spectromer_cli.training.dataset import on_model_grid
+
+MARKERS = ("<!-- measured -->\n", "<!-- end of measured -->\n")
+# Rest wavelengths in Å (vacuum) of lines that should decide, by class, and the least S/N at
+# which they are looked for.
+DECISIVE = {
+    "GALAXY": {
+        "Hα + [N II]": (6549.0, 6586.0), "Hβ + [O III]": (4862.0, 5009.0),
+        "Ca II H, K": (3934.0, 3970.0), "Mg b": (5167.0, 5186.0),
+    },
+    "QSO": {
+        "C IV": (1549.0, 1549.0), "C III]": (1908.0, 1909.0), "Mg II": (2796.0, 2803.0),
+        "Hβ + [O III]": (4862.0, 5009.0), "Hα + [N II]": (6549.0, 6586.0),
+    },
+    "STAR": {
+        "Hα": (6564.0, 6565.0), "Hβ": (4862.0, 4863.0), "Ca II H, K": (3934.0, 3970.0),
+        "Mg b": (5167.0, 5186.0),
+    },
+}  # fmt: skip
+MIN_SN = 5.0
+
+
+def random_order(model, flux, ivar, question):  # type: ignore[no-untyped-def]
+    """No explanation at all."""
+    return np.random.default_rng(int(flux.sum().abs() * 1e3) % 2**32).random(flux.shape[1])
+
+
+def main() -> None:
+    """Measure, print, and write the tables into a page."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("-n", type=int, default=210)
+    parser.add_argument("--write", type=Path)
+    asked = parser.parse_args()
+    model = spectromer_cli.load_model(asked.model, "cpu")
+    split = model.config.split or {"fraction": 0.15, "seed": 1}
+    data = dataset.load(asked.data)
+    held_out = dataset.validation_mask(data.group, split["fraction"], int(split["seed"]))
+    data = data.take(held_out & (data.class_ >= 0))
+    rng = np.random.default_rng(1)
+    chosen = np.concatenate(
+        [rng.permutation(np.flatnonzero(data.class_ == c))[: asked.n // 3] for c in range(3)]
+    )
+    data = data.take(chosen)
+    flux, ivar = on_model_grid(data, model.grid)
+    methods = {**METHODS, "plain gradient": plain_gradient, "random order": random_order}
+    results: dict[str, list] = {name: [] for name in methods}
+    seconds = dict.fromkeys(methods, 0.0)
+    found: dict[str, dict[str, list[bool]]] = {name: {} for name in METHODS}
+    for i in range(len(data)):
+        prepared = Prepared(flux[i], ivar[i], 1.0)
+        answers = {name: values[0] for name, values in model.answers([prepared]).items()}
+        question = ask(model.network.tasks, model.config.temperatures, answers, "class", None)
+        pair = torch.from_numpy(flux[i : i + 1]), torch.from_numpy(ivar[i : i + 1])
+        for name, method in methods.items():
+            began = time.perf_counter()
+            importance = method(model.network, *pair, question)
+            seconds[name] += time.perf_counter() - began
+            results[name].append(curves(model.network, *pair, question, importance))
+            if name in METHODS and data.sn[i] > MIN_SN and np.isfinite(data.z[i]):
+                class_name = tasks.CLASSES[data.class_[i]]
+                if class_name == question.label:
+                    _note(found[name], class_name, data.z[i], importance, model, ivar[i])
+    lines = [
+        f"{len(data)} held-out spectra, {len(data) // 3} a class, weights {model.weights.name}.",
+        "",
+        "| method | deletion (less is better) | insertion (more is better) | seconds a spectrum |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, pairs in results.items():
+        deletion = np.array([area(pair[0]) for pair in pairs])
+        insertion = np.array([area(pair[1]) for pair in pairs])
+        lines.append(
+            f"| {name} | {_with_error(deletion)} | {_with_error(insertion)} "
+            f"| {seconds[name] / len(data):.2f} |"
+        )
+    lines += [
+        "",
+        f"How often a line lies in one of the strongest stretches, of correct answers with S/N > "
+        f"{MIN_SN:g} where the line is observed:",
+        "",
+        "| class, line | spectra | " + " | ".join(METHODS) + " |",
+        "| --- | --- |" + " --- |" * len(METHODS),
+    ]
+    keys = sorted({key for own in found.values() for key in own})
+    for key in keys:
+        shares = [np.mean(found[name][key]) for name in METHODS]
+        number = len(found[next(iter(METHODS))][key])
+        lines.append(f"| {key} | {number} | " + " | ".join(f"{s:.2f}" for s in shares) + " |")
+    text = "\n".join(lines) + "\n"
+    print(text)
+    if asked.write:
+        page = asked.write.read_text(encoding="utf-8")
+        start, end = (re.escape(marker) for marker in MARKERS)
+        filled = MARKERS[0] + "\n" + text + "\n" + MARKERS[1]
+        page = re.sub(f"{start}.*{end}", lambda match: filled, page, flags=re.DOTALL)
+        asked.write.write_text(page, encoding="utf-8")
+
+
+def _note(found, class_name, z, importance, model, ivar) -> None:  # type: ignore[no-untyped-def]
+    """Whether each decisive line that is observed lies in a strong stretch."""
+    stretches = strongest(np.where(ivar > 0, importance, 0.0), model.grid, class_name, z)
+    wavelength = model.grid.wavelength
+    for name, (low, high) in DECISIVE[class_name].items():
+        low, high = low * (1 + z), high * (1 + z)
+        around = (wavelength > low - 10) & (wavelength < high + 10)
+        if not around.any() or (ivar[around] > 0).mean() < 0.9:
+            continue
+        inside = any(s.low <= high and s.high >= low for s in stretches)
+        found.setdefault(f"{class_name}, {name}", []).append(inside)
+
+
+def _with_error(values: np.ndarray) -> str:
+    return f"{values.mean():.3f} ± {values.std() / np.sqrt(len(values)):.3f}"
+
+
+if __name__ == "__main__":
+    main()
