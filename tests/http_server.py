@@ -18,12 +18,16 @@ class Fault:
     status: answer this instead of the file, with `headers` and an empty body.
     cut: promise the whole answer, but hang up after so many bytes of it.
     ignore_range: send the whole file, whatever was asked for.
+    wait: say nothing for so many seconds first.
+    length: what to say that the answer's length is.
     """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
     ignore_range: bool = False
+    wait: float = 0.0
+    length: int | None = None
 
 
 @dataclass
@@ -91,6 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, fault: Fault, body: bool) -> None:
         self.server.requests.append(Request(self.command, self.path, dict(self.headers)))
+        threading.Event().wait(fault.wait)  # not time.sleep, which tests replace
         if fault.status is not None:
             self._head(fault.status, {**fault.headers, "Content-Length": "0"})
             return
@@ -109,7 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
             span = f"bytes {start}-{len(data) - 1}/{len(data)}"
             headers = {**headers, "Content-Range": span}
         rest = data[start:]
-        self._head(status, {**headers, **fault.headers, "Content-Length": str(len(rest))})
+        length = len(rest) if fault.length is None else fault.length
+        self._head(status, {**headers, **fault.headers, "Content-Length": str(length)})
         if body:
             self.wfile.write(rest[: fault.cut])
         self.close_connection = True

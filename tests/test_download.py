@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that were slept, without sleeping them."""
     slept: list[float] = []
-    monkeypatch.setattr("spectromer_cli.archives.download.time.sleep", slept.append)
+    monkeypatch.setattr("spectromer_cli.archives.http.time.sleep", slept.append)
     return slept
 
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
-COMMANDS = ("", "classify", "redshift", "evaluate", "render", "weights", "finetune", "train")
+COMMANDS = ("", "classify", "redshift", "explain", "evaluate", "render", "fetch", "weights",
+            "finetune", "train")  # fmt: skip
 
 
 def run(code: str) -> str:

@@ -6,10 +6,8 @@ import errno
 import hashlib
 import json
 import os
-import random
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 CHUNK = 1 << 18  # bytes
 # Smaller files come without a progress bar: one that flashes by says nothing.
 BAR_FROM = 5_000_000  # bytes
-# Nobody waits longer at a prompt; a server that asks for more is an error that says so.
-LONGEST_WAIT = 120.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,8 @@ class _Job:
     target: Path
     size: int | None
     timeout: float
+    query: Mapping[str, str] | None
+    bar: bool
 
     @property
     def part(self) -> Path:
@@ -56,6 +54,8 @@ def download(
     size: int | None = None,
     timeout: float = 30,
     retries: int = 5,
+    query: Mapping[str, str] | None = None,
+    bar: bool = True,
 ) -> None:
     """Download a file; `target` is replaced only when the new one is whole and right.
 
@@ -76,6 +76,10 @@ def download(
         Longest silence of the server, in seconds.
     retries : int
         How often to try again after a dropped connection or a busy server.
+    query : mapping of str to str, optional
+        Parameters to go behind the URL that no message and no file may show, such as a token.
+    bar : bool
+        Whether a large file shows its progress; not where several come at once.
 
     Raises
     ------
@@ -86,14 +90,14 @@ def download(
     SpectromerError
         If the file cannot be written (disk full, no permission).
     """
-    job = _Job(url, target, size, timeout)
-    with _disk_errors(target):
+    job = _Job(url, target, size, timeout, query, bar)
+    with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(job):
-        _fetch_with_retries(job, retries)
+        http.patiently(url, lambda first: _fetch(job, first), retries)
         if sha256 is not None:
             _check_sha256(job, sha256)
-        with _disk_errors(target):
+        with disk_errors(target):
             job.part.replace(target)
             job.note.unlink(missing_ok=True)
 
@@ -111,7 +115,7 @@ def cache_folder(name: str) -> Path:
     """
     folder = cache_dir() / name
     tag = cache_dir() / "CACHEDIR.TAG"
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not tag.exists():
             tag.write_text(
@@ -119,25 +123,6 @@ def cache_folder(name: str) -> Path:
                 "# This file marks the cache of spectromer. See https://bford.info/cachedir\n"
             )
     return folder
-
-
-def _fetch_with_retries(job: _Job, retries: int) -> None:
-    for attempt in range(retries + 1):
-        try:
-            _fetch(job, first=attempt == 0)
-            return
-        except http.TryAgain as trouble:
-            # 1, 2, 4, ... s, spread so that clients that failed together do not return together.
-            usual = min(2.0**attempt, 60.0) * random.uniform(0.5, 1.5)
-            wait = usual if trouble.wait is None else trouble.wait
-            if attempt == retries or wait > LONGEST_WAIT:
-                asked = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
-                raise NetworkError(
-                    f"{job.url} cannot be downloaded: {trouble}{asked}",
-                    "run it again later: it goes on where it stopped",
-                ) from trouble
-            console.info(f"{http.host(job.url)}: {trouble}; trying again in {wait:.0f} s")
-            time.sleep(wait)
 
 
 def _fetch(job: _Job, first: bool) -> None:
@@ -148,7 +133,12 @@ def _fetch(job: _Job, first: bool) -> None:
     # Without a validator nobody could tell whether the rest belongs to the same file.
     offset = job.part.stat().st_size if validator and job.part.exists() else 0
     with http.get(
-        job.url, offset=offset, validator=validator, timeout=job.timeout, first=first
+        job.url,
+        offset=offset,
+        validator=validator,
+        timeout=job.timeout,
+        first=first,
+        query=job.query,
     ) as response:
         offset = _start_of(job, response, offset, validator)
         length = response.headers.get("Content-Length", "")
@@ -193,8 +183,8 @@ def _start_of(job: _Job, response: requests.Response, offset: int, validator: st
 def _save(job: _Job, response: requests.Response, offset: int, total: int | None) -> None:
     """Stream the answer onto the unfinished file, from `offset` on."""
     with (
-        _bar(f"Downloading {job.target.name}", total) as advance,
-        _disk_errors(job.target),
+        _bar(f"Downloading {job.target.name}", total if job.bar else None) as advance,
+        disk_errors(job.target),
         job.part.open("ab") as file,
     ):
         file.truncate(offset)
@@ -223,7 +213,7 @@ def _bar(description: str, total: int | None) -> Iterator[Callable[[float], None
 
 
 def _check_sha256(job: _Job, expected: str) -> None:
-    with _disk_errors(job.target), job.part.open("rb") as file:
+    with disk_errors(job.target), job.part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected.lower():
         _forget(job)
@@ -236,7 +226,7 @@ def _check_sha256(job: _Job, expected: str) -> None:
 
 def _forget(job: _Job) -> None:
     """Empty the unfinished file; `_alone` removes it in the end, as its lock hangs on it."""
-    with _disk_errors(job.target):
+    with disk_errors(job.target):
         job.part.write_bytes(b"")
         job.note.unlink(missing_ok=True)
 
@@ -249,7 +239,7 @@ def _alone(job: _Job) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with _disk_errors(job.target):
+    with disk_errors(job.target):
         lock = job.part.open("ab")
     with lock:
         try:
@@ -273,7 +263,14 @@ def _alone(job: _Job) -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
+def disk_errors(target: Path) -> Iterator[None]:
+    """Tell in words why a file cannot be written.
+
+    Raises
+    ------
+    SpectromerError
+        In place of an OSError.
+    """
     try:
         yield
     except OSError as error:

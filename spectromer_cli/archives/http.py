@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import email.utils
+import random
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from spectromer_cli import __version__
+from spectromer_cli import __version__, console
 from spectromer_cli.errors import NetworkError
 
 if TYPE_CHECKING:
     import requests
 
 PASSING_STATUS = (408, 429, 500, 502, 503, 504)
+# Nobody waits longer at a prompt; a server that asks for more is an error that says so.
+LONGEST_WAIT = 120.0  # seconds
+
+T = TypeVar("T")
 
 
 class TryAgain(Exception):
@@ -24,8 +31,49 @@ class TryAgain(Exception):
         self.wait = wait
 
 
+def patiently(url: str, work: Callable[[bool], T], retries: int = 5) -> T:
+    """Do some work on a server, and try again where its trouble will probably pass.
+
+    Parameters
+    ----------
+    url : str
+        What is asked for; only to be named.
+    work : callable
+        ``work(first)``, where `first` is true at the first try; raises `TryAgain`.
+    retries : int
+        How often to try again.
+
+    Raises
+    ------
+    NetworkError
+        If it does not pass.
+    """
+    for attempt in range(retries + 1):
+        try:
+            return work(attempt == 0)
+        except TryAgain as trouble:
+            # 1, 2, 4, ... s, spread so that clients that failed together do not return together.
+            usual = min(2.0**attempt, 60.0) * random.uniform(0.5, 1.5)
+            wait = usual if trouble.wait is None else trouble.wait
+            if attempt == retries or wait > LONGEST_WAIT:
+                asked = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
+                raise NetworkError(
+                    f"{url} cannot be downloaded: {trouble}{asked}",
+                    "run it again later: it goes on where it stopped",
+                ) from trouble
+            console.info(f"{host(url)}: {trouble}; trying again in {wait:.0f} s")
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
 def get(
-    url: str, *, offset: int, validator: str | None, timeout: float, first: bool
+    url: str,
+    *,
+    offset: int,
+    validator: str | None,
+    timeout: float,
+    first: bool,
+    query: Mapping[str, str] | None = None,
 ) -> requests.Response:
     """Ask for a file from a byte on; the answer's body is not read yet.
 
@@ -42,6 +90,8 @@ def get(
         Longest silence of the server, in seconds.
     first : bool
         Whether this is the first try; a server that was never reached is not tried again.
+    query : mapping of str to str, optional
+        Parameters to go behind the URL that no message may show, such as a token.
 
     Returns
     -------
@@ -62,22 +112,66 @@ def get(
     if offset and validator:
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
-        response = requests.get(url, headers=headers, stream=True, timeout=timeout)
-    except requests.exceptions.SSLError as error:
-        raise NetworkError(
+        response = requests.get(url, params=query, headers=headers, stream=True, timeout=timeout)
+    except requests.RequestException as error:
+        raise told(url, error, first) from error
+    check_status(url, response)
+    return response
+
+
+def size_of(url: str, timeout: float, query: Mapping[str, str] | None = None) -> int | None:
+    """The size of a file on a server in bytes; None where the server does not tell.
+
+    Raises
+    ------
+    TryAgain, NetworkError
+        As `get`.
+    """
+    import requests
+
+    headers = {"User-Agent": f"spectromer/{__version__}", "Accept-Encoding": "identity"}
+    try:
+        response = requests.head(
+            url, params=query, headers=headers, timeout=timeout, allow_redirects=True
+        )
+    except requests.RequestException as error:
+        raise told(url, error, first=True) from error
+    check_status(url, response)
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def told(url: str, error: Exception, first: bool) -> Exception:
+    """The error to raise for one of requests: `TryAgain` if waiting helps, else `NetworkError`.
+
+    Parameters
+    ----------
+    url : str
+        What was asked for.
+    error : requests.RequestException
+        What went wrong.
+    first : bool
+        As in `get`.
+    """
+    import requests
+
+    if isinstance(error, requests.exceptions.SSLError):
+        return NetworkError(
             f"the certificate of {host(url)} cannot be verified",
             "check the clock; behind an institute's proxy set REQUESTS_CA_BUNDLE",
-        ) from error
-    except (requests.ConnectionError, requests.Timeout) as error:
+        )
+    if isinstance(error, requests.ConnectionError | requests.Timeout):
         if first and _never_connected(error):
-            raise NetworkError(
+            return NetworkError(
                 f"{host(url)} cannot be reached", "check the network, then run it again"
-            ) from error
-        raise TryAgain("the connection broke") from error
-    except requests.RequestException as error:
-        raise NetworkError(f"{url} cannot be downloaded ({error})", "check the address") from error
-    _check_status(url, response)
-    return response
+            )
+        return TryAgain("the connection broke")
+    if isinstance(error, requests.TooManyRedirects):
+        return NetworkError(
+            f"{host(url)} sends from one address to the next and back (redirect loop)",
+            "try again later; if it stays so, tell the archive",
+        )
+    return NetworkError(f"{url} cannot be downloaded ({type(error).__name__})", "check the address")
 
 
 def _never_connected(error: Exception) -> bool:
@@ -90,7 +184,16 @@ def _never_connected(error: Exception) -> bool:
     return isinstance(reason, urllib3.exceptions.NewConnectionError)
 
 
-def _check_status(url: str, response: requests.Response) -> None:
+def check_status(url: str, response: requests.Response) -> None:
+    """Say what is wrong with an answer that is neither 200, 206 nor 416.
+
+    Raises
+    ------
+    TryAgain
+        If the server is busy.
+    NetworkError
+        If there is no such file, or it is refused.
+    """
     status = response.status_code
     if status in (200, 206, 416):
         return

@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from spectromer_cli import __version__, console
-from spectromer_cli.cli import classify, evaluate, finetune, redshift, render, train, weights
+from spectromer_cli.cli import (
+    classify,
+    evaluate,
+    explain,
+    fetch,
+    finetune,
+    plot,
+    redshift,
+    render,
+    report,
+    train,
+    weights,
+)
 from spectromer_cli.errors import SpectromerError
 
 # What --json prints when the command fails as a whole.
@@ -46,7 +58,19 @@ def _options(
     """Classes and redshifts of astronomical spectra with a Vision Transformer."""
 
 
-for _command in (classify, redshift, evaluate, render, weights, finetune, train):
+for _command in (
+    classify,
+    redshift,
+    explain,
+    evaluate,
+    render,
+    plot,
+    report,
+    fetch,
+    weights,
+    finetune,
+    train,
+):
     _command.register(app)
 
 

@@ -1,0 +1,99 @@
+"""The addresses of the archives' services, and the one way in which their libraries are asked."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from spectromer_cli.archives import http
+from spectromer_cli.errors import NetworkError, SpectromerError
+
+# Each can be set by the environment variable SPECTROMER_<NAME>_URL, for a mirror.
+SERVICES = {
+    "SKYSERVER": "https://skyserver.sdss.org",
+    "SAS": "https://data.sdss.org/sas",
+    "LAMOST": "https://www.lamost.org",
+    "VIZIER": "https://vizier.cds.unistra.fr",
+    "GAVO": "https://dc.zah.uni-heidelberg.de",
+    "SPARCL": "https://astrosparcl.datalab.noirlab.edu",
+    "ESO_TAP": "https://archive.eso.org/tap_obs",
+    "ESO": "https://dataportal.eso.org/dataportal_new/file",
+    "SESAME": "https://cds.unistra.fr/cgi-bin/nph-sesame",
+}
+
+TIMEOUT = 60.0  # s, longest silence of a service that answers a small question
+LONG_TIMEOUT = 600.0  # s, of one that searches a whole table
+
+T = TypeVar("T")
+
+
+def base(name: str) -> str:
+    """The address of a service, without a slash at its end."""
+    return (os.environ.get(f"SPECTROMER_{name}_URL") or SERVICES[name]).rstrip("/")
+
+
+def ask(name: str, question: Callable[[], T], retries: int = 4) -> T:
+    """Call a client library, patiently, and tell its troubles in a line.
+
+    Parameters
+    ----------
+    name : str
+        A key of `SERVICES`.
+    question : callable
+        Calls the library.
+    retries : int
+        How often to ask again where the trouble will probably pass.
+
+    Raises
+    ------
+    NetworkError
+        If the service cannot be reached, or answers something else than it should.
+    """
+    url = base(name)
+
+    def once(first: bool) -> T:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # no result is a row here, not a warning
+            try:
+                return question()
+            except (SpectromerError, http.TryAgain):
+                raise
+            except Exception as error:  # the client libraries raise whatever comes up
+                raise _told(url, error, first) from error
+
+    return http.patiently(url, once)
+
+
+def _told(url: str, error: Exception, first: bool) -> Exception:
+    import requests
+
+    # Libraries wrap what requests raised; what it was tells whether waiting helps.
+    cause: object = error
+    while isinstance(cause, BaseException) and not isinstance(cause, requests.RequestException):
+        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
+    if isinstance(cause, requests.HTTPError) and cause.response is not None:
+        return _refusal(url, cause.response)
+    if isinstance(cause, requests.RequestException) and not isinstance(cause, ValueError):
+        return http.told(url, cause, first)
+    if "timeout" in type(error).__name__.lower() or isinstance(error, TimeoutError):
+        return http.TryAgain("it does not answer in time")
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if "<html" in reason.lower() or "<!doctype" in reason.lower():
+        reason = "it sent a web page"
+    return NetworkError(
+        f"{http.host(url)} does not answer as it should ({reason[:200]})",
+        "try again later; if it stays so, the service has changed: upgrade spectromer",
+    )
+
+
+def _refusal(url: str, response: object) -> Exception:
+    import requests
+
+    assert isinstance(response, requests.Response)
+    try:
+        http.check_status(response.url.split("?")[0], response)
+    except (http.TryAgain, NetworkError) as refusal:
+        return refusal
+    return NetworkError(f"{http.host(url)} does not answer as it should", "try again later")

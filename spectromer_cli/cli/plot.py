@@ -1,0 +1,309 @@
+"""`spectromer plot`: a quick look at spectra, in a file or in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spectromer_cli import console
+from spectromer_cli.cli import options
+from spectromer_cli.errors import ReadError, SomeInputsFailed, SpectromerError, UsageError
+from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spectromer_cli.outputs.quicklook import Look
+    from spectromer_cli.predict import Spectromer
+    from spectromer_cli.report import Found
+    from spectromer_cli.spectra.lines import Kind
+
+    Take = Callable[[Look, Found], None]
+
+SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 200
+KINDS: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
+
+EPILOG = """Examples:
+
+spectromer plot docs/examples/simulated-sdss-galaxy.fits --term
+
+spectromer plot docs/examples/*.fits --smooth 2 -o looks.pdf
+
+spectromer plot docs/examples/simulated-boss-quasar.fits --z 2.235 --class QSO -o quasar.png
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("plot", epilog=EPILOG, no_args_is_help=True)(plot)
+
+
+def plot(
+    files: options.Files = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE|DIR",
+            help=".png or .svg for one spectrum, .pdf with a page for each, or a folder that gets "
+            "NAME.png for each.",
+            rich_help_panel=options.RESULTS,
+            show_default=False,
+        ),
+    ] = None,
+    term: Annotated[
+        bool,
+        typer.Option(
+            "--term",
+            help="Draw in the terminal: a picture where it shows kitty's graphics or sixels, else "
+            "dots. The default on a terminal without -o.",
+            rich_help_panel=options.RESULTS,
+        ),
+    ] = False,
+    z: Annotated[
+        float | None,
+        typer.Option(
+            "--z",
+            min=-0.9,
+            help="Draw lines at this redshift rather than at the one the model finds.",
+            rich_help_panel=options.RESULTS,
+            show_default=False,
+        ),
+    ] = None,
+    class_: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Draw the lines of STAR, GALAXY or QSO rather than of the class found.",
+            rich_help_panel=options.RESULTS,
+            show_default=False,
+        ),
+    ] = None,
+    no_lines: Annotated[
+        bool,
+        typer.Option(
+            "--no-lines", help="No lines; the model is not asked.", rich_help_panel=options.RESULTS
+        ),
+    ] = False,
+    smooth: Annotated[
+        float,
+        typer.Option(
+            "--smooth",
+            min=0.0,
+            max=100.0,
+            metavar="PIXELS",
+            help="Smooth with a Gaussian of this σ; pixels weigh by their inverse variance.",
+            rich_help_panel=options.RESULTS,
+        ),
+    ] = 0.0,
+    model: options.Model = None,
+    device: options.Device = "auto",
+    air: options.Air = False,
+    wavelength_unit: options.WavelengthUnit = "",
+    quiet: options.Quiet = 0,
+) -> None:
+    """Look at spectra, with lines at the redshift found or given.
+
+    Prints the names of the files it writes. A spectrum that cannot be drawn
+    is named on stderr, and the exit code is 3.
+    """
+    from spectromer_cli.outputs.quicklook import Look, smoothed
+    from spectromer_cli.predict import load_model
+    from spectromer_cli.report import spectra_of
+    from spectromer_cli.spectra.readers import ReadOptions
+    from spectromer_cli.spectra.sources import expand
+
+    console.set_quiet(quiet)
+    kind = _kind(class_)
+    _check(files, output, term, z, no_lines)
+    asked = not no_lines and (z is None or kind is None)
+    judge = load_model(model, device) if asked else None
+    drawn = failed = 0
+    with _taker(output) as take:
+        for found in spectra_of(expand(files or []), ReadOptions(air, wavelength_unit)):
+            try:
+                if found.spectrum is None:
+                    raise ReadError(found.problem)
+                spectrum = smoothed(found.spectrum, smooth)
+                title, at, lines = _answer(found, judge, z, kind)
+                take(Look(spectrum, title, None if no_lines else at, lines), found)
+            except ReadError as error:
+                failed += 1
+                reason = str(error)
+                console.error(reason if found.file in reason else f"{_label(found)}: {reason}")
+            else:
+                drawn += 1
+    if failed:
+        raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
+    if not drawn:
+        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+
+
+def _kind(class_: str | None) -> str | None:
+    if class_ is None:
+        return None
+    if class_.upper() not in KINDS:
+        raise UsageError(f"--class {class_}: no class with known lines", f"use {' '.join(KINDS)}")
+    return class_.upper()
+
+
+def _check(
+    files: list[str] | None, output: Path | None, term: bool, z: float | None, no_lines: bool
+) -> None:
+    if not files:
+        raise UsageError("nothing to read", "give files, a folder or -")
+    if z is not None and no_lines:
+        raise UsageError("--z and --no-lines exclude each other", "give one of them")
+    if output is not None and term:
+        raise UsageError("-o and --term exclude each other", "give one of them")
+    if output is None and not term and not sys.stdout.isatty():
+        raise UsageError("where should the figure go?", "-o FILE.pdf, -o FOLDER, or --term")
+    if output is not None and output.suffix and not output.is_dir():
+        if output.suffix.lower() not in SUFFIXES:
+            raise UsageError(
+                f"{output}: the suffix names no format of figures",
+                f"end it in {' '.join(SUFFIXES)}",
+            )
+        require_writable_folder(output)
+
+
+def _label(found: Found) -> str:
+    return f"{found.file}[{found.row}]" if found.of_many else found.file
+
+
+def _answer(
+    found: Found, judge: Spectromer | None, z: float | None, kind: str | None
+) -> tuple[str, float | None, Any]:
+    """Title, redshift and lines: what was given counts, the rest is the model's."""
+    from spectromer_cli.spectra.lines import lines_for
+    from spectromer_cli.spectra.loading import item_of
+
+    assert found.spectrum is not None
+    words = [Path(_label(found)).name, f"S/N {found.spectrum.sn_median:.1f} a pixel"]
+    given = z is not None
+    if judge is not None:
+        item = item_of(found.spectrum, found.file, found.row, judge.grid)
+        if item.prepared is None:
+            # It can still be looked at, only not judged.
+            console.warn(f"{_label(found)} has no answer: {item.problem}")
+            words.append("no answer")
+        else:
+            row = judge.answer([item])[0]
+            kind = kind or (str(row["class"]) if "class" in row.colnames else None)
+            words += _said(row, given)
+            if not given and "z" in row.colnames:
+                z = float(row["z"])
+    if given:
+        words.append(f"z = {z:g} (given)")
+    lines = lines_for(KINDS[kind]) if kind is not None and kind in KINDS else ()
+    return "   ".join(words), z, lines
+
+
+def _said(row: Any, given: bool) -> list[str]:
+    """Class and redshift in words."""
+    words = []
+    if "class" in row.colnames:
+        words.append(f"{row['class']} (p {row['class_prob']:.2f})")
+    if "z" in row.colnames and not given:
+        words.append(f"z = {row['z']:.5f} ± {row['z_err']:.5f} (p {row['z_prob']:.2f})")
+        if row["zwarn"]:
+            words.append(f"zwarn {row['zwarn']}")
+    return words
+
+
+# --- where figures go -----------------------------------------------------------------------
+
+
+@contextmanager
+def _taker(output: Path | None) -> Iterator[Take]:
+    """Give `take(look, found)`, which draws into the terminal, a folder, a PDF or one file."""
+    if output is None:
+        from spectromer_cli.outputs import terminal
+
+        yield lambda look, found: terminal.show(look)
+    elif output.is_dir() or not output.suffix:
+        make_folder(output)
+        yield _folder_taker(output)
+    elif output.suffix.lower() == ".pdf":
+        with _pdf_taker(output) as take:
+            yield take
+    else:
+        waiting: list[Look] = []
+
+        def keep(look: Look, found: Found) -> None:
+            if waiting:
+                raise UsageError(
+                    f"{output} holds one figure, but there are more spectra",
+                    "use -o FILE.pdf or a folder",
+                )
+            waiting.append(look)
+
+        yield keep
+        for look in waiting:
+            _save(look, output)
+
+
+def _folder_taker(folder: Path) -> Take:
+    from spectromer_cli.report import file_stem
+
+    taken: set[str] = set()
+
+    def take(look: Look, found: Found) -> None:
+        name = file_stem(Path(found.file)) + (f".{found.row}" if found.of_many else "")
+        number, free = 1, name
+        while free.casefold() in taken:  # some file systems do not tell a from A
+            number += 1
+            free = f"{name}-{number}"
+        if free != name:
+            console.warn(f"another input is named {name}: this one is drawn as {free}")
+        taken.add(free.casefold())
+        _save(look, folder / f"{free}.png")
+
+    return take
+
+
+@contextmanager
+def _pdf_taker(output: Path) -> Iterator[Take]:
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    from spectromer_cli.outputs.quicklook import draw
+
+    pages = 0
+
+    def take(look: Look, found: Found) -> None:
+        nonlocal pages
+        pdf.savefig(draw(look))
+        pages += 1
+
+    with _disk_errors(output), atomic_path(output) as temporary:
+        with PdfPages(temporary) as pdf:
+            yield take
+        if not pages:
+            raise SomeInputsFailed("no spectrum could be drawn", "see the reasons above")
+    print(output)
+
+
+def _save(look: Look, path: Path) -> None:
+    from spectromer_cli.outputs.quicklook import draw
+
+    with _disk_errors(path), atomic_path(path) as temporary:
+        draw(look).savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
+    print(path, flush=True)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        hint = "look at the space on the disk and the length of the name"
+        raise SpectromerError(f"{path} cannot be written: {reason}", hint) from error
