@@ -293,8 +293,8 @@ def test_an_interrupted_run_leaves_no_half_file(
 # Help ---------------------------------------------------------------------------------------
 
 
-# Their examples need labelled spectra, or a run.
-UNRUN = ("train", "finetune", "publish")
+# Their examples need labelled spectra, results, a run, or a network.
+UNRUN = ("train", "finetune", "publish", "report", "fetch")
 
 
 def examples() -> list[str]:
@@ -306,8 +306,9 @@ def examples() -> list[str]:
         assert "spectromer" in text, f"{command.name} has no examples"
         if command.name not in UNRUN:
             found.update(line.strip() for line in text.splitlines() if line.strip())
-        for inner in getattr(command, "commands", {}).values():
-            visit(inner)
+        if command.name != "fetch":
+            for inner in getattr(command, "commands", {}).values():
+                visit(inner)
 
     visit(typer.main.get_command(cli.app))
     return sorted(found)

@@ -13,7 +13,7 @@ FLOORS = {
     "spectra": 2, "archives": 2,
     "model": 3, "images": 3, "outputs": 3,
     "rows": 4, "predict": 4, "training": 4,
-    "explain": 5, "evaluate": 5,
+    "explain": 5, "evaluate": 5, "report": 5,
     "cli": 6, "__main__": 6,
 }  # fmt: skip
 

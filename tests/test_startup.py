@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
-COMMANDS = ("", "classify", "redshift", "explain", "evaluate", "render", "fetch", "weights",
+COMMANDS = ("", "classify", "redshift", "explain", "evaluate", "render", "plot", "report", "fetch", "weights",
             "finetune", "train")  # fmt: skip
 
 

@@ -15,6 +15,8 @@ spectromer redshift docs/examples/*.fits
 
 spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
 
+spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
+
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
 
