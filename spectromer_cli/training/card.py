@@ -28,6 +28,14 @@ MEANING = {
     "z_outliers": "galaxies and quasars with |Δz|/(1+z) > 0.01",
     "z_nmad": "1.4826 · median |Δz|/(1+z) of galaxies and quasars",
     "z_r2": "R² of z over galaxies and quasars",
+    "star_type_scatter": "scatter of the stars' types, in tenths of a letter",
+    "star_type_within_1": "stars' types within one tenth of a letter and a half",
+    "teff_scatter": "scatter of Teff about LASP's, K",
+    "logg_scatter": "scatter of log g about LASP's, dex",
+    "feh_scatter": "scatter of [Fe/H] about LASP's, dex",
+    "teff_pull": "robust width of Teff's error over its estimate",
+    "logg_pull": "robust width of log g's error over its estimate",
+    "feh_pull": "robust width of [Fe/H]'s error over its estimate",
     "rv_scatter_LAMOST": "scatter of the radial velocity against LAMOST at S/N > 20, km/s",
 }
 # What figures of one class and survey begin with.
@@ -123,8 +131,9 @@ those of the best template, not of an eye: some are wrong.
 ## What came out
 
 On the held-out objects, all {int(figures["n"])} of them, at whatever S/N they have. The
-temperatures (one number a task) and the scales of the redshift errors (one a class) were
-fitted on them too; nothing else was.
+temperatures (one number a task), the scales of the redshift errors (one a class), the limits of
+the outlier score (two numbers) and the table of confidences were fitted on them too; nothing else
+was.
 
 | figure | value |
 | --- | --- |
@@ -133,8 +142,8 @@ fitted on them too; nothing else was.
 ## Where it should not be used
 
 Redshifts beyond {np.expm1(1.94):.0f}, other wavelength ranges than 3600–10400 Å, resolution far
-from 2000, and objects that are none of the three classes (supernovae, sky, blank fibres):
-the weights have not seen them and do not say so yet.
+from 2000, and objects that are none of the three classes (supernovae, sky, blank fibres): the
+weights have not seen them; the outlier score flags many of these, not all.
 
 ## Made with
 
