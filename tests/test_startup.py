@@ -6,8 +6,10 @@ import sys
 import pytest
 
 HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
-COMMANDS = ("", "classify", "redshift", "explain", "evaluate", "render", "plot", "report", "fetch", "weights",
-            "finetune", "train")  # fmt: skip
+COMMANDS = (
+    "", "classify", "redshift", "explain", "evaluate", "render", "plot", "report", "fetch",
+    "weights", "finetune", "train",
+)  # fmt: skip
 
 
 def run(code: str) -> str:
