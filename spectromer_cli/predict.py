@@ -61,7 +61,9 @@ class Spectromer:
         self.familiar = Familiar(**known) if known else None
         # Redshifts less confident than this are marked.
         self.min_z_prob = 0.0
-        self.network.load_state_dict(state)
+        # Populations are for simulating only (see training.populations).
+        own = {name: value for name, value in state.items() if not name.startswith("populations.")}
+        self.network.load_state_dict(own)
         self.network.to(device).eval()
 
     @property

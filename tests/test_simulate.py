@@ -10,6 +10,7 @@ from spectromer_cli.errors import ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
+from spectromer_cli.training.library import Library
 from spectromer_cli.training.restframe import Templates, gaussian_line, reddening
 from spectromer_cli.training.simulate import Simulator
 
@@ -18,7 +19,7 @@ GRID = Grid()
 
 @pytest.fixture(scope="module")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
-    return Simulator(write_templates(tmp_path_factory.mktemp("t") / "t.npz"), GRID)
+    return Simulator(Library(write_templates(tmp_path_factory.mktemp("t") / "t.npz"), GRID), GRID)
 
 
 def test_draws_are_whole_and_repeatable(simulator: Simulator) -> None:
@@ -105,11 +106,11 @@ def test_added_noise_is_in_the_errors() -> None:
 def test_templates_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "t.npz").write_bytes(b"no zip")
     with pytest.raises(ReadError, match=r"t\.npz is not a set of templates"):
-        Simulator(tmp_path / "t.npz", GRID)
+        Library(tmp_path / "t.npz", GRID)
 
 
 def test_shared_templates_give_every_type(shared: Path) -> None:
-    simulator = Simulator(shared / "data" / "templates.npz", GRID)
+    simulator = Simulator(Library(shared / "data" / "templates.npz", GRID), GRID)
     drawn = simulator.draw(np.random.default_rng(7), 150)
     found = {list(tasks.SUBCLASSES)[i] for i in drawn.subclass if i >= 0}
     assert len(found) >= 10

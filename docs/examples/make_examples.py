@@ -17,6 +17,7 @@ from astropy.io import fits
 
 from spectromer_cli.model.tasks import CLASSES, SUBCLASSES
 from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training.library import Library
 from spectromer_cli.training.simulate import Simulated, Simulator
 
 HERE = Path(__file__).parent
@@ -165,7 +166,9 @@ def write_desi(path: Path, drawn: Simulated, picked: list[int]) -> None:
 
 def main() -> None:
     """Draw, choose, write."""
-    drawn = Simulator(Path(sys.argv[1]), GRID).draw(np.random.default_rng(20260101), 5000)
+    drawn = Simulator(Library(Path(sys.argv[1]), GRID), GRID).draw(
+        np.random.default_rng(20260101), 5000
+    )
     galaxy = pick(drawn, "GALAXY", (0.05, 0.2), 15, "GALAXY STARFORMING")
     quasar = pick(drawn, "QSO", (2.0, 2.8), 10)
     star = pick(drawn, "STAR", (-1, 1), 20, "STAR K")

@@ -279,8 +279,8 @@ def default_tasks() -> list[Task]:
     """
     return [
         Category("class", CLASSES),
-        Category("subclass", tuple(SUBCLASSES), weight=0.4),
-        Ordered("star_type", SEQUENCE, weight=0.3),
+        Category("subclass", tuple(SUBCLASSES), weight=0.6),
+        Ordered("star_type", SEQUENCE, weight=0.5),
         Quantity("teff", centre=3.78, scale=0.08, log=True, weight=0.1),
         Quantity("logg", centre=4.1, scale=0.5, weight=0.1),
         Quantity("feh", centre=-0.2, scale=0.3, weight=0.1),

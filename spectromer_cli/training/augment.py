@@ -5,50 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from spectromer_cli.spectra.grid import Grid
-
-# What the surveys and libraries see, in Å: SDSS, BOSS, LAMOST, DESI, a VLT field, MILES.
-WINDOWS = (
-    (3800.0, 9200.0),
-    (3600.0, 10400.0),
-    (3690.0, 9100.0),
-    (3600.0, 9824.0),
-    (4500.0, 9500.0),
-    (3600.0, 7410.0),
-)
-
-
-def window(rng: np.random.Generator, grid: Grid) -> np.ndarray:
-    """The pixels that some survey sees: bool array, shape (grid.n,)."""
-    low, high = WINDOWS[rng.integers(len(WINDOWS))]
-    # Edges vary from fibre to fibre; now and then a red or blue end is lost.
-    low *= 1.0 + 0.02 * rng.random() + (0.2 * rng.random() if rng.random() < 0.15 else 0.0)
-    high *= 1.0 - 0.02 * rng.random() - (0.2 * rng.random() if rng.random() < 0.15 else 0.0)
-    return (grid.wavelength >= low) & (grid.wavelength <= high)
-
-
-def warp(rng: np.random.Generator, grid: Grid, size: float) -> np.ndarray:
-    """A smooth error of the flux calibration, and now and then a step at the dichroic.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    grid : Grid
-    size : float
-        RMS of the logarithm of the factor.
-
-    Returns
-    -------
-    array, shape (grid.n,)
-        Positive factor.
-    """
-    x = np.linspace(-1.0, 1.0, grid.n)
-    log_factor = np.zeros(grid.n)
-    for order, phase in enumerate(rng.uniform(0.0, 2.0 * np.pi, 3), start=1):
-        log_factor += rng.normal(0.0, size / order) * np.cos(order * np.pi * x / 2.0 + phase)
-    if rng.random() < 0.2:
-        dichroic = rng.uniform(5750.0, 6150.0)
-        log_factor += rng.normal(0.0, 0.06) * np.tanh((grid.wavelength - dichroic) / 60.0)
-    return np.exp(log_factor)
+from spectromer_cli.training.surveys import warp, window
 
 
 def shift(flux: np.ndarray, ivar: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ on exactly as it would have, whatever the number of worker processes.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,15 @@ from spectromer_cli.model import tasks
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
 from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
-from spectromer_cli.training.simulate import Simulator
+from spectromer_cli.training.library import Library
+from spectromer_cli.training.simulate import SAME_INSTRUMENT, Donors, Simulator
+from spectromer_cli.training.surveys import SURVEYS
 
 Batch = dict[str, torch.Tensor]
+
+# Of the real spectra of a batch: stars have the most to be learned, their types and parameters;
+# quasars are few, and are learned by heart where they come too often.
+CLASS_SHARES = {"STAR": 0.45, "GALAXY": 0.3, "QSO": 0.25}
 
 
 class Batches(Dataset):
@@ -59,8 +65,9 @@ class Batches(Dataset):
         self.n_simulated = round(batch_size * simulated_share)
         self.n_real = batch_size - self.n_simulated
         self.weights = _balance(self.real)
-        donors = self.ivar[self.real.has_ivar]
-        self.simulator = Simulator(templates, grid, donors if len(donors) else None)
+        known = self.real.has_ivar & np.isin(self.real.survey, [*SURVEYS, *SAME_INSTRUMENT])
+        donors = Donors(self.ivar[known], self.real.survey[known]) if known.any() else None
+        self.simulator = Simulator(Library(templates, grid), grid, donors)
 
     def __len__(self) -> int:
         return self.steps
@@ -104,10 +111,20 @@ class Batches(Dataset):
 
 
 def _balance(real: LabelledSpectra) -> np.ndarray:
-    """Chance of each spectrum: classes evenly, survey and type by the root of their number."""
+    """Chance of each spectrum.
+
+    Within a class, survey and type count by the root of the number of their objects, and all
+    spectra of an object share what one would have: one quasar may be there eighty times.
+    """
     kinds = list(zip(real.class_, real.survey, real.subclass, strict=True))
-    count = Counter(kinds)
-    weight = np.array([count[kind] ** -0.5 for kind in kinds])
-    for class_ in np.unique(real.class_):
-        weight[real.class_ == class_] /= weight[real.class_ == class_].sum()
+    of_object = Counter(real.group)
+    weight = np.array([1.0 / of_object[group] for group in real.group])
+    objects: dict[tuple[int, str, int], float] = defaultdict(float)
+    for kind, share in zip(kinds, weight, strict=True):
+        objects[kind] += share
+    weight *= [objects[kind] ** -0.5 for kind in kinds]
+    for number, name in enumerate(tasks.CLASSES):
+        own = real.class_ == number
+        if own.any():
+            weight[own] *= CLASS_SHARES[name] / weight[own].sum()
     return weight / weight.sum()

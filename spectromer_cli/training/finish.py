@@ -18,6 +18,7 @@ from spectromer_cli.model.weights import write_weights
 from spectromer_cli.training import card, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
+from spectromer_cli.training.populations import learn_populations, to_arrays
 from spectromer_cli.training.recipe import Recipe
 from spectromer_cli.training.templates import learn_templates
 
@@ -76,6 +77,7 @@ def finish(
         confidence=_confidence(model, out, validation, refined),
     )
     familiar = _familiar(model, batches, validation, device)
+    populations = to_arrays(learn_populations(batches.real, bases))
     figures = {
         **{
             f"vit_{name}": v
@@ -89,7 +91,12 @@ def finish(
         "description": recipe.description,
         "trained_on": card.trained_on(batches.real, recipe),
     }
-    tensors = {**model.state_dict(), **_vectors(bases), **_tensors(familiar)}
+    tensors = {
+        **model.state_dict(),
+        **_vectors(bases),
+        **_tensors(familiar),
+        **{name: torch.from_numpy(values) for name, values in populations.items()},
+    }
     write_weights(output, recipe.name, tensors, model.config, entry)
     text = card.card(recipe, model.config, batches.real, validation, figures, state, origin)
     (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
