@@ -293,8 +293,8 @@ def test_an_interrupted_run_leaves_no_half_file(
 # Help ---------------------------------------------------------------------------------------
 
 
-# Their examples need labelled spectra, results, a run, or a network.
-UNRUN = ("train", "finetune", "publish", "report", "fetch")
+# Their examples need labelled spectra, results, a run, a network, or those before them.
+UNRUN = ("train", "finetune", "publish", "report", "fetch", "simulate")
 
 
 def examples() -> list[str]:

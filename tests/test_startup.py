@@ -8,7 +8,7 @@ import pytest
 HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
 COMMANDS = (
     "", "classify", "redshift", "explain", "evaluate", "render", "plot", "report", "fetch",
-    "weights", "finetune", "train",
+    "weights", "finetune", "train", "simulate",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from spectromer_cli.cli import (
     redshift,
     render,
     report,
+    simulate,
     train,
     weights,
 )
@@ -67,6 +68,7 @@ for _command in (
     plot,
     report,
     fetch,
+    simulate,
     weights,
     finetune,
     train,

@@ -32,6 +32,7 @@ class Source(Protocol):
     """Where noise-free spectra come from: templates of a file, or populations of the weights."""
 
     classes: tuple[str, ...]
+    grid: Grid
 
     def draw(self, rng: np.random.Generator, name: str, z_range: ZRange | None = None) -> Drawn:
         """Draw a spectrum of a class."""
