@@ -12,7 +12,7 @@ from spectromer_cli import console, rows
 from spectromer_cli.model import tasks
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.redshift import Basis, refine
-from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, MIN_Z_PROB, ZWarn
+from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_DELTA_CHI2, MIN_SN, MIN_Z_PROB, ZWarn
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.loading import Item, item_of, load_all
 from spectromer_cli.spectra.readers import ReadOptions
@@ -161,9 +161,10 @@ class Spectromer:
             answer.at_edge |= far & (names == "STAR")
         few = np.array([rows.coverage(items[row]) < MIN_COVERAGE for row in good])
         noisy = np.array([not items[row].sn_median >= MIN_SN for row in good])
+        ambiguous = (answer.z_prob < MIN_Z_PROB) | (columns["delta_chi2"][good] < MIN_DELTA_CHI2)
         columns["zwarn"][good] = (
             few * int(ZWarn.LITTLE_COVERAGE)
-            + (answer.z_prob < MIN_Z_PROB) * int(ZWarn.AMBIGUOUS)
+            + ambiguous * int(ZWarn.AMBIGUOUS)
             + answer.at_edge * int(ZWarn.Z_FITLIMIT)
             + noisy * int(ZWarn.LOW_SN)
             + (columns["delta_chi2"][good] < 0) * int(ZWarn.TEMPLATES_DISAGREE)

@@ -11,6 +11,7 @@ from conftest import EXAMPLES, emission_galaxy
 import spectromer_cli
 from spectromer_cli import predict
 from spectromer_cli.model import tasks
+from spectromer_cli.model.redshift import Refined
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.predict import predict_files, with_catalogue
 from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
@@ -160,3 +161,24 @@ def test_flags_say_what_is_doubtful(model) -> None:
     assert table["flags"][0] == "LOW_SN;LITTLE_COVERAGE;ERRORS_ESTIMATED"
     assert table["zwarn"][0] & ZWarn.LITTLE_COVERAGE
     assert table["zwarn"][0] & ZWarn.LOW_SN
+
+
+@pytest.mark.parametrize(
+    ("delta_chi2", "bits"),
+    [
+        (-1.0, ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE),
+        (8.9, ZWarn.AMBIGUOUS),
+        (9.1, ZWarn(0)),
+        (np.nan, ZWarn(0)),
+    ],
+)
+def test_templates_that_fit_an_alternative_as_well(
+    monkeypatch: pytest.MonkeyPatch, delta_chi2: float, bits: ZWarn
+) -> None:
+    model = spectromer_cli.load_model(device="cpu")
+    found = Refined(np.array([0.1]), np.array([1e-4]), np.array([delta_chi2]))
+    monkeypatch.setattr(predict, "refine", lambda *_: found)
+    table = model.predict([emission_galaxy(0.1)])
+    assert table["z_prob"][0] > 0.8
+    both = ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE
+    assert ZWarn(int(table["zwarn"][0])) & both == bits

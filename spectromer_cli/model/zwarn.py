@@ -14,7 +14,7 @@ class ZWarn(IntFlag):
     LITTLE_COVERAGE = 1 << 1
     """Less than half of the wavelength grid has good pixels."""
     AMBIGUOUS = 1 << 2
-    """Another redshift is likely too (SMALL_DELTA_CHI2 in SDSS and redrock)."""
+    """Another redshift is likely too, or fits templates nearly as well (SMALL_DELTA_CHI2)."""
     Z_FITLIMIT = 1 << 5
     """The redshift lies at the end of the range that is searched."""
     NODATA = 1 << 9
@@ -36,3 +36,6 @@ MIN_COVERAGE = 0.5
 MIN_SN = 2.0
 # A redshift with less than this probability within ±0.01 (1 + z) is called ambiguous.
 MIN_Z_PROB = 0.8
+# Templates that fit the best alternative nearly as well leave a redshift ambiguous too; redrock
+# draws the line at the same Δχ².
+MIN_DELTA_CHI2 = 9.0
