@@ -23,7 +23,7 @@ from spectromer_cli.explain.faithfulness import area, curves
 from spectromer_cli.explain.methods import METHODS, plain_gradient
 from spectromer_cli.explain.question import ask
 from spectromer_cli.explain.stretches import strongest
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training import dataset
 from spectromer_cli.training.dataset import on_model_grid
@@ -87,7 +87,7 @@ def main() -> None:
             seconds[name] += time.perf_counter() - began
             results[name].append(curves(model.network, *pair, question, importance))
             if name in METHODS and data.sn[i] > MIN_SN and np.isfinite(data.z[i]):
-                class_name = tasks.CLASSES[data.class_[i]]
+                class_name = taxonomy.CLASSES[data.class_[i]]
                 if class_name == question.label:
                     _note(found[name], class_name, data.z[i], importance, model, ivar[i])
     lines = [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.model.metrics import (
     OUTLIERS,
     calibration_bins,
@@ -127,12 +127,12 @@ def evaluate(
         ``z_err``, ``z_prob``, ``zwarn``, ``subclass``, and for stars ``star_type``, ``teff``,
         ``logg``, ``feh`` with their errors.
     class_true : array of str, shape (n,)
-        One of `tasks.CLASSES`; anything else is unknown.
+        One of `taxonomy.CLASSES`; anything else is unknown.
     z_true : array of float, shape (n,)
         NaN where unknown.
     stars : mapping of arrays, shape (n,), optional
-        What is known of stars: ``letter`` (one of `tasks.STAR_TYPES`, empty unknown),
-        ``star_type`` (place in `tasks.SEQUENCE`), ``teff``, ``logg``, ``feh`` (NaN unknown).
+        What is known of stars: ``letter`` (one of `taxonomy.STAR_TYPES`, empty unknown),
+        ``star_type`` (place in `taxonomy.SEQUENCE`), ``teff``, ``logg``, ``feh`` (NaN unknown).
 
     Returns
     -------
@@ -145,7 +145,7 @@ def evaluate(
     """
     answered = answers["class"] != ""
     report: dict[str, Any] = {"n": len(answered), "answered": int(answered.sum())}
-    known = np.isin(class_true, tasks.CLASSES)
+    known = np.isin(class_true, taxonomy.CLASSES)
     if known.any():
         report["classes"] = _classes(answers, class_true, known, known & answered)
     has_z = np.isfinite(z_true) & answered & np.isfinite(answers["z"])
@@ -163,18 +163,18 @@ def _classes(
 ) -> dict[str, Any]:
     found = answers["class"]
     right = found == truth  # what has no answer is not right
-    p = np.stack([answers[f"p_{name.lower()}"] for name in tasks.CLASSES], axis=1)
-    number = np.array([tasks.CLASSES.index(t) if t in tasks.CLASSES else -1 for t in truth])
+    p = np.stack([answers[f"p_{name.lower()}"] for name in taxonomy.CLASSES], axis=1)
+    number = np.array([taxonomy.CLASSES.index(t) if t in taxonomy.CLASSES else -1 for t in truth])
     matrix = [
-        [int(np.sum(known & (truth == row) & (found == column))) for column in tasks.CLASSES]
-        for row in tasks.CLASSES
+        [int(np.sum(known & (truth == row) & (found == column))) for column in taxonomy.CLASSES]
+        for row in taxonomy.CLASSES
     ]
 
     def judge(which: np.ndarray) -> dict[str, Any]:
         return _share("accuracy", right[which])
 
     by_class = {}
-    for name in tasks.CLASSES:
+    for name in taxonomy.CLASSES:
         recall = _share("recall", right[known & (truth == name)])
         precision = _share("precision", right[use & (found == name)])
         interval = recall["interval"] | precision["interval"]
@@ -182,7 +182,7 @@ def _classes(
     return {
         **judge(known),
         "ece": expected_calibration_error(p[use], number[use]) if use.any() else None,
-        "confusion": {"labels": list(tasks.CLASSES), "rows_true": matrix},
+        "confusion": {"labels": list(taxonomy.CLASSES), "rows_true": matrix},
         "by_class": by_class,
         "by_survey": _by_survey(judge, known, answers, truth),
         "by_sn": _binned(judge, known, answers["sn_median"], SN_EDGES),
@@ -206,7 +206,7 @@ def _redshifts(
 
     report = {
         "galaxies_and_quasars": judge(far),
-        "by_class": {name: judge(use & (class_true == name)) for name in tasks.CLASSES},
+        "by_class": {name: judge(use & (class_true == name)) for name in taxonomy.CLASSES},
         "by_survey": _by_survey(judge, far, answers, class_true),
         "star_velocity_scatter_km_s": velocity_figures(z[star], z_true[star])["scatter"],
         "star_velocity_by_survey": _by_survey(judge_velocity, star, answers, class_true),
@@ -230,7 +230,7 @@ def _redshifts(
     if "z_err" in answers:
         report["pull"] = {
             name: pull_figures((z - z_true)[which] / answers["z_err"][which])
-            for name in tasks.CLASSES
+            for name in taxonomy.CLASSES
             if (which := use & (class_true == name) & (answers["z_err"] > 0)).any()
         }
     if "z_prob" in answers:
@@ -261,7 +261,7 @@ def _stars(
             continue
         values = answers[name]
         if name == "star_type":
-            values = np.array([tasks.star_place(text) for text in values], dtype=float)
+            values = np.array([taxonomy.star_place(text) for text in values], dtype=float)
         error, sigma = values - truth[name], answers[f"{name}_err"]
         known = star & np.isfinite(error)
 

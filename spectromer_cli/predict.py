@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectromer_cli import console, rows
-from spectromer_cli.model import tasks
+from spectromer_cli.model import decoding, tasks
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.redshift import Basis, refine
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_DELTA_CHI2, MIN_SN, MIN_Z_PROB, ZWarn
@@ -145,10 +145,10 @@ class Spectromer:
     ) -> None:
         """Redshifts of the rows that have an answer, and the doubts about them."""
         names = columns.get("class", np.full(len(items), ""))[good]
-        answer = tasks.decode_redshift(task, p, names == "STAR")
+        answer = decoding.decode_redshift(task, p, names == "STAR")
         columns["z"][good], columns["z_err"][good] = answer.z, answer.z_err
         columns["z_prob"][good] = answer.z_prob
-        for rank in range(tasks.ALTERNATIVES):
+        for rank in range(decoding.ALTERNATIVES):
             columns[f"z_alt{rank + 1}"][good] = answer.alt_z[:, rank]
             columns[f"z_alt{rank + 1}_prob"][good] = answer.alt_prob[:, rank]
         if refined:
@@ -157,7 +157,7 @@ class Spectromer:
             has = np.isfinite(found.z)
             columns["z"][good[has]], columns["z_err"][good[has]] = found.z[has], found.z_err[has]
             columns["delta_chi2"][good] = found.delta_chi2
-            far = np.abs(np.log1p(found.z)) > 0.95 * tasks.STAR_MAX_X
+            far = np.abs(np.log1p(found.z)) > 0.95 * decoding.STAR_MAX_X
             answer.at_edge |= far & (names == "STAR")
         few = np.array([rows.coverage(items[row]) < MIN_COVERAGE for row in good])
         noisy = np.array([not items[row].sn_median >= MIN_SN for row in good])

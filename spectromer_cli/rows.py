@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, ZWarn
 from spectromer_cli.spectra.loading import Item
 
@@ -20,7 +20,7 @@ Columns = dict[str, np.ndarray]
 HEAD = ("file", "row", "object_id", "survey")
 TAIL = ("outlier_score", "sn_median", "flags")
 ALTERNATIVE_COLUMNS = tuple(
-    f"z_alt{rank}{end}" for rank in range(1, tasks.ALTERNATIVES + 1) for end in ("", "_prob")
+    f"z_alt{rank}{end}" for rank in range(1, decoding.ALTERNATIVES + 1) for end in ("", "_prob")
 )
 # Of the general model: stars, galaxies and quasars.
 CLASSIFY_COLUMNS = (
@@ -42,7 +42,7 @@ def is_general(asked: Sequence[tasks.Task]) -> bool:
     """Whether the tasks are those of the general model."""
     named = {task.name: task for task in asked}
     class_ = named.get("class")
-    general = isinstance(class_, tasks.Category) and class_.labels == tasks.CLASSES
+    general = isinstance(class_, tasks.Category) and class_.labels == taxonomy.CLASSES
     return general and {"subclass", "z"} <= set(named)
 
 
@@ -210,7 +210,7 @@ def _fill_ordered(
     if task.name == "star_type":
         letters = list(columns["subclass"][good])
         applies = applies & np.isin(letters, list("OBAFGKML"))
-    place, error = tasks.decode_type(p, letters)
+    place, error = decoding.decode_type(p, letters)
     for i in np.flatnonzero(applies):
         columns[task.name][good[i]] = task.labels[place[i]]
         columns[f"{task.name}_err"][good[i]] = error[i]

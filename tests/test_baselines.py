@@ -12,7 +12,7 @@ from conftest import Run
 from small_set import write_labelled
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import baselines, classical, dataset, held_out
 
@@ -114,9 +114,9 @@ def test_scikit_learn_learns_what_can_be_learnt(name: str, small_grids: None) ->
     training, asked = made(150), made(60, seed=1)
     inner = np.arange(150) % 10 < 2
     out = classical.answer(name, training, inner, asked["flux"], asked["ivar"])
-    truth = np.array(tasks.CLASSES)[asked["class"]]
+    truth = np.array(taxonomy.CLASSES)[asked["class"]]
     assert np.mean(out["class"] == truth) > 0.9
-    p = np.stack([out[f"p_{c.lower()}"] for c in tasks.CLASSES], axis=1)
+    p = np.stack([out[f"p_{c.lower()}"] for c in taxonomy.CLASSES], axis=1)
     np.testing.assert_allclose(p.sum(axis=1), 1.0)
     far = asked["class"] != 0
     assert np.median(np.abs(out["z"] - asked["z"])[far]) < 0.05
@@ -141,9 +141,9 @@ def test_the_specformer_learns_the_class(monkeypatch) -> None:
         training, inner, asked["flux"], asked["ivar"], GRID,
         minutes=1.5 / 60, device=torch.device("cpu"), settings=TINY,
     )  # fmt: skip
-    assert np.mean(out["class"] == np.array(tasks.CLASSES)[asked["class"]]) > 0.6
+    assert np.mean(out["class"] == np.array(taxonomy.CLASSES)[asked["class"]]) > 0.6
     assert np.isfinite(out["z"]).all()
-    assert {*out["subclass"]} <= {*tasks.STAR_TYPES}
+    assert {*out["subclass"]} <= {*taxonomy.STAR_TYPES}
 
 
 def test_dead_pixels_and_scale_mean_nothing_to_the_specformer() -> None:
@@ -226,7 +226,7 @@ def test_evaluate_on_a_labelled_set(
     assert "star_type" not in report["baselines"]["svm"]["stars"]
     answers = Table.read(folder / "answers.ecsv")
     assert answers["row"].tolist() == split.rows.tolist()
-    assert answers["class_true"].tolist() == [tasks.CLASSES[c] for c in split.held_out.class_]
+    assert answers["class_true"].tolist() == [taxonomy.CLASSES[c] for c in split.held_out.class_]
     text = page.read_text()
     assert json.loads((folder / "report.json").read_text())["provenance"]["sha256"] in text
     assert "| class right |" in text

@@ -14,7 +14,7 @@ from spectromer_cli.explain import faithfulness, methods
 from spectromer_cli.explain.question import Question, ask
 from spectromer_cli.explain.stretches import lines_in, strongest
 from spectromer_cli.images import IMAGES
-from spectromer_cli.model import tasks
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.predict import Spectromer, load_model
@@ -44,11 +44,11 @@ def question_of(model: Spectromer, path: Path, target: str, wanted: str | None =
 
 def small(image: str = "tiles", tokens: int = 3, seed: int = 0) -> SpectralViT:
     torch.manual_seed(seed)
-    asked = [tasks.to_dict(tasks.Category("class", tasks.CLASSES))]
+    asked = [tasks.to_dict(tasks.Category("class", taxonomy.CLASSES))]
     return SpectralViT(ModelConfig("test_vit", image, tokens, Grid(), asked)).eval()
 
 
-CLASS = Question(tasks.Category("class", tasks.CLASSES), "GALAXY", np.array([1]), 1.0)
+CLASS = Question(tasks.Category("class", taxonomy.CLASSES), "GALAXY", np.array([1]), 1.0)
 
 
 def test_gradients_share_the_score_out_completely(model) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spectromer_cli.errors import SpectromerError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.weights import resolve, write_weights
 from spectromer_cli.spectra.grid import Grid
@@ -39,12 +39,12 @@ def galaxies(n: int = 90) -> LabelledSpectra:
             height = (1.0 + 4.0 * strong[i]) * rng.uniform(0.8, 1.2)
             flux[i] += height * np.exp(-0.5 * ((rest - line) / 4.0) ** 2)
     flux += rng.normal(0.0, 0.05, flux.shape)
-    names = list(tasks.SUBCLASSES)
+    names = list(taxonomy.SUBCLASSES)
     subclass = np.where(strong, names.index("GALAXY STARBURST"), names.index("GALAXY STARFORMING"))
     text = np.full(n, "SDSS")
     return LabelledSpectra(
         GRID, flux.astype(np.float16), np.full(flux.shape, 400.0, np.float16), np.ones(n, bool),
-        text, np.arange(n).astype(str), text, np.full(n, tasks.CLASSES.index("GALAXY")),
+        text, np.arange(n).astype(str), text, np.full(n, taxonomy.CLASSES.index("GALAXY")),
         subclass, z, np.full(n, 20.0),
     )  # fmt: skip
 

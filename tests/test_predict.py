@@ -10,7 +10,7 @@ from conftest import EXAMPLES, emission_galaxy
 
 import spectromer_cli
 from spectromer_cli import predict
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.model.redshift import Refined
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.predict import predict_files, with_catalogue
@@ -40,7 +40,7 @@ def test_every_spectrum_has_its_row(model) -> None:
     table = model.predict([emission_galaxy(0.1), blank, emission_galaxy(0.2)])
     assert len(table) == 3
     assert set(CLASSIFY_COLUMNS) | set(REDSHIFT_COLUMNS) == set(table.colnames)
-    assert table["class"][0] in tasks.CLASSES
+    assert table["class"][0] in taxonomy.CLASSES
     assert table["class"][1] == ""
     assert table["flags"][1].startswith("UNREADABLE: every pixel is masked")
     assert table["zwarn"][1] == ZWarn.NODATA
@@ -64,7 +64,7 @@ def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
     assert table["class"].tolist()[0] == ""
     assert table["zwarn"][0] == ZWarn.NODATA
     assert "not a number" in table["flags"][0]
-    assert table["class"][1] in tasks.CLASSES
+    assert table["class"][1] in taxonomy.CLASSES
 
 
 def test_no_spectra_give_an_empty_table(model) -> None:

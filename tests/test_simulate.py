@@ -7,7 +7,7 @@ import pytest
 from small_set import write_templates
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
 from spectromer_cli.training.library import Library
@@ -30,7 +30,7 @@ def test_draws_are_whole_and_repeatable(simulator: Simulator) -> None:
     assert np.isfinite(one.ivar).all()
     assert (one.ivar >= 0).all()
     assert set(one.class_) == {0, 1, 2}
-    stars = one.class_ == tasks.CLASSES.index("STAR")
+    stars = one.class_ == taxonomy.CLASSES.index("STAR")
     assert (np.abs(one.z[stars]) < 0.0021).all()
     assert (one.z[~stars] > -1e-9).all()
     good = one.ivar > 0
@@ -112,6 +112,6 @@ def test_templates_that_are_none(tmp_path: Path) -> None:
 def test_shared_templates_give_every_type(shared: Path) -> None:
     simulator = Simulator(Library(shared / "data" / "templates.npz", GRID), GRID)
     drawn = simulator.draw(np.random.default_rng(7), 150)
-    found = {list(tasks.SUBCLASSES)[i] for i in drawn.subclass if i >= 0}
+    found = {list(taxonomy.SUBCLASSES)[i] for i in drawn.subclass if i >= 0}
     assert len(found) >= 10
     assert np.isfinite(drawn.flux).all()

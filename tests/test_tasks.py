@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from spectromer_cli.model import tasks
-from spectromer_cli.model.tasks import Category, Redshift, decode_redshift, star_type
+from spectromer_cli.model import decoding, tasks, taxonomy
+from spectromer_cli.model.decoding import decode_redshift
+from spectromer_cli.model.tasks import Category, Redshift
+from spectromer_cli.model.taxonomy import star_type
 
 Z = Redshift()
 
@@ -23,7 +25,7 @@ def test_tasks_survive_the_header() -> None:
 
 def test_missing_labels_cost_nothing() -> None:
     logits = torch.randn(4, 3)
-    task = Category("class", tasks.CLASSES)
+    task = Category("class", taxonomy.CLASSES)
     some = task.loss(logits, torch.tensor([0, -1, 2, -1]))
     only = task.loss(logits[[0, 2]], torch.tensor([0, 2]))
     assert some == pytest.approx(float(only))
@@ -100,12 +102,12 @@ def test_star_types(label: str, type_: str | None) -> None:
 
 
 def test_galaxy_subclasses() -> None:
-    assert tasks.subclass_label("GALAXY", "AGN BROADLINE", True) == "GALAXY AGN"
-    assert tasks.subclass_label("GALAXY", "", True) == "GALAXY PASSIVE"
-    assert tasks.subclass_label("GALAXY", "", False) is None
-    assert tasks.subclass_label("QSO", "STARBURST BROADLINE", True) == "QSO BROADLINE"
-    assert tasks.subclass_label("QSO", "", True) == "QSO WEAKLINE"
-    assert tasks.subclass_label("QSO", "", False) is None
+    assert taxonomy.subclass_label("GALAXY", "AGN BROADLINE", True) == "GALAXY AGN"
+    assert taxonomy.subclass_label("GALAXY", "", True) == "GALAXY PASSIVE"
+    assert taxonomy.subclass_label("GALAXY", "", False) is None
+    assert taxonomy.subclass_label("QSO", "STARBURST BROADLINE", True) == "QSO BROADLINE"
+    assert taxonomy.subclass_label("QSO", "", True) == "QSO WEAKLINE"
+    assert taxonomy.subclass_label("QSO", "", False) is None
 
 
 @pytest.mark.parametrize(
@@ -113,25 +115,25 @@ def test_galaxy_subclasses() -> None:
     [("O5e", 5), ("B9.5III", 19.5), ("A0", 20), ("F3/F5V (30743)", 33), ("G2V", 42), ("dM0", 60)],
 )
 def test_decimal_types(label: str, place: float) -> None:
-    assert tasks.star_place(label) == place
+    assert taxonomy.star_place(label) == place
 
 
 @pytest.mark.parametrize("label", ["", "WDhotter", "Carbon", "K", "CV", "12"])
 def test_labels_without_a_decimal_type(label: str) -> None:
-    assert np.isnan(tasks.star_place(label))
+    assert np.isnan(taxonomy.star_place(label))
 
 
 def test_a_type_keeps_to_its_letter() -> None:
-    places = np.arange(len(tasks.SEQUENCE))
+    places = np.arange(len(taxonomy.SEQUENCE))
     p = np.exp(-0.5 * ((places - 39.8) / 1.25) ** 2)
     p = np.stack([p, p]) / p.sum()
-    place, error = tasks.decode_type(p, ["F", "G"])
-    assert [tasks.SEQUENCE[i] for i in place] == ["F9", "G0"]
+    place, error = decoding.decode_type(p, ["F", "G"])
+    assert [taxonomy.SEQUENCE[i] for i in place] == ["F9", "G0"]
     np.testing.assert_allclose(error, 1.0, atol=1e-6)  # 1.25² − 0.75²
 
 
 def test_the_best_ordered_answer_lies_at_the_truth() -> None:
-    task = tasks.Ordered("star_type", tasks.SEQUENCE)
+    task = tasks.Ordered("star_type", taxonomy.SEQUENCE)
     logits = torch.zeros(1, task.size, requires_grad=True)
     optimizer = torch.optim.Adam([logits], 0.5)
     for _ in range(200):

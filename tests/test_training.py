@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from small_set import write_labelled, write_templates
 
 from spectromer_cli.errors import ReadError, UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.weights import resolve
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import dataset
@@ -136,7 +136,7 @@ def test_labels_with_a_warning_are_left_out(files) -> None:
     assert data.class_[0] == -1
     assert np.isnan(data.z[0])
     assert np.isnan(data.z[4])
-    assert data.class_[4] == tasks.CLASSES.index("GALAXY")
+    assert data.class_[4] == taxonomy.CLASSES.index("GALAXY")
 
 
 def test_split_goes_by_object() -> None:
@@ -179,7 +179,6 @@ def test_data_that_is_none(files, tmp_path) -> None:
 
 
 def test_a_head_is_taken_over_by_task_and_label(files, tmp_path) -> None:
-    from spectromer_cli.model import tasks
     from spectromer_cli.training.start import start
 
     run(files, tmp_path / "a")

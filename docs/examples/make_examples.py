@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from spectromer_cli.model.tasks import CLASSES, SUBCLASSES
+from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training.library import Library
 from spectromer_cli.training.simulate import Simulated, Simulator

@@ -225,7 +225,7 @@ def _table(rows: list[tuple[str, Simulated]]) -> Table:
     """Rows of the catalogue of truth."""
     from astropy.table import Table
 
-    from spectromer_cli.model.tasks import CLASSES, SUBCLASSES
+    from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
 
     names = list(SUBCLASSES)
     return Table(

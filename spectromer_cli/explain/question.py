@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import decoding, tasks, taxonomy
 
 if TYPE_CHECKING:
     import torch
@@ -118,8 +118,8 @@ def _of_redshift(
 ) -> Question:
     """The mass of p(z) within ± 0.01 in ln(1 + z)."""
     if wanted is None:
-        star = "class" in answers and answers["class"].argmax() == tasks.CLASSES.index("STAR")
-        z = float(tasks.decode_redshift(task, answers[task.name][None], np.array([star])).z[0])
+        star = "class" in answers and answers["class"].argmax() == taxonomy.CLASSES.index("STAR")
+        z = float(decoding.decode_redshift(task, answers[task.name][None], np.array([star])).z[0])
     else:
         try:
             z = float(wanted)
@@ -129,5 +129,5 @@ def _of_redshift(
             ) from None
         if not task.x[0] <= np.log1p(max(z, -0.99)) <= task.x[-1]:
             raise UsageError(f"--for {wanted} lies outside the model's range of redshifts")
-    outputs = np.flatnonzero(np.abs(task.x - np.log1p(z)) <= tasks.PEAK_HALF_WIDTH)
+    outputs = np.flatnonzero(np.abs(task.x - np.log1p(z)) <= decoding.PEAK_HALF_WIDTH)
     return Question(task, f"{z:.5f}", outputs, temperature)

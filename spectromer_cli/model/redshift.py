@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from spectromer_cli.model.tasks import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftAnswer
+from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftAnswer
 from spectromer_cli.spectra.grid import Grid, Prepared
 
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.

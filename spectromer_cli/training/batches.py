@@ -13,7 +13,7 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 from torch.utils.data import Dataset  # noqa: TID253
 
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
 from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
@@ -76,7 +76,7 @@ class Batches(Dataset):
         rng = np.random.default_rng([self.seed, step])
         simulated = self.simulator.draw(rng, self.n_simulated)
         picked = rng.choice(len(self.real), size=self.n_real, p=self.weights)
-        star = tasks.CLASSES.index("STAR")
+        star = taxonomy.CLASSES.index("STAR")
         real = [
             augment.real(
                 rng,
@@ -123,7 +123,7 @@ def _balance(real: LabelledSpectra) -> np.ndarray:
     for kind, share in zip(kinds, weight, strict=True):
         objects[kind] += share
     weight *= [objects[kind] ** -0.5 for kind in kinds]
-    for number, name in enumerate(tasks.CLASSES):
+    for number, name in enumerate(taxonomy.CLASSES):
         own = real.class_ == number
         if own.any():
             weight[own] *= CLASS_SHARES[name] / weight[own].sum()

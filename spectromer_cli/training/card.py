@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli import __version__
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.recipe import Recipe
 
@@ -101,7 +101,7 @@ def card(
     pairs = Counter(zip(real.class_, real.survey, strict=True))
     held = Counter(zip(validation.class_, validation.survey, strict=True))
     rows = "\n".join(
-        f"| {survey} | {tasks.CLASSES[number]} | {count} | {held[(number, survey)]} |"
+        f"| {survey} | {taxonomy.CLASSES[number]} | {count} | {held[(number, survey)]} |"
         for (number, survey), count in sorted(pairs.items(), key=lambda item: -item[1])
     )
     lines = "\n".join(f"| {_meaning(name)} | {value:g} |" for name, value in figures.items())

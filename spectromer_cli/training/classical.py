@@ -14,7 +14,7 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 
 # Pixels averaged before the PCA; 4 pixels are 276 km/s.
 BIN = 4
@@ -107,13 +107,13 @@ def answer(
     """
     x, asked = flat(training["flux"], training["ivar"]), flat(flux, ivar)
     number, letter, z = training["class"], training["letter"], training["z"]
-    everything = range(len(tasks.CLASSES))
+    everything = range(len(taxonomy.CLASSES))
     if {*number[inner]} != {*everything} or {*number[~inner]} != {*everything}:
         raise UsageError(
             "the training split is too small for baselines: a class is missing",
             "hold out less, or leave out --baseline",
         )
-    far = (number != tasks.CLASSES.index("STAR")) & np.isfinite(z)
+    far = (number != taxonomy.CLASSES.index("STAR")) & np.isfinite(z)
     with console.progress(f"training {name}", 2 * len(_choices(name))) as advance:
         probabilities, best = _classify(name, x, number, inner, asked, advance, seed)
         redshift = _regress(name, x[far], np.log1p(z[far]), inner[far], asked, advance, seed)
@@ -124,8 +124,8 @@ def answer(
         if len(np.unique(letter[typed])) > 1:
             found = _fit(name, False, best, seed, x[typed], letter[typed]).predict(asked)
     return {
-        "class": np.array(tasks.CLASSES)[probabilities.argmax(axis=1)],
-        **{f"p_{c.lower()}": probabilities[:, i] for i, c in enumerate(tasks.CLASSES)},
+        "class": np.array(taxonomy.CLASSES)[probabilities.argmax(axis=1)],
+        **{f"p_{c.lower()}": probabilities[:, i] for i, c in enumerate(taxonomy.CLASSES)},
         "subclass": found.astype(str),
         "z": np.expm1(redshift),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
 
 # The surveys whose pipelines classify galaxies and quasars by their emission lines.
@@ -33,9 +33,9 @@ class LabelledSpectra:
     survey, group, subclass_name : array of str, shape (n,)
         Survey; object (all spectra of one object share it); the survey's own subclass.
     class_ : array of int, shape (n,)
-        Number in `tasks.CLASSES`; −1 unknown.
+        Number in `taxonomy.CLASSES`; −1 unknown.
     subclass : array of int, shape (n,)
-        Number in `tasks.SUBCLASSES`; −1 unknown.
+        Number in `taxonomy.SUBCLASSES`; −1 unknown.
     z : array of float, shape (n,)
         Redshift; NaN unknown.
     sn : array of float, shape (n,)
@@ -109,14 +109,14 @@ def load(path: Path) -> LabelledSpectra:
     except (OSError, KeyError) as error:
         raise ReadError(f"{path} is not a labelled set of spectra: {error}") from error
     trusted = zwarning <= 0
-    class_ = _numbers(text["class"], tasks.CLASSES)
+    class_ = _numbers(text["class"], taxonomy.CLASSES)
     subclass_names = [
-        tasks.subclass_label(name, sub, survey in LINE_CLASSIFYING) or ""
+        taxonomy.subclass_label(name, sub, survey in LINE_CLASSIFYING) or ""
         for name, sub, survey in zip(text["class"], text["subclass"], text["survey"], strict=True)
     ]
-    subclass = _numbers(np.array(subclass_names), tuple(tasks.SUBCLASSES))
-    star = trusted & (class_ == tasks.CLASSES.index("STAR"))
-    measured["star_type"] = np.array([tasks.star_place(name) for name in text["subclass"]])
+    subclass = _numbers(np.array(subclass_names), tuple(taxonomy.SUBCLASSES))
+    star = trusted & (class_ == taxonomy.CLASSES.index("STAR"))
+    measured["star_type"] = np.array([taxonomy.star_place(name) for name in text["subclass"]])
     bad = ~np.isfinite(flux) | ~np.isfinite(ivar)
     flux[bad], ivar[bad] = 0, 0
     return LabelledSpectra(

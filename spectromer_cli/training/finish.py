@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.redshift import Basis, Refined
@@ -123,7 +123,7 @@ def _confidence(
     """How often redshifts of galaxies and quasars are wrong at a given confidence."""
     answer = validate.answer_redshifts(model, out, out["class"].argmax(1).numpy())
     z = np.where(np.isfinite(refined.z), refined.z, answer.z)
-    far = (validation.class_ > tasks.CLASSES.index("STAR")) & np.isfinite(validation.z)
+    far = (validation.class_ > taxonomy.CLASSES.index("STAR")) & np.isfinite(validation.z)
     error = np.abs(z - validation.z) / (1.0 + validation.z)
     return confidence_table(answer.z_prob[far], error[far] > validate.Z_OUTLIER)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.loading import Item, item_of
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -136,9 +136,9 @@ def items_of(split: Split, path: Path, grid: Grid) -> Iterator[Item]:
 
 
 def letters_of(data: LabelledSpectra) -> np.ndarray:
-    """The letter of each star, one of `tasks.STAR_TYPES`; empty where there is none."""
-    names = np.array([*(name.split()[1] for name in tasks.SUBCLASSES), ""], dtype=object)
-    of_star = (data.subclass >= 0) & (data.class_ == tasks.CLASSES.index("STAR"))
+    """The letter of each star, one of `taxonomy.STAR_TYPES`; empty where there is none."""
+    names = np.array([*(name.split()[1] for name in taxonomy.SUBCLASSES), ""], dtype=object)
+    of_star = (data.subclass >= 0) & (data.class_ == taxonomy.CLASSES.index("STAR"))
     return names[np.where(of_star, data.subclass, -1)].astype(str)
 
 
@@ -153,7 +153,7 @@ def truth_table(data: LabelledSpectra) -> Table:
     """
     from astropy.table import Table
 
-    table = Table({"class_true": np.array(tasks.CLASSES)[data.class_], "z_true": data.z})
+    table = Table({"class_true": np.array(taxonomy.CLASSES)[data.class_], "z_true": data.z})
     table["subclass_true"] = data.subclass_name.astype(str)
     for name in dataset.STELLAR:
         table[f"{name}_true"] = data.labels[name]

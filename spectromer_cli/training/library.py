@@ -43,7 +43,7 @@ class Drawn:
     z : float
         Redshift; of a star, its radial velocity over the speed of light.
     subclass : str
-        A name in `tasks.SUBCLASSES`; empty where none is defined.
+        A name in `taxonomy.SUBCLASSES`; empty where none is defined.
     """
 
     flux: np.ndarray

@@ -6,7 +6,7 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 from torch.utils.data import Dataset  # noqa: TID253
 
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.training import augment
 from spectromer_cli.training.loop import Batch
 from spectromer_cli.training.owndata import OwnSpectra
@@ -82,9 +82,9 @@ class OwnBatches(Dataset):
 
     def _stars(self) -> np.ndarray:
         class_ = next((t for t in self.targets if t.name == "class"), None)
-        if class_ is None or tasks.CLASSES[0] not in class_.labels:
+        if class_ is None or taxonomy.CLASSES[0] not in class_.labels:
             return np.zeros(len(self.data), dtype=bool)
-        return class_.values == class_.labels.index(tasks.CLASSES[0])
+        return class_.values == class_.labels.index(taxonomy.CLASSES[0])
 
 
 def balance(targets: list[Target], rows: np.ndarray) -> np.ndarray:

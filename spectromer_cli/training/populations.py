@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from spectromer_cli.errors import SpectromerError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.model.redshift import Basis
 from spectromer_cli.model.weights import Weights
 from spectromer_cli.spectra.grid import Grid
@@ -46,7 +46,7 @@ class Population:
     coefficients : array of float32, shape (k, vectors)
         Of flux with median 1 where it was seen.
     subclass : array of int, shape (k,)
-        Number in `tasks.SUBCLASSES`; −1 where none is known.
+        Number in `taxonomy.SUBCLASSES`; −1 where none is known.
     z : array of float32, shape (k,)
         Where each was seen; zero for stars.
     low, high : array of float32, shape (k,)
@@ -84,7 +84,7 @@ def learn_populations(data: LabelledSpectra, bases: Mapping[str, Basis]) -> dict
     """
     found = {}
     for name, basis in bases.items():
-        usable = (data.class_ == tasks.CLASSES.index(name)) & np.isfinite(data.z)
+        usable = (data.class_ == taxonomy.CLASSES.index(name)) & np.isfinite(data.z)
         usable &= data.has_ivar & np.isin(data.survey, PRECISE) & (data.sn > MIN_SN[name])
         described = _describe(data.take(usable), basis, MAX_UNEXPLAINED[name])
         if name == "STAR":
@@ -254,7 +254,7 @@ class Populations:
         seen = (rest >= members.low[both].max()) & (rest <= members.high[both].min())
         flux = np.where(seen, flux, np.nan)
         number = members.subclass[one]
-        return Drawn(flux, z, list(tasks.SUBCLASSES)[number] if number >= 0 else "")
+        return Drawn(flux, z, list(taxonomy.SUBCLASSES)[number] if number >= 0 else "")
 
     def _redshift(
         self, rng: np.random.Generator, name: str, z_range: ZRange | None

@@ -12,7 +12,7 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli import __version__
-from spectromer_cli.model import tasks
+from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.spectromer import SpectralViT
@@ -76,7 +76,7 @@ def write(
         answer = task.answer(task.temper(logits, temperatures[task.name])).numpy()
         if isinstance(task, tasks.Redshift):
             known = np.isfinite(answer[:, 0])
-            z = tasks.decode_redshift(task, answer[known], np.zeros(known.sum(), dtype=bool))
+            z = decoding.decode_redshift(task, answer[known], np.zeros(known.sum(), dtype=bool))
             answer = np.full((len(known), 2), np.nan)
             answer[known] = np.stack([z.z, z.z_err], axis=1)
             judged = judging[known] & np.isfinite(target.values[known])
@@ -110,7 +110,7 @@ def write(
 def _keeps_templates(run: fit.Run) -> bool:
     """Whether redshifts can still be refined: the classes have templates."""
     labels = {target.name: target.labels for target in run.targets}
-    return "z" in labels and "class" in labels and set(labels["class"]) <= set(tasks.CLASSES)
+    return "z" in labels and "class" in labels and set(labels["class"]) <= set(taxonomy.CLASSES)
 
 
 def _familiar(model: SpectralViT, run: fit.Run, held_out: np.ndarray) -> dict[str, torch.Tensor]:

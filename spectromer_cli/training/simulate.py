@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import surveys
 from spectromer_cli.training.library import Drawn, ZRange
@@ -61,7 +61,7 @@ class Simulated:
     flux, ivar : array of float32, shape (n, grid.n)
         Flux of median level 1 and its inverse variance.
     class_, subclass : array of int, shape (n,)
-        Numbers in `tasks.CLASSES` and `tasks.SUBCLASSES`; −1 where not defined.
+        Numbers in `taxonomy.CLASSES` and `taxonomy.SUBCLASSES`; −1 where not defined.
     z : array of float, shape (n,)
         Redshift; of a star, its radial velocity over the speed of light.
     sn : array of float, shape (n,)
@@ -155,9 +155,9 @@ class Simulator:
                     "take other redshifts or another survey",
                 )
             out.z[i] = drawn.z
-            out.class_[i] = tasks.CLASSES.index(name)
+            out.class_[i] = taxonomy.CLASSES.index(name)
             if drawn.subclass:
-                out.subclass[i] = list(tasks.SUBCLASSES).index(drawn.subclass)
+                out.subclass[i] = list(taxonomy.SUBCLASSES).index(drawn.subclass)
         return out
 
     def _observe(self, rng: np.random.Generator, flux: np.ndarray, out: Simulated, i: int) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn  # noqa: TID253
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: TID253
 
 from spectromer_cli import console
-from spectromer_cli.model import tasks
+from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
 
@@ -27,8 +27,8 @@ SETTINGS: dict[str, Any] = {
     "learning_rate": 4e-4, "weight_decay": 0.05, "warmup": 100, "recipe": 1,
 }  # fmt: skip
 TASKS: tuple[tasks.Category | tasks.Redshift, ...] = (
-    tasks.Category("class", tasks.CLASSES),
-    tasks.Category("letter", tasks.STAR_TYPES, weight=0.4),
+    tasks.Category("class", taxonomy.CLASSES),
+    tasks.Category("letter", taxonomy.STAR_TYPES, weight=0.4),
     tasks.Redshift(),
 )
 
@@ -127,7 +127,7 @@ def answer(
     _learn(model, learned, grid, 60.0 * minutes, settings, device, seed)
     kept = _ask(model, training["flux"][inner], training["ivar"][inner], device)
     x_kept = np.log1p(training["z"][inner])
-    far = np.isfinite(x_kept) & (training["class"][inner] != tasks.CLASSES.index("STAR"))
+    far = np.isfinite(x_kept) & (training["class"][inner] != taxonomy.CLASSES.index("STAR"))
     by_bins = True
     if far.any():
         # The better one: fewer redshifts off by more than 0.01, then the smaller error.
@@ -140,9 +140,9 @@ def answer(
     p = torch.softmax(out["class"] / temperature, 1).double().numpy()
     x = _x_of_bins(out["z"]) if by_bins else out["x"].numpy()
     return {
-        "class": np.array(tasks.CLASSES)[p.argmax(axis=1)],
-        **{f"p_{name.lower()}": p[:, i] for i, name in enumerate(tasks.CLASSES)},
-        "subclass": np.array(tasks.STAR_TYPES)[out["letter"].argmax(1).numpy()],
+        "class": np.array(taxonomy.CLASSES)[p.argmax(axis=1)],
+        **{f"p_{name.lower()}": p[:, i] for i, name in enumerate(taxonomy.CLASSES)},
+        "subclass": np.array(taxonomy.STAR_TYPES)[out["letter"].argmax(1).numpy()],
         "z": np.expm1(np.clip(x, -0.5, 2.5)),
     }
 
@@ -158,9 +158,9 @@ def _learn(
 ) -> None:
     """AdamW, warm-up and cosine, for a given time; classes are drawn evenly."""
     rng = np.random.default_rng(seed)
-    chance = 1.0 / np.bincount(data["class"], minlength=len(tasks.CLASSES))[data["class"]]
+    chance = 1.0 / np.bincount(data["class"], minlength=len(taxonomy.CLASSES))[data["class"]]
     chance /= chance.sum()
-    letters = {letter: i for i, letter in enumerate(tasks.STAR_TYPES)}
+    letters = {letter: i for i, letter in enumerate(taxonomy.STAR_TYPES)}
     letter = np.array([letters.get(name, -1) for name in data["letter"]])
     optimizer = torch.optim.AdamW(
         model.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"]
@@ -195,7 +195,7 @@ def _batch(
     grid: Grid,
 ) -> dict[str, Tensor]:
     """Real spectra changed as those of the ViT's batches are (see `augment.real`)."""
-    star = tasks.CLASSES.index("STAR")
+    star = taxonomy.CLASSES.index("STAR")
     changed = [
         augment.real(
             rng, data["flux"][i], data["ivar"][i], float(data["z"][i]),
@@ -244,7 +244,7 @@ def _x_of_bins(logits: Tensor) -> np.ndarray:
     task = TASKS[-1]
     assert isinstance(task, tasks.Redshift)
     p = torch.softmax(logits, 1).double().numpy()
-    return np.log1p(tasks.decode_redshift(task, p, np.zeros(len(p), dtype=bool)).z)
+    return np.log1p(decoding.decode_redshift(task, p, np.zeros(len(p), dtype=bool)).z)
 
 
 def _temperature(logits: Tensor, truth: np.ndarray) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.training.owndata import MISSING
 
 # Columns of these names are classes even if they are numbers.
@@ -161,8 +161,8 @@ def _category(name: str, texts: list[str], group: np.ndarray) -> Target:
             f"{MIN_MEMBERS} objects or more; two are needed",
             "add spectra of another class",
         )
-    if name == "class" and set(labels) <= set(tasks.CLASSES):
-        labels = [label for label in tasks.CLASSES if label in labels]
+    if name == "class" and set(labels) <= set(taxonomy.CLASSES):
+        labels = [label for label in taxonomy.CLASSES if label in labels]
     number = {label: i for i, label in enumerate(labels)}
     return Target(name, np.array([number.get(text, -1) for text in texts]), tuple(labels))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spectromer_cli.model import tasks
+from spectromer_cli.model import taxonomy
 from spectromer_cli.model.redshift import Basis
 from spectromer_cli.training.dataset import LabelledSpectra
 
@@ -59,7 +59,7 @@ def learn_templates(data: LabelledSpectra) -> dict[str, Basis]:
         By class; a class with too few spectra has none.
     """
     found = {}
-    for number, name in enumerate(tasks.CLASSES):
+    for number, name in enumerate(taxonomy.CLASSES):
         plan = PLANS[name]
         usable = (data.class_ == number) & np.isfinite(data.z) & (data.sn > plan.min_sn)
         usable &= data.has_ivar & np.isin(data.survey, PRECISE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
-from spectromer_cli.model import tasks
+from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.model.metrics import LIGHT_SPEED, OUTLIERS, expected_calibration_error
 from spectromer_cli.model.redshift import Basis, Refined, refine
 from spectromer_cli.spectra.grid import Prepared
@@ -101,11 +101,11 @@ def best_temperature(task: tasks.Task, logits: torch.Tensor, truth: torch.Tensor
 
 def answer_redshifts(
     model: SpectralViT, out: dict[str, torch.Tensor], found: np.ndarray
-) -> tasks.RedshiftAnswer:
+) -> decoding.RedshiftAnswer:
     """What p(z) says of every spectrum, given its class."""
     task = next(task for task in model.tasks if isinstance(task, tasks.Redshift))
     p = torch.softmax(out["z"] / model.config.temperatures.get("z", 1.0), 1).double().numpy()
-    return tasks.decode_redshift(task, p, found == tasks.CLASSES.index("STAR"))
+    return decoding.decode_redshift(task, p, found == taxonomy.CLASSES.index("STAR"))
 
 
 def refine_redshifts(
@@ -118,7 +118,7 @@ def refine_redshifts(
     found = out["class"].argmax(1).numpy()
     flux, ivar = on_model_grid(data, model.config.grid)
     prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
-    names = [tasks.CLASSES[number] for number in found]
+    names = [taxonomy.CLASSES[number] for number in found]
     answer = answer_redshifts(model, out, found)
     return refine(answer, prepared, names, bases, model.config.grid)
 
@@ -136,7 +136,7 @@ def error_scales(
     usable = (found == data.class_) & data.has_ivar & np.isfinite(error)
     usable &= np.abs(error) / (1.0 + data.z) < Z_OUTLIER
     scales = {}
-    for number, name in enumerate(tasks.CLASSES):
+    for number, name in enumerate(taxonomy.CLASSES):
         these = usable & (data.class_ == number)
         pull = np.abs(error[these] / refined.z_err[these])
         scales[name] = round(float(1.4826 * np.median(pull)), 3) if these.sum() >= 20 else 1.0
@@ -177,17 +177,17 @@ def figures(
     }
     found = p["class"].argmax(1)
     known = data.class_ >= 0
-    star = tasks.CLASSES.index("STAR")
+    star = taxonomy.CLASSES.index("STAR")
     right = found == data.class_
     result = {
         "n": float(known.sum()),
         "class_accuracy": _mean(right[known]),
         "class_ece": expected_calibration_error(p["class"][known], data.class_[known]),
     }
-    for number, name in enumerate(tasks.CLASSES):
+    for number, name in enumerate(taxonomy.CLASSES):
         result[f"recall_{name}"] = _mean(right[data.class_ == number])
     typed = (data.class_ == star) & (data.subclass >= 0)
-    of_stars = [owner == "STAR" for owner in tasks.SUBCLASSES.values()]
+    of_stars = [owner == "STAR" for owner in taxonomy.SUBCLASSES.values()]
     best_type = np.where(of_stars, p["subclass"], -1.0).argmax(1)
     result["type_accuracy"] = _mean((best_type == data.subclass)[typed])
     result |= _stellar(p, data)
@@ -203,7 +203,7 @@ def figures(
         result["z_r2"] = float(1.0 - np.sum((z[far] - data.z[far]) ** 2) / spread)
     for name in ("GALAXY", "QSO"):
         for survey in np.unique(data.survey):
-            these = far & (data.class_ == tasks.CLASSES.index(name)) & (data.survey == survey)
+            these = far & (data.class_ == taxonomy.CLASSES.index(name)) & (data.survey == survey)
             if these.sum() >= 10:
                 result[f"z_outliers_{name}_{survey}"] = _mean(error[these] > Z_OUTLIER)
                 result[f"z_nmad_{name}_{survey}"] = float(1.4826 * np.median(error[these]))

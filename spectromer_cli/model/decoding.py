@@ -1,0 +1,137 @@
+"""From probabilities to answers: redshifts off p(z), the decimal type off its distribution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spectromer_cli.model.tasks import Ordered, Redshift
+from spectromer_cli.model.taxonomy import SEQUENCE
+
+
+@dataclass
+class RedshiftAnswer:
+    """What p(z) says, for a batch; arrays of shape (batch,) and (batch, alternatives).
+
+    Parameters
+    ----------
+    z, z_err : array
+        The best redshift and its 1-σ error from the width of its peak.
+    z_prob : array
+        Probability that \\|Δz\\|/(1+z) is below 0.01, from p(z).
+    alt_z, alt_prob : array, shape (batch, ALTERNATIVES)
+        The next best peaks and their probabilities; NaN where p(z) has no other peak.
+    at_edge : bool array
+        The best peak touches the end of the range that was searched.
+    """
+
+    z: np.ndarray
+    z_err: np.ndarray
+    z_prob: np.ndarray
+    alt_z: np.ndarray
+    alt_prob: np.ndarray
+    at_edge: np.ndarray
+
+
+# Half-width of a peak in ln(1 + z), which is |Δz|/(1+z): the field's usual outlier limit.
+PEAK_HALF_WIDTH = 0.01
+# Stars keep to ± 1200 km/s, beyond the escape velocity of the Galaxy.
+STAR_MAX_X = 0.004
+# How many other peaks are given.
+ALTERNATIVES = 5
+# Another peak below this probability is not worth a column.
+MIN_ALTERNATIVE = 1e-3
+
+
+def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> RedshiftAnswer:
+    """Read redshifts off p(z).
+
+    Parameters
+    ----------
+    task : Redshift
+        Gives the bins.
+    p : array, shape (batch, bins)
+        Probabilities that sum to one.
+    is_star : bool array, shape (batch,)
+        Where the class is STAR, only radial velocities of the Galaxy are searched.
+
+    Returns
+    -------
+    RedshiftAnswer
+    """
+    n = len(p)
+    x = task.x
+    half = max(1, math.ceil(PEAK_HALF_WIDTH / task.dx))
+    answer = RedshiftAnswer(
+        z=np.full(n, np.nan),
+        z_err=np.full(n, np.nan),
+        z_prob=np.full(n, np.nan),
+        alt_z=np.full((n, ALTERNATIVES), np.nan),
+        alt_prob=np.full((n, ALTERNATIVES), np.nan),
+        at_edge=np.zeros(n, dtype=bool),
+    )
+    star_bins = np.abs(x) <= STAR_MAX_X + 0.5 * task.dx
+    for i in range(n):
+        left = p[i] * star_bins if is_star[i] else p[i].copy()
+        if not left.any():
+            left = star_bins * 1e-12  # a star that p(z) holds for impossible: no preference
+        first, last = np.flatnonzero(star_bins)[[0, -1]] if is_star[i] else (0, task.bins - 1)
+        for rank in range(1 + ALTERNATIVES):
+            # The peak is where the window holds most, so that two half bins beat one spike.
+            window = np.convolve(left, np.ones(2 * half + 1), mode="same")
+            inside = np.where(left > 0, window, 0.0)
+            # Of equally full windows, the one centred on the highest bin.
+            centre = int(np.argmax(inside + 1e-3 * left))
+            start, stop = max(0, centre - half), min(task.bins, centre + half + 1)
+            mass = left[start:stop]
+            probability = float(mass.sum())
+            if rank > 0 and probability < MIN_ALTERNATIVE:
+                break
+            mean = float(np.sum(mass * x[start:stop]) / probability)
+            if rank == 0:
+                variance = float(np.sum(mass * (x[start:stop] - mean) ** 2) / probability)
+                # The labels' own spread is no error; a fifth of a bin is the least one.
+                variance = max(variance - (task.SPREAD * task.dx) ** 2, (0.2 * task.dx) ** 2)
+                answer.z[i] = math.expm1(mean)
+                answer.z_prob[i] = min(probability, 1.0)
+                answer.z_err[i] = math.sqrt(variance) * math.exp(mean)
+                margin = 0 if is_star[i] else 1
+                answer.at_edge[i] = not first + margin < centre < last - margin
+                if is_star[i]:
+                    break
+            else:
+                answer.alt_z[i, rank - 1] = math.expm1(mean)
+                answer.alt_prob[i, rank - 1] = probability
+            left[start:stop] = 0.0
+    return answer
+
+
+def decode_type(p: np.ndarray, letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The decimal spectral type within a known letter.
+
+    Parameters
+    ----------
+    p : array, shape (batch, len(SEQUENCE))
+        Probabilities of the types.
+    letters : sequence of str
+        The letter of each star; without one, the type may be any.
+
+    Returns
+    -------
+    place : array of int, shape (batch,)
+        Number in `SEQUENCE` of the mean type, kept within the letter.
+    error : array of float, shape (batch,)
+        σ of the type in tenths of a letter, the labels' own spread left out.
+    """
+    places = np.arange(len(SEQUENCE))
+    mean = p @ places
+    variance = p @ places**2 - mean**2 - Ordered.SPREAD**2
+    place = np.rint(mean).astype(int)
+    for i, letter in enumerate(letters):
+        if letter and letter in "OBAFGKML":
+            first = 10 * "OBAFGKML".index(letter)
+            place[i] = min(max(place[i], first), first + 9)
+    return place, np.sqrt(np.maximum(variance, 0.3**2))
