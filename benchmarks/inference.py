@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/inference.py [--device cpu] FILES...
 
-Prints spectra a second for reading and preparing, for the model alone, and for the whole way,
-with each stage's share of the whole.
+Prints spectra a second for reading and preparing, for the ViT alone, for the ViT and the template
+fits, for these fits alone, and for the whole way, with each stage's share of the whole.
 """
 
 from __future__ import annotations
@@ -48,14 +48,17 @@ def main() -> None:
     batch = [items[i] for i in np.arange(256) % len(items)]
     rates = {
         "read and prepare": rate(len(items), read),
-        "model, batches of 256": rate(len(batch), lambda: model.answer(batch)),
+        "ViT alone, batches of 256": rate(len(batch), lambda: model.answer(batch, refined=False)),
+        "with refined redshifts": rate(len(batch), lambda: model.answer(batch)),
         "files to rows": rate(
             len(items), lambda: list(predict_files(model, targets, options=options, workers=0))
         ),
     }
+    both, vit = rates["with refined redshifts"], rates["ViT alone, batches of 256"]
+    rates["refinement alone"] = 1.0 / (1.0 / both - 1.0 / vit)
     whole = rates["files to rows"]
     for name, value in rates.items():
-        print(f"{name:24s} {value:8.1f} spectra/s   {whole / value:5.0%} of the time")
+        print(f"{name:26s} {value:8.1f} spectra/s   {whole / value:5.0%} of the time")
 
 
 if __name__ == "__main__":
