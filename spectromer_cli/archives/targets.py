@@ -131,11 +131,11 @@ def from_catalogue(path: Path) -> list[Wanted]:
     ReadError
         If it cannot be read.
     """
-    from spectromer_cli.spectra import catalogues
+    from spectromer_cli.spectra.tables import read_table
 
     if not path.is_file():
         raise UsageError(f"the catalogue {path} does not exist", "check the name")
-    table = catalogues._read_table(path)
+    table = read_table(path)
     columns = {name.lower(): name for name in reversed(table.colnames)}
     ids = {key: _first(columns, names) for key, names in _IDS.items()}
     ids = {key: name for key, name in ids.items() if name is not None}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
-from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.errors import UsageError
 from spectromer_cli.spectra.sources import Target, home_expanded, walk
+from spectromer_cli.spectra.tables import read_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -55,7 +56,7 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
     ReadError
         If the catalogue cannot be read.
     """
-    table = _read_table(path)
+    table = read_table(path)
     columns = {name.lower(): name for name in reversed(table.colnames)}
     if "fiber" in columns:
         columns.setdefault("fiberid", columns["fiber"])
@@ -74,17 +75,17 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
         find = _finder_by_number(key, path, spectra_dir)
     rows = zip(*(table[columns[name]].tolist() for name in key), strict=True)
     targets = [
-        replace(_target(find, key, values), catalogue_row=number)
+        replace(_target(find, key, values, f"{path.name}, row {number}"), catalogue_row=number)
         for number, values in enumerate(rows)
     ]
     return targets, table
 
 
-def _target(find: Find, key: tuple[str, ...], values: tuple[Any, ...]) -> Target:
-    label = " ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
-    nameless = Path(str(values[0])) if key[0] == "file" and values[0] else Path(label)
+def _target(find: Find, key: tuple[str, ...], values: tuple[Any, ...], where: str) -> Target:
     if not values[0] or (key[0] != "file" and None in values):
-        return Target(nameless, problem=f"the catalogue gives no {', '.join(key)} in this row")
+        return Target(Path(where), problem=f"the catalogue gives no {', '.join(key)} in this row")
+    label = " ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
+    nameless = Path(str(values[0]) if key[0] == "file" else label)
     try:
         found, row = find(*values)
     except LookupError as error:
@@ -106,75 +107,6 @@ def _whole(value: Any) -> int:
     if isinstance(value, float) and (not value.is_integer() or abs(value) >= 2**53):
         raise ValueError(value)
     return int(value)
-
-
-def _read_table(path: Path) -> Table:
-    import gzip
-    import warnings
-
-    from astropy.table import Table
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-        if head[:2] == b"\x1f\x8b":
-            with gzip.open(path) as file:
-                head = file.read(512)
-        if not head.strip():
-            raise UsageError(f"the catalogue {path} is empty", "check that it is the right file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # units and dates out of standard do no harm here
-            if head.startswith(b"PAR1"):
-                table = _read_parquet(path)
-            else:
-                table = Table.read(path, format=_table_format(head, path))
-            table.convert_bytestring_to_unicode()
-            for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
-                table.rename_column(name, name.lstrip("\ufeff"))
-    except UsageError:
-        raise
-    except Exception as error:  # astropy's readers raise whatever comes up
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ReadError(
-            f"the catalogue {path} cannot be read: {reason}",
-            "catalogues are CSV, ECSV, FITS, VOTable or Parquet tables",
-        ) from error
-    return table
-
-
-def _table_format(head: bytes, path: Path) -> str:
-    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.startswith(b"SIMPLE"):
-        return "fits"
-    if head.startswith((b"<?xml", b"<VOTABLE")):
-        return "votable"
-    if head.startswith(b"# %ECSV"):
-        return "ascii.ecsv"
-    return "ascii.csv" if path.name.lower().endswith((".csv", ".csv.gz")) else "ascii"
-
-
-def _read_parquet(path: Path) -> Table:
-    """Through pyarrow alone: astropy's way needs pandas and loses masked integers."""
-    import numpy as np
-    import pyarrow
-    import pyarrow.parquet
-    from astropy.table import MaskedColumn, Table
-
-    arrow = pyarrow.parquet.read_table(path)
-    table = Table()
-    for name, column in zip(arrow.column_names, arrow.columns, strict=True):
-        mask = column.is_null().to_numpy()
-        if pyarrow.types.is_integer(column.type):
-            column = column.fill_null(0)
-        elif pyarrow.types.is_boolean(column.type):
-            column = column.fill_null(False)
-        values = column.to_numpy()
-        if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
-            values = np.array(["" if value is None else value for value in values], dtype=str)
-        elif pyarrow.types.is_list(column.type) and not mask.any():
-            values = np.array(column.to_pylist())
-        table[name] = MaskedColumn(values, mask=mask) if mask.any() else values
-    return table
 
 
 _SPEC = re.compile(r"spec-(?P<plate>\d{4,})-(?P<mjd>\d{5})-(?P<fiber>\d{4,})\.fits(\.gz)?")
