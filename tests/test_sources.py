@@ -192,6 +192,7 @@ def test_catalogue_of_other_tables(folder):
     assert read_catalogue(Path("topcat.txt"), None)[0] == [Target(Path("a.fits"), catalogue_row=0)]
     first, second = read_catalogue(Path("excel.csv"), None)[0]
     assert first.path == Path("a.fits") and "gives no file" in second.problem
+    assert second.path.name.endswith(", row 1")
     # Not beside the catalogue, but where --spectra-dir says.
     Path("c.csv").write_text("file\nb.fits\n/nowhere/x.fits\n")
     first, second = read_catalogue(Path("c.csv"), Path("dir"))[0]
