@@ -29,7 +29,7 @@ MEANING = {
     "z_nmad": "1.4826 · median |Δz|/(1+z) of galaxies and quasars",
     "z_r2": "R² of z over galaxies and quasars",
     "star_type_scatter": "scatter of the stars' types, in tenths of a letter",
-    "star_type_within_1": "stars' types within one tenth of a letter and a half",
+    "star_type_within_1": "stars' types right to one tenth of a letter",
     "teff_scatter": "scatter of Teff about LASP's, K",
     "logg_scatter": "scatter of log g about LASP's, dex",
     "feh_scatter": "scatter of [Fe/H] about LASP's, dex",

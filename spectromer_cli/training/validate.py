@@ -190,7 +190,9 @@ def figures(
     of_stars = [owner == "STAR" for owner in taxonomy.SUBCLASSES.values()]
     best_type = np.where(of_stars, p["subclass"], -1.0).argmax(1)
     result["type_accuracy"] = _mean((best_type == data.subclass)[typed])
-    result |= _stellar(p, data)
+    names = list(taxonomy.SUBCLASSES)
+    letters = [names[number].removeprefix("STAR ") for number in best_type]
+    result |= _stellar(p, letters, data)
     z = answer_redshifts(model, out, found).z
     if refined is not None:
         z = np.where(np.isfinite(refined.z), refined.z, z)
@@ -217,7 +219,9 @@ def figures(
     return {name: float(f"{value:.5g}") for name, value in result.items() if np.isfinite(value)}
 
 
-def _stellar(p: dict[str, np.ndarray], data: LabelledSpectra) -> dict[str, float]:
+def _stellar(
+    p: dict[str, np.ndarray], letters: list[str], data: LabelledSpectra
+) -> dict[str, float]:
     """How far the stars' types (in tenths of a letter) and parameters scatter about the survey's.
 
     ``<name>_scatter``: robust σ; ``<name>_pull``: robust width of the error over its estimate.
@@ -225,11 +229,11 @@ def _stellar(p: dict[str, np.ndarray], data: LabelledSpectra) -> dict[str, float
     result = {}
     if "star_type" in p:
         known = np.isfinite(data.labels["star_type"])
-        place = p["star_type"] @ np.arange(p["star_type"].shape[1])
+        place, _ = decoding.decode_type(p["star_type"], letters)
         if known.any():
             off = np.abs(place - data.labels["star_type"])[known]
             result["star_type_scatter"] = float(1.4826 * np.median(off))
-            result["star_type_within_1"] = _mean(off <= 1.5)
+            result["star_type_within_1"] = _mean(off < 1.5)
     for name in ("teff", "logg", "feh"):
         known = np.isfinite(data.labels.get(name, np.nan)) & (data.survey == "LAMOST")
         if name in p and known.any():
