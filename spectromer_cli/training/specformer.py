@@ -24,7 +24,7 @@ from spectromer_cli.training import augment
 
 SETTINGS: dict[str, Any] = {
     "patch": 96, "step": 48, "width": 256, "layers": 6, "heads": 8, "batch_size": 64,
-    "learning_rate": 4e-4, "weight_decay": 0.05, "warmup": 100, "recipe": 1,
+    "learning_rate": 4e-4, "weight_decay": 0.05, "warmup": 100, "recipe": 2,
 }  # fmt: skip
 TASKS: tuple[tasks.Category | tasks.Redshift, ...] = (
     tasks.Category("class", taxonomy.CLASSES),
