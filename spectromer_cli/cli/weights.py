@@ -74,7 +74,7 @@ def list_weights(as_json: options.Json = False) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights info spectromer-tiny.v2  ·  "
+    epilog="Examples:  spectromer weights info spectromer-tiny.v3  ·  "
     "spectromer weights info weights/ --json",
 )
 def info(name: Name, as_json: options.Json = False) -> None:
@@ -98,7 +98,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights path spectromer-tiny.v2",
+    epilog="Examples:  spectromer weights path spectromer-tiny.v3",
 )
 def path(name: Name) -> None:
     """Print where the file lies, verified; it is downloaded first if it is not here."""
@@ -108,7 +108,7 @@ def path(name: Name) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights download spectromer-tiny.v2 -q",
+    epilog="Examples:  spectromer weights download spectromer-tiny.v3 -q",
 )
 def download(
     name: Annotated[
@@ -164,7 +164,7 @@ def publish(
 
 @commands.command(
     epilog="Examples:  spectromer weights verify  ·  "
-    "spectromer weights verify spectromer-tiny.v2 --json",
+    "spectromer weights verify spectromer-tiny.v3 --json",
 )
 def verify(names: Names = None, as_json: options.Json = False) -> None:
     """Hash the files again and compare them with their manifest; exit 5 if one is wrong."""
