@@ -190,7 +190,7 @@ class Spectromer:
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
         ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
         with torch.inference_mode():
-            features = self.network.features(flux, ivar)
+            features, layers = self.network.seen(flux, ivar)
             logits = self.network.logits(features)
         temperature = self.config.temperatures
         answers = {}
@@ -199,7 +199,9 @@ class Spectromer:
             answers[task.name] = task.answer(tempered).double().cpu().numpy()
         if self.familiar is None:
             return answers, np.full(len(prepared), np.nan)
-        return answers, self.familiar.score(features.float().cpu().numpy())
+        # Weights up to v2 know the features alone.
+        known = features if self.familiar.centres.shape[1] == features.shape[1] else layers
+        return answers, self.familiar.score(known.float().cpu().numpy())
 
 
 def load_model(name: str | None = None, device: str = "auto") -> Spectromer:

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import EXAMPLES
 
+import spectromer_cli
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model.confidence import confidence_table, cut_for
 from spectromer_cli.model.outliers import FLAGGED, Familiar
+from spectromer_cli.spectra.spectrum import Spectrum
 
 RNG = np.random.default_rng(5)
 SPREAD = np.array([1.0, 0.5, 3.0, 0.5])
@@ -54,3 +57,34 @@ def test_a_small_set_vouches_for_little() -> None:
         cut_for(table, 0.001)
     with pytest.raises(UsageError, match="no table"):
         cut_for({}, 0.1)
+
+
+def strange(kind: str) -> Spectrum:
+    """What no telescope should send, on the SDSS sampling."""
+    rng = np.random.default_rng(5)
+    wavelength = 10.0 ** (3.5800 + 1e-4 * np.arange(3800))
+    noise = rng.normal(0.0, 0.05, wavelength.size)
+    flux = {
+        "noise": 20.0 * noise,
+        "constant": 1.0 + 0.02 * noise,
+        "sky": 0.3 + noise,
+        "steps": 5.0 + np.cumsum(rng.normal(size=3800) * (rng.random(3800) < 0.004)) + noise,
+    }[kind]
+    if kind == "sky":
+        for line in (5578.9, 5891.6, 6302.0, 6365.5, *rng.uniform(7200.0, 9100.0, 60)):
+            flux += rng.exponential(9.0) * np.exp(-0.5 * ((wavelength - line) / 2.0) ** 2)
+    return Spectrum(wavelength, flux, np.full(3800, 400.0 if kind != "noise" else 1.0))
+
+
+@pytest.mark.parametrize("kind", ["noise", "constant", "sky", "steps"])
+def test_the_default_weights_know_what_they_do_not_know(kind: str) -> None:
+    table = spectromer_cli.load_model(device="cpu").predict([strange(kind)])
+    assert table["outlier_score"][0] > 1.0
+    assert "OUT_OF_DOMAIN" in table["flags"][0]
+
+
+def test_the_default_weights_know_their_own() -> None:
+    files = sorted(EXAMPLES.glob("*.fits"))
+    spectra = [spectrum for path in files for spectrum in spectromer_cli.read(path)]
+    table = spectromer_cli.load_model(device="cpu").predict(spectra)
+    assert (table["outlier_score"] < 1.0).all()

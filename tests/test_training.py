@@ -50,7 +50,7 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
 
     model = load_model(str(tmp_path / "a"))
     assert model.familiar is not None
-    assert model.familiar.whitening.shape == (192, 192)
+    assert model.familiar.whitening.shape == (4 * 192, 4 * 192)
     assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     assert "| SDSS | GALAXY |" in card

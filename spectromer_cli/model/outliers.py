@@ -1,4 +1,4 @@
-"""How unlike all that the weights have learned from a spectrum is, by the ViT's features."""
+"""How unlike all that the weights have learned from a spectrum is, by what the ViT sees in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Familiar:
-    """Features of what the weights know.
+    """What the weights know; features here are what `SpectralViT.seen` gives of the layers.
 
     Parameters
     ----------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn  # noqa: TID253  (this module is imported only where torch is needed)
+import torch  # noqa: TID253  (this module is imported only where torch is needed)
+from torch import Tensor, nn  # noqa: TID253
 
 from spectromer_cli.images import PATCH, get_image
 from spectromer_cli.model import tasks
@@ -57,6 +58,37 @@ class SpectralViT(nn.Module):
         Tensor, shape (batch, num_features)
         """
         return self.backbone(self.draw(flux, ivar, self.config.grid, self.config.tokens))
+
+    def seen(self, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and all that tells the familiar from the strange.
+
+        The last layer's class token keeps what the tasks ask for and forgets the rest: a constant
+        or a sky looks like an object there. Its other tokens, and those of the layers at half and
+        at three quarters of the depth, still show the difference.
+
+        Parameters are those of `features`.
+
+        Returns
+        -------
+        features : Tensor, shape (batch, num_features)
+        layers : Tensor, shape (batch, 4 * num_features)
+            The features, the mean over the last layer's tokens, and over those of the two layers
+            within; the features alone of a backbone that is no sequence of blocks.
+        """
+        image = self.draw(flux, ivar, self.config.grid, self.config.tokens)
+        backbone: Any = self.backbone
+        blocks = getattr(backbone, "blocks", None)
+        if blocks is None or not hasattr(backbone, "forward_intermediates"):
+            features = backbone(image)
+            return features, features
+        depth = len(blocks)
+        last, within = backbone.forward_intermediates(
+            image, indices=[depth // 2 - 1, 3 * depth // 4 - 1], norm=True, output_fmt="NLC"
+        )
+        features = backbone.forward_head(last, pre_logits=True)
+        tokens = last[:, backbone.num_prefix_tokens :]
+        layers = [features, tokens.mean(dim=1), *(each.mean(dim=1) for each in within)]
+        return features, torch.cat(layers, dim=1)
 
     def forward(self, flux: Tensor, ivar: Tensor) -> dict[str, Tensor]:
         """Logits of every task, by its name; shapes (batch, task.size).

@@ -141,7 +141,7 @@ def _familiar(
     for step in range(min(-(-count // (batches.n_real + batches.n_simulated)), batches.steps)):
         batch = batches[step]
         with torch.inference_mode():
-            seen = model.features(batch["flux"].to(device), batch["ivar"].to(device))
+            _, seen = model.seen(batch["flux"].to(device), batch["ivar"].to(device))
         features.append(seen.float().cpu().numpy())
         class_.append(batch["class"].numpy())
     known = validation.take(validation.class_ >= 0)

@@ -293,13 +293,13 @@ class Run:
         return {task.name: torch.cat([part[task.name] for part in parts]) for task in model.tasks}
 
     def features(self, model: SpectralViT, index: np.ndarray) -> np.ndarray:
-        """The ViT's features of some spectra, shape (len(index), num_features)."""
+        """What tells the familiar from the strange (`SpectralViT.seen`); shape (rows, layers)."""
         model.eval()
         parts = []
         with torch.inference_mode():
             for start in range(0, len(index), ANSWER_BATCH):
                 flux, ivar = self._spectra(index[start : start + ANSWER_BATCH])
-                parts.append(model.features(flux, ivar).float().cpu().numpy())
+                parts.append(model.seen(flux, ivar)[1].float().cpu().numpy())
         return np.concatenate(parts)
 
     def _spectra(self, index: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -41,14 +41,14 @@ def logits(
 def features(
     model: SpectralViT, data: LabelledSpectra, device: torch.device, batch_size: int = 256
 ) -> np.ndarray:
-    """The ViT's features of every spectrum, shape (n, num_features)."""
+    """What tells the familiar from the strange (`SpectralViT.seen`), shape (n, layers)."""
     model.eval()
     flux, ivar = on_model_grid(data, model.config.grid)
     parts = []
     with torch.inference_mode():
         for start in range(0, len(data), batch_size):
             cut = slice(start, start + batch_size)
-            seen = model.features(
+            _, seen = model.seen(
                 torch.from_numpy(flux[cut]).to(device), torch.from_numpy(ivar[cut]).to(device)
             )
             parts.append(seen.float().cpu().numpy())
