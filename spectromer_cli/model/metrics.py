@@ -37,7 +37,9 @@ def share_interval(count: int, n: int) -> Interval | None:
     centre = share + SIGMA**2 / (2 * n)
     half = SIGMA * np.sqrt(share * (1 - share) / n + SIGMA**2 / (4 * n**2))
     whole = 1 + SIGMA**2 / n
-    return max(0.0, float((centre - half) / whole)), min(1.0, float((centre + half) / whole))
+    # For none and for all the formula gives 0 and 1, but for rounding.
+    low = 0.0 if count == 0 else float((centre - half) / whole)
+    return low, 1.0 if count == n else float((centre + half) / whole)
 
 
 def bootstrap_interval(figure: Callable[..., float], *values: np.ndarray) -> Interval | None:
