@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spectromer_cli.model.spectromer import SpectralViT
 
 # Steps of the path from the baseline to the spectrum.
-STEPS = 32
+STEPS = 64
 # Widths of the windows that occlusion hides, in pixels of the grid, narrow to broad: about
 # the width of a galaxy's line, of a blend, and of a quasar's broad line.
 WIDTHS = (24, 64, 160)
