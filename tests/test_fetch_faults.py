@@ -383,8 +383,10 @@ def test_an_interrupted_run_keeps_what_is_done(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None and not here():
+    # The second file is asked for when the first is told of; then that is written down.
+    while time.monotonic() < deadline and process.poll() is None and len(server.faults) > 1:
         time.sleep(0.05)
+    time.sleep(0.5)
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code, err
