@@ -210,8 +210,8 @@ def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
     Parameters
     ----------
     name : str, optional
-        Name of weights, a folder, or ``hf-hub:owner/name``; by default the weights that ship
-        with the program.
+        Name of weights, a folder or file, or ``hf-hub:owner/name``; by default the weights that
+        ship with the program.
     device : str
         "auto", "cpu", "cuda", "cuda:1" or "mps".
 

@@ -313,7 +313,7 @@ def test_out_of_memory_halves_the_batch(run, folders, start, tmp_path, monkeypat
     assert result.code == 0, result.err
     assert "each batch goes in 4 pieces" in result.err
     lines = [
-        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0])
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[1])
         for name in ("whole", "pieces")
     ]
     assert lines[0]["loss_class"] == pytest.approx(lines[1]["loss_class"], rel=0.02)

@@ -237,6 +237,18 @@ def test_folder(tmp_path: Path, bundled: Path) -> None:
         resolve("mine")
 
 
+def test_file_in_a_folder(bundled: Path, tmp_path: Path) -> None:
+    path = bundled / "toy-small.v2.safetensors"
+    assert resolve(str(path)).name == "toy-small.v2"
+    stray = tmp_path / "stray.safetensors"
+    stray.write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match="holds no weights"):
+        resolve(str(stray))
+    write_weights(tmp_path, "other.v1", STATE, CONFIG, EXTRA)
+    with pytest.raises(UsageError, match="cannot be verified"):
+        resolve(str(stray))
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -56,8 +56,8 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar="NAME|DIR",
-        help="Weights by name (see spectromer weights list), a folder of your own, "
+        metavar="NAME|PATH",
+        help="Weights by name (see spectromer weights list), a folder or file of your own, "
         "or hf-hub:owner/name; by default those that ship with the program.",
         rich_help_panel=MODEL,
         show_default=False,

@@ -120,11 +120,24 @@ def locate(name: str | None, *, force: bool = False) -> Located:
         own = load_manifest(folders[0])
         entry = own.entries[str(own.default)]
         return Located(entry["name"], own.folder / entry["file"], entry, "folder")
+    if Path(wanted).is_file():
+        return _locate_file(Path(wanted))
     near = difflib.get_close_matches(wanted, bundled.entries, n=2, cutoff=0.5)
     known = ", ".join(bundled.entries) or "none"
     raise UsageError(
         f"there are no weights named {wanted!r}, nor a folder of that name",
         f"did you mean {' or '.join(near)}?" if near else f"the known names are: {known}",
+    )
+
+
+def _locate_file(path: Path) -> Located:
+    """Find a file's entry, and so its hash, in the manifest beside it."""
+    for entry in load_manifest(path.parent).entries.values():
+        if entry["file"] == path.name:
+            return Located(entry["name"], path, entry, "folder")
+    raise UsageError(
+        f"{path} cannot be verified: {path.with_name(MANIFEST)} does not name it",
+        "keep the file in the folder that came with it",
     )
 
 
@@ -147,8 +160,8 @@ def resolve(name: str | None = None, *, force: bool = False) -> Weights:
     Parameters
     ----------
     name : str or None
-        A name of the bundled manifest, a folder with a manifest, or ``hf-hub:owner/name``;
-        None takes the bundled default.
+        A name of the bundled manifest, a folder with a manifest, a file in one, or
+        ``hf-hub:owner/name``; None takes the bundled default.
     force : bool
         Download them again even if they are here.
 

@@ -16,7 +16,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.training import adapt, journal, loop
+from spectromer_cli.training import adapt, journal, loop, probe
 from spectromer_cli.training.ownbatches import OwnBatches
 from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.targets import Target
@@ -142,7 +142,7 @@ class Run:
         validation: np.ndarray | None,
         plan: Scheduled,
         done: Done,
-        stop_at: int = 0,
+        stop_at: int | None = None,
     ) -> None:
         """Fit a model; it ends as the best that the validation split saw.
 
@@ -160,12 +160,20 @@ class Run:
         done : Done
             Is kept up to date.
         stop_at : int
-            End after so many steps, if not 0.
+            End after so many steps; None for all of the schedule.
         """
         rows = np.flatnonzero(train)
         schedule = plan.schedule(rows)
         groups = adapt.groups(model, mode, WEIGHT_DECAY)
         optimizer = torch.optim.AdamW(groups, lr=schedule.rate)
+        batches = OwnBatches(
+            self.data,
+            self.targets,
+            rows,
+            batch_size=schedule.batch_size,
+            steps=schedule.steps,
+            seed=schedule.seed,
+        )
         if done.autocast is None:
             done.autocast = bool(
                 loop.agreed(loop.fastest_precision(model, self.device) is not None, self.device)
@@ -176,23 +184,24 @@ class Run:
             best = {k.removeprefix("best."): v for k, v in tensors.items() if k[:5] == "best."}
         else:
             done.stage, done.step, done.best_step, done.without_gain = stage, 0, 0, 0
-            done.best_loss, done.seconds = math.inf, 0.0
+            done.best_loss = math.inf
+            began = time.monotonic()
+            self._fit_head(model, batches)
+            done.seconds = time.monotonic() - began
         self._resumed = None
         if self.compile:
             model.backbone.compile()
-        batches = OwnBatches(
-            self.data,
-            self.targets,
-            rows,
-            batch_size=schedule.batch_size,
-            steps=schedule.steps,
-            seed=schedule.seed,
-        )
         best = self._learn(model, optimizer, batches, validation, schedule, done, best, stop_at)
         if best:
             model.load_state_dict(best)
         adapt.merge(model)
         done.best_steps[stage] = done.best_step if validation is not None else done.step
+
+    def _fit_head(self, model: SpectralViT, batches: OwnBatches) -> None:
+        """The head that the trunk as it is allows, the same in all processes."""
+        if loop.rank() == 0:
+            probe.fit_head(model, batches, self.data.group, self.device)
+        loop.share(model.head)
 
     def _learn(
         self,
@@ -203,14 +212,14 @@ class Run:
         schedule: Schedule,
         done: Done,
         best: dict[str, torch.Tensor],
-        stop_at: int,
+        stop_at: int | None,
     ) -> dict[str, torch.Tensor]:
         """Step until the schedule, patience or time ends; return the best state."""
         stepper = loop.Stepper(
             model, optimizer, self.device, torch.bfloat16 if done.autocast else None
         )
         every = max(5, schedule.steps // LOOKS)
-        last = min(stop_at or schedule.steps, schedule.steps)
+        last = schedule.steps if stop_at is None else min(stop_at, schedule.steps)
         loader = DataLoader(
             batches,
             batch_size=None,
@@ -219,6 +228,9 @@ class Run:
             prefetch_factor=4 if self.workers else None,
         )
         began = time.monotonic() - done.seconds
+        if done.step == 0 and validation is not None:
+            # A small set may teach the trunk nothing: then the head's fit is the best.
+            best = self._look(model, optimizer, validation, {}, done, best)
         with console.progress(done.stage, last) as advance:
             advance(done.step)
             for batch in loader:

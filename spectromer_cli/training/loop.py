@@ -78,6 +78,13 @@ def agreed(value: float, device: torch.device) -> float:
     return float(shared)
 
 
+def share(part: torch.nn.Module) -> None:
+    """Give all processes the first one's parameters."""
+    if world() > 1:
+        for parameter in part.parameters():
+            distributed.broadcast(parameter.data, 0)
+
+
 def fastest_precision(model: SpectralViT, device: torch.device) -> torch.dtype | None:
     """The precision of the forward pass that is faster here: bfloat16, or None for float32.
 

@@ -49,7 +49,7 @@ class OwnBatches(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, step])
-        picked = self.rows[rng.choice(len(self.rows), size=self.batch_size, p=self.weights)]
+        picked = self.rows[self._choose(rng)]
         z = next((t.values for t in self.targets if t.name == "z"), np.full(len(self.data), np.nan))
         star = self._stars()
         changed = [
@@ -79,6 +79,13 @@ class OwnBatches(Dataset):
                 values if target.labels else values.astype(np.float32)
             )
         return batch
+
+    def picked(self, step: int) -> np.ndarray:
+        """Which of `rows` the batch of a step holds: indices, shape (batch_size,)."""
+        return self._choose(np.random.default_rng([self.seed, step]))
+
+    def _choose(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.choice(len(self.rows), size=self.batch_size, p=self.weights)
 
     def _stars(self) -> np.ndarray:
         class_ = next((t for t in self.targets if t.name == "class"), None)

@@ -106,7 +106,12 @@ def _resample_positions(model: SpectralViT, trunk: dict[str, torch.Tensor]) -> N
 def _take_over_head(
     model: SpectralViT, old: ModelConfig, weight: torch.Tensor, bias: torch.Tensor
 ) -> None:
-    """Give every output that the old head had too, by task and label, its weights."""
+    """Give every output that the old head had too, by task and label, its weights.
+
+    The others begin at nought: they say nothing before they have learned something.
+    """
+    model.head.weight.zero_()
+    model.head.bias.zero_()
     rows = {key: row for row, key in enumerate(_outputs([tasks.from_dict(t) for t in old.tasks]))}
     for row, key in enumerate(_outputs(model.tasks)):
         if key in rows:
