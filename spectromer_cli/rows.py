@@ -34,6 +34,8 @@ REDSHIFT_COLUMNS = (
 )  # fmt: skip
 # What describes a star, and is left empty for a galaxy.
 STELLAR = ("star_type", "teff", "logg", "feh")
+# Stars whose Teff, log g and [Fe/H] no training set tells: they are left empty.
+WITHOUT_PARAMETERS = ("L", "WD", "CV", "Carbon")
 # A class scheme of one's own with more labels has no column of probability for each.
 MAX_PROBABILITIES = 20
 
@@ -173,6 +175,8 @@ def fill(columns: Columns, good: np.ndarray, task: tasks.Task, answer: np.ndarra
     if isinstance(task, tasks.Ordered):
         _fill_ordered(columns, good, applies, task, answer)
     elif isinstance(task, tasks.Quantity):
+        if task.name in STELLAR and "subclass" in columns:
+            applies &= ~np.isin(columns["subclass"][good].astype(str), WITHOUT_PARAMETERS)
         columns[task.name][good[applies]] = answer[applies, 0]
         columns[f"{task.name}_err"][good[applies]] = answer[applies, 1]
 

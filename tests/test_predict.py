@@ -9,8 +9,8 @@ from astropy.table import Table
 from conftest import EXAMPLES, emission_galaxy
 
 import spectromer_cli
-from spectromer_cli import predict
-from spectromer_cli.model import taxonomy
+from spectromer_cli import predict, rows
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.redshift import Refined
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.predict import predict_files, with_catalogue
@@ -151,6 +151,20 @@ def test_catalogue_columns_come_through(model, tmp_path) -> None:
     assert joined["name"].tolist() == ["second", "first"]
     assert joined["cat_z"].tolist() == [8.0, 7.0]
     assert joined["cat_cat_z"].tolist() == [2, 1]
+
+
+def test_parameters_are_for_stars_that_had_labels() -> None:
+    columns = {
+        "class": np.array(["STAR", "STAR", "GALAXY"], dtype=object),
+        "subclass": np.array(["G", "WD", "AGN"], dtype=object),
+        "p_star": np.array([1.0, 1.0, 0.0]),
+        "teff": np.full(3, np.nan),
+        "teff_err": np.full(3, np.nan),
+    }
+    answer = np.array([[5800.0, 90.0], [9000.0, 1000.0], [5000.0, 50.0]])
+    rows.fill(columns, np.arange(3), tasks.Quantity("teff"), answer)
+    np.testing.assert_array_equal(columns["teff"], [5800.0, np.nan, np.nan])
+    np.testing.assert_array_equal(columns["teff_err"], [90.0, np.nan, np.nan])
 
 
 def test_flags_say_what_is_doubtful(model) -> None:
