@@ -240,6 +240,7 @@ def predict_files(
     batch_size: int = 64,
     workers: int = 0,
     refined: bool = True,
+    skip: int = 0,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Answer for files, in their order, with memory that does not grow with their number.
 
@@ -256,6 +257,8 @@ def predict_files(
         Processes that read beside the model.
     refined : bool
         Refine redshifts with templates.
+    skip : int
+        So many spectra of the first target are left out.
 
     Yields
     ------
@@ -269,7 +272,7 @@ def predict_files(
         nonlocal passed_over
         for item in load_all(targets, model.grid, options, workers):
             passed_over += item.skipped
-            if not item.skipped:
+            if not (item.skipped or (item.target == 0 and item.place < skip)):
                 yield item
 
     for batch in _batched(wanted(), batch_size):

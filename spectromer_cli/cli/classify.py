@@ -33,6 +33,7 @@ def classify(
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
     output: options.Output = None,
+    resume: options.Resume = False,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
 ) -> None:
@@ -46,6 +47,6 @@ def classify(
     console.set_quiet(quiet)
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
-        wavelength_unit, refined=False,
+        wavelength_unit, refined=False, resume=resume,
     )  # fmt: skip
     inference.run(request, classify_columns, "Classes")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from spectromer_cli import __version__, console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.outputs import unfinished
+from spectromer_cli.outputs.unfinished import Progress, Unfinished
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -48,6 +50,7 @@ class Request:
     wavelength_unit: str
     refined: bool
     max_outlier_rate: float | None = None
+    resume: bool = False
 
 
 def run(
@@ -74,26 +77,61 @@ def run(
     if request.max_outlier_rate is not None:
         demand(model, request.max_outlier_rate)
     provenance = provenance_of(model)
-    failed = Failures()
+    left = _unfinished(request, model, columns)
+    failed = Failures(left.begin(request.resume) if left else Progress())
     chunks = chunks_of(request, columns, model, targets, catalogue, total, failed)
     if request.json:
         whole = stack(list(chunks))
         status = failed.status
         print(screen.to_json_document(whole, provenance, status, failed.lines))
+    elif left is not None:
+        _write(left, provenance, chunks, failed)
     elif request.output is not None or not sys.stdout.isatty():
         with tables.open_writer(request.output, provenance) as writer:
             for chunk in chunks:
                 writer.write(chunk)
-        if request.output is not None:
-            console.info(f"wrote {failed.seen} rows to {request.output}")
     else:
         screen.show(stack(list(chunks)), title)
+    if request.output is not None:
+        console.info(f"wrote {failed.seen} rows to {request.output}")
     if not failed.seen:
         raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
     if failed.count:
         raise SomeInputsFailed(
             f"{failed.count} of {failed.seen} inputs have no answer; the column flags says why"
         )
+
+
+def _unfinished(request: Request, model: Spectromer, columns: tuple[str, ...]) -> Unfinished | None:
+    """The place of rows that an interruption may not cost, for a file that grows row by row."""
+    if request.output is None or request.output.suffix.lower() not in unfinished.SUFFIXES:
+        return None
+    run = {
+        "weights": model.weights.sha256,
+        "columns": columns,
+        "catalog": str(request.catalog or ""),
+        "options": [request.air, request.wavelength_unit, request.refined],
+        "max-outlier-rate": request.max_outlier_rate,
+    }
+    return Unfinished(request.output, run)
+
+
+def _write(
+    left: Unfinished, provenance: dict[str, str], chunks: Iterator[Table], failed: Failures
+) -> None:
+    """Write row by row; what is written when the run is interrupted is kept."""
+    from spectromer_cli.outputs import tables
+
+    written = failed.progress
+    try:
+        with tables.open_writer(left.output, provenance, left.part) as writer:
+            for chunk in chunks:
+                writer.write(chunk)
+                written = left.advance(failed.progress)
+    except BaseException:
+        left.keep(written)
+        raise
+    left.discard()
 
 
 def demand(model: Spectromer, rate: float) -> None:
@@ -108,12 +146,29 @@ def demand(model: Spectromer, rate: float) -> None:
 
 
 class Failures:
-    """Counts the rows and names the inputs that have no answer."""
+    """Counts the rows and names the inputs that have no answer.
 
-    def __init__(self) -> None:
-        self.seen = 0
-        self.count = 0
+    Parameters
+    ----------
+    progress : Progress, optional
+        Of the run that this one goes on with.
+    """
+
+    def __init__(self, progress: Progress = Progress()) -> None:
+        self.progress = progress
         self.lines: list[str] = []
+        # Where the inputs of this run begin among all.
+        self._first = progress.target
+
+    @property
+    def seen(self) -> int:
+        """Rows."""
+        return self.progress.rows
+
+    @property
+    def count(self) -> int:
+        """Rows without an answer."""
+        return self.progress.failed
 
     @property
     def status(self) -> str:
@@ -124,16 +179,24 @@ class Failures:
 
     def note(self, items: list[Item]) -> None:
         """Count a batch, and say on stderr what is wrong with which file."""
-        self.seen += len(items)
+        count = self.count
         for item in items:
             if not item.problem:
                 continue
-            self.count += 1
-            if self.count <= NAMED_PROBLEMS:
+            count += 1
+            if count <= NAMED_PROBLEMS:
                 self.lines.append(item.complaint)
                 console.error(item.complaint)
-            elif self.count == NAMED_PROBLEMS + 1:
+            elif count == NAMED_PROBLEMS + 1:
                 console.error("more inputs cannot be read; the column flags names each")
+        last = items[-1]
+        self.progress = Progress(
+            rows=self.seen + len(items),
+            failed=count,
+            target=self._first + last.target,
+            file=last.file,
+            place=last.place + 1,
+        )
 
 
 def check(request: Request) -> None:
@@ -152,6 +215,13 @@ def check(request: Request) -> None:
                 f"--wavelength-unit {request.wavelength_unit}: no unit of wavelength",
                 "use Angstrom, nm or um",
             )
+    if request.resume and (
+        request.output is None or request.output.suffix.lower() not in unfinished.SUFFIXES
+    ):
+        raise UsageError(
+            "--resume goes with -o and a format that grows row by row",
+            f"end its name in {' '.join(unfinished.SUFFIXES)}",
+        )
     if request.json and request.output:
         raise UsageError("--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE")
 
@@ -187,7 +257,11 @@ def chunks_of(
     from spectromer_cli.predict import predict_files, with_catalogue
     from spectromer_cli.spectra.readers import ReadOptions
 
+    done = failed.progress
     with console.progress("targets", total) as advance:
+        if done.rows:
+            targets = after(done, targets)
+            advance(done.target + 1)
         for items, table in predict_files(
             model,
             targets,
@@ -195,11 +269,32 @@ def chunks_of(
             batch_size=request.batch_size,
             workers=_workers(request, total) if request.workers is None else request.workers,
             refined=request.refined,
+            skip=done.place,
         ):
             failed.note(items)
             advance(sum(item.begins for item in items))
             chunk = table[list(columns)]
             yield chunk if catalogue is None else with_catalogue(chunk, items, catalogue)
+
+
+def after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:
+    """The inputs from the one on that the last row came from.
+
+    Raises
+    ------
+    UsageError
+        If another is in its place now.
+    """
+    from itertools import chain, islice
+
+    last = next(islice(targets, done.target, None), None)
+    if last is None or str(last.path) != done.file:
+        raise UsageError(
+            f"the inputs are not those of the unfinished run: number {done.target + 1} was "
+            f"{done.file}, and is {last.path if last else 'not there'}",
+            "give the same inputs, or begin anew in another -o",
+        )
+    return chain([last], targets)
 
 
 def _workers(request: Request, total: int | None) -> int:

@@ -100,6 +100,14 @@ Output = Annotated[
         show_default=False,
     ),
 ]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on where an interrupted run with the same -o stopped (.csv .ecsv .jsonl).",
+        rich_help_panel=RESULTS,
+    ),
+]
 OutputFolder = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="DIR", help="Write here.", rich_help_panel=RESULTS),

@@ -49,6 +49,7 @@ def redshift(
         ),
     ] = None,
     output: options.Output = None,
+    resume: options.Resume = False,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
 ) -> None:
@@ -64,5 +65,6 @@ def redshift(
     request = inference.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
         wavelength_unit, refined=not no_refine, max_outlier_rate=max_outlier_rate,
+        resume=resume,
     )  # fmt: skip
     inference.run(request, redshift_columns, "Redshifts")

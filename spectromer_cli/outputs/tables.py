@@ -78,7 +78,9 @@ class TableWriter:
 
 
 @contextmanager
-def open_writer(path: Path | None, provenance: Provenance) -> Iterator[TableWriter]:
+def open_writer(
+    path: Path | None, provenance: Provenance, part: Path | None = None
+) -> Iterator[TableWriter]:
     """Open a table for writing, chunk by chunk, in the format of its suffix.
 
     CSV, ECSV, JSONL and Parquet files grow as the rows come, in constant memory; FITS and
@@ -92,6 +94,9 @@ def open_writer(path: Path | None, provenance: Provenance) -> Iterator[TableWrit
     provenance : mapping of str to str
         How the result was made: into the header, or, for CSV and JSONL, which have none,
         into ``<name>.meta.json`` beside the file.
+    part : Path, optional
+        Grow this file (CSV, ECSV or JSONL), which may hold rows already and is left where it
+        is after an error.
 
     Yields
     ------
@@ -110,7 +115,8 @@ def open_writer(path: Path | None, provenance: Provenance) -> Iterator[TableWrit
     check_output(path)
     suffix = path.suffix.lower()
     provenance = {key: as_text(value) for key, value in provenance.items()}
-    with atomic_path(path) as temporary, ExitStack() as stack:
+    place = atomic_path(path) if part is None else _moved_at_the_end(part, path)
+    with place as temporary, ExitStack() as stack:
         with _disk_errors(path):
             write = stack.enter_context(_FORMATS[suffix](temporary, provenance))
         yield TableWriter(path, write)
@@ -120,6 +126,12 @@ def open_writer(path: Path | None, provenance: Provenance) -> Iterator[TableWrit
                 with atomic_path(path.with_name(f"{path.name}.meta.json")) as sidecar:
                     text = json.dumps(dict(provenance), indent=2, ensure_ascii=False)
                     sidecar.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _moved_at_the_end(part: Path, path: Path) -> Iterator[Path]:
+    yield part
+    part.replace(path)
 
 
 @contextmanager
@@ -137,15 +149,14 @@ def _disk_errors(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def _csv(path: Path, provenance: Provenance) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        yield _csv_rows(file)
+    with path.open("a", encoding="utf-8", newline="") as file:
+        yield _csv_rows(file, has_header=file.tell() > 0)
 
 
-def _csv_rows(file: TextIO) -> Write:
+def _csv_rows(file: TextIO, has_header: bool = False) -> Write:
     import csv
 
     writer = csv.writer(file, lineterminator="\n")
-    has_header = False
 
     def cell(value: Any) -> Any:
         if isinstance(value, list):
@@ -170,7 +181,7 @@ def _ecsv(path: Path, provenance: Provenance) -> Iterator[Write]:
 
     from astropy.table import Table
 
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
 
         def write(table: Table) -> None:
             table.meta = dict(provenance)
@@ -179,10 +190,11 @@ def _ecsv(path: Path, provenance: Provenance) -> Iterator[Write]:
             text.seek(0)
             if file.tell() == 0:
                 file.write(text.read())
-                return
-            after_header = dropwhile(lambda line: line.startswith("#"), text)
-            next(after_header)  # the names of the columns
-            file.writelines(after_header)
+            else:
+                after_header = dropwhile(lambda line: line.startswith("#"), text)
+                next(after_header)  # the names of the columns
+                file.writelines(after_header)
+            file.flush()
 
         yield write
         if file.tell() == 0:
@@ -191,11 +203,12 @@ def _ecsv(path: Path, provenance: Provenance) -> Iterator[Write]:
 
 @contextmanager
 def _jsonl(path: Path, provenance: Provenance) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("a", encoding="utf-8", newline="") as file:
 
         def write(table: Table) -> None:
             for row in json_rows(table):
                 file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            file.flush()
 
         yield write
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from spectromer_cli.errors import NotASpectrum, ReadError
@@ -43,8 +44,10 @@ class Item:
         Row of the catalogue that asked for it.
     skipped : bool
         A file in a searched folder that holds no spectrum; it gets no row.
-    begins : bool
-        The first of its target, so that targets can be counted.
+    target : int
+        Number of its target among all, from 0.
+    place : int
+        Its number among the spectra of its target, from 0.
     of_many : bool
         The file has other spectra too.
     """
@@ -57,8 +60,14 @@ class Item:
     problem: str = ""
     catalogue_row: int | None = None
     skipped: bool = False
-    begins: bool = False
+    target: int = 0
+    place: int = 0
     of_many: bool = False
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is the first of its target, so that targets can be counted."""
+        return self.place == 0
 
     @property
     def complaint(self) -> str:
@@ -93,11 +102,13 @@ def load_all(
     with _loader(workers, grid, options) as submit:
         window = max(1, 4 * workers)
         first_pieces = ((target, 0) for target in targets)
-        for (target, _), (items, count) in _in_order(first_pieces, submit, window):
-            yield from items
+        read = _in_order(first_pieces, submit, window)
+        for number, ((target, _), (items, count)) in enumerate(read):
             later = ((target, start) for start in range(PIECE, count, PIECE))
-            for _, (more, _) in _in_order(later, submit, window):
-                yield from more
+            pieces = (more for _, (more, _) in _in_order(later, submit, window))
+            for place, item in enumerate(chain(items, chain.from_iterable(pieces))):
+                item.target, item.place = number, place
+                yield item
 
 
 def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[list[Item], int]:
@@ -122,9 +133,7 @@ def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[
     """
     file = str(target.path)
     if target.problem:
-        return [
-            Item(file, problem=target.problem, catalogue_row=target.catalogue_row, begins=True)
-        ], 1
+        return [Item(file, problem=target.problem, catalogue_row=target.catalogue_row)], 1
     try:
         with open_spectra(target.path, options) as spectra:
             if target.row is None:
@@ -145,7 +154,6 @@ def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[
     for item in items:
         item.catalogue_row = target.catalogue_row
         item.of_many = count > 1 or target.row is not None
-    items[0].begins = start == 0
     return items, count
 
 

@@ -1,0 +1,162 @@
+"""What an interrupted run had written: kept beside its output, and gone on with.
+
+The rows lie in ``NAME.csv.part``; ``NAME.csv.part.json`` says how far they go and of which run
+they are. Both are gone when the run has ended well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from spectromer_cli import console
+from spectromer_cli.errors import SpectromerError, UsageError
+from spectromer_cli.paths import atomic_path
+
+# Formats that grow row by row.
+SUFFIXES = (".csv", ".ecsv", ".jsonl")
+SAVE_EVERY = 10.0  # seconds
+# What took less than this, in seconds, is as soon done again.
+WORTH_KEEPING = 60.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Parameters
+    ----------
+    rows, failed : int
+        Rows written, and those without an answer among them.
+    target : int
+        Number of the input of the last row.
+    file : str
+        Its name.
+    place : int
+        How many of its spectra are written.
+    size : int
+        Bytes written.
+    """
+
+    rows: int = 0
+    failed: int = 0
+    target: int = 0
+    file: str = ""
+    place: int = 0
+    size: int = 0
+
+
+class Unfinished:
+    """The unfinished output of a run.
+
+    Parameters
+    ----------
+    output : Path
+        Where the whole result will be.
+    run : dict
+        What must be the same for a run to go on: weights, columns, options.
+    """
+
+    def __init__(self, output: Path, run: dict[str, Any]) -> None:
+        self.output = output
+        self.part = output.with_name(f"{output.name}.part")
+        self._state = output.with_name(f"{output.name}.part.json")
+        self._run = json.loads(json.dumps(run))
+        self._began = self._saved = time.monotonic()
+        self._seconds = 0.0
+
+    def begin(self, resume: bool) -> Progress:
+        """Find out where to begin, and bring the rows that are there to that point.
+
+        Raises
+        ------
+        UsageError
+            If rows are there and `resume` is not set, or they are of another run.
+        SpectromerError
+            If they are damaged.
+        """
+        if not self._state.exists():
+            self.discard()
+            self.part.touch()
+            if resume:
+                console.info("nothing to go on with: from the beginning")
+            return Progress()
+        if not resume:
+            raise UsageError(
+                f"{self.part} has the rows of an unfinished run",
+                f"go on with --resume, or begin anew: rm {self.part}*",
+            )
+        anew = f"begin anew: rm {self.part}*"
+        try:
+            state = json.loads(self._state.read_text(encoding="utf-8"))
+            progress = Progress(**state["progress"])
+            self._seconds = float(state["seconds"])
+            whole = self.part.stat().st_size >= progress.size
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SpectromerError(f"{self._state} cannot be read: {error}", anew) from error
+        if not whole:
+            raise SpectromerError(f"{self.part} is shorter than it was", anew)
+        if state["run"] != self._run:
+            differs = [k for k in self._run if state["run"].get(k) != self._run[k]]
+            raise UsageError(
+                f"{self.part} was made with another {', '.join(differs)}",
+                f"go on with the same command, or {anew}",
+            )
+        os.truncate(self.part, progress.size)  # rows that came after the last look
+        console.info(f"going on after {progress.rows} rows")
+        return progress
+
+    def advance(self, progress: Progress) -> Progress:
+        """After rows were written whole: how far they go; noted every few seconds.
+
+        Returns
+        -------
+        Progress
+            With the size that the file has now.
+
+        Raises
+        ------
+        SpectromerError
+            If the disk does not take it.
+        """
+        progress = replace(progress, size=self.part.stat().st_size)
+        if time.monotonic() - self._saved >= SAVE_EVERY:
+            self._saved = time.monotonic()
+            try:
+                self._save(progress)
+            except OSError as error:
+                raise SpectromerError(
+                    f"{self._state} cannot be written: {error.strerror or error}",
+                    "free some space or choose another -o",
+                ) from error
+        return progress
+
+    def keep(self, progress: Progress) -> None:
+        """After an interruption: keep what is worth it, and say so."""
+        taken = self._seconds + time.monotonic() - self._began
+        if not progress.rows or taken < WORTH_KEEPING:
+            self.discard()
+            return
+        try:
+            self._save(progress)
+        except OSError:  # a full disk: what was noted last still holds
+            if not self._state.exists():
+                return
+        console.warn(f"{progress.rows} rows are kept in {self.part}; --resume goes on after them")
+
+    def _save(self, progress: Progress) -> None:
+        seconds = self._seconds + time.monotonic() - self._began
+        with self.part.open("rb+") as file:
+            os.fsync(file.fileno())  # the rows must not be younger than what is said of them
+        with atomic_path(self._state) as temporary:
+            document = {"run": self._run, "seconds": seconds, "progress": asdict(progress)}
+            temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+    def discard(self) -> None:
+        """Remove all of it."""
+        self.part.unlink(missing_ok=True)
+        self._state.unlink(missing_ok=True)
