@@ -237,6 +237,18 @@ def test_evaluate_on_a_labelled_set(
     assert "answers of an earlier run" in again.err
 
 
+def test_a_set_that_nobody_learned_from(run: Run, labelled: Path, tmp_path: Path, weights) -> None:
+    options = ["--data", labelled, "--held-out", 1, "-o", tmp_path / "r", *weights]
+    refused = run("evaluate", *options, "--baseline", "svm")
+    assert refused.code == 2
+    assert "spectra to train on" in refused.err
+    result = run("evaluate", *options, "--no-refine")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["n"] == int((dataset.load(labelled).class_ >= 0).sum())
+    assert "said, not checked" in (tmp_path / "r" / "report.md").read_text()
+
+
 @pytest.mark.parametrize(
     "options",
     [

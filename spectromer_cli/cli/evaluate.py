@@ -67,7 +67,8 @@ def evaluate(
             "--held-out",
             min=0.0,
             max=1.0,
-            help="Share of the objects held out from training, for weights that do not say.",
+            help="Share of the objects held out from training, for weights that do not say; "
+            "1 for a set that they have not seen.",
             rich_help_panel=HELD_OUT,
             show_default=False,
         ),

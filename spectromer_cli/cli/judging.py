@@ -120,6 +120,11 @@ def of_held_out(
     assert truth.data is not None
     model = _load(request)
     chosen = held_out.choose_split(model.config.split, truth.fraction, truth.seed)
+    if truth.baseline and chosen["fraction"] == 1.0:
+        raise UsageError(
+            "--baseline needs spectra to train on, and --held-out 1 leaves none",
+            "leave out one of them",
+        )
     split = held_out.load_split(truth.data, chosen)
     make_folder(output)
     with truth.data.open("rb") as file:

@@ -62,6 +62,8 @@ def choose_split(
         If nobody says, or the user and the weights do not agree.
     """
     given = {"fraction": fraction, "seed": seed}
+    if fraction == 1.0 and seed is None:
+        return {"fraction": 1.0, "seed": 0}  # a set that nothing was trained on
     if not recorded:
         if fraction is None or seed is None:
             raise UsageError(
@@ -73,7 +75,8 @@ def choose_split(
         if value is not None and value != recorded[name]:
             raise UsageError(
                 f"the weights were trained with another split: {name} {recorded[name]:g}",
-                "leave out --held-out and --split-seed",
+                "leave out --held-out and --split-seed; for a set that they have not seen at all, "
+                "say --held-out 1",
             )
     return {"fraction": float(recorded["fraction"]), "seed": int(recorded["seed"])}
 
@@ -164,6 +167,16 @@ def remarks(split: Split) -> list[str]:
     """What the report must say about the split, one line each."""
     surveys = Counter(split.held_out.survey)
     counts = ", ".join(f"{name} {count}" for name, count in surveys.most_common())
+    truth = (
+        "The truth is what the surveys say, at whatever S/N. Some of it is wrong, and counts "
+        "against the answer all the same."
+    )
+    if not len(split.training):
+        return [
+            f"Judged: all {len(split.held_out)} spectra of the set whose class has no warning of "
+            f"the survey ({counts}). That training saw none of them was said, not checked.",
+            truth,
+        ]
     return [
         f"Judged: {len(split.held_out)} spectra of objects that training did not see ({counts}); "
         f"trained on: {len(split.training)} spectra, and simulated ones. Only spectra whose class "
@@ -171,6 +184,5 @@ def remarks(split: Split) -> list[str]:
         "The temperatures of the probabilities, the scales of the redshift errors, the table of "
         "confidences and the limits of the outlier score were fitted on these same held-out "
         "spectra; nothing else was. So calibration error and pull widths are somewhat flattered.",
-        "The truth is what the surveys say, at whatever S/N. Some of it is wrong, and counts "
-        "against the answer all the same.",
+        truth,
     ]
