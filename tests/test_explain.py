@@ -239,7 +239,7 @@ def test_questions_that_make_no_sense(run, options, says: str) -> None:
 
 
 def test_a_quantity_can_be_explained(run, tmp_path) -> None:
-    from spectromer_cli.model.weights import write_weights
+    from spectromer_cli.model.writing import write_weights
 
     torch.manual_seed(0)
     asked = [tasks.to_dict(tasks.Quantity("teff", 5800.0, 500.0))]

@@ -8,7 +8,8 @@ import pytest
 from spectromer_cli.errors import SpectromerError
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.weights import resolve, write_weights
+from spectromer_cli.model.weights import resolve
+from spectromer_cli.model.writing import write_weights
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.populations import (

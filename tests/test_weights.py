@@ -20,7 +20,8 @@ from spectromer_cli.cli import weights as commands
 from spectromer_cli.errors import NetworkError, SpectromerError, UsageError, WeightsNotVerified
 from spectromer_cli.model.config import CONFIG_VERSION, ModelConfig
 from spectromer_cli.model.manifest import load_manifest
-from spectromer_cli.model.weights import resolve, write_weights
+from spectromer_cli.model.weights import resolve
+from spectromer_cli.model.writing import write_weights
 from spectromer_cli.spectra.grid import Grid
 
 CONFIG = ModelConfig(

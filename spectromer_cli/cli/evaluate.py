@@ -10,6 +10,7 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import inference, judging, options
+from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import SomeInputsFailed
 from spectromer_cli.paths import require_writable_folder
 
@@ -133,7 +134,7 @@ def evaluate(
     judging.check(request, truth)
     if docs is not None:
         require_writable_folder(docs)
-    failed = inference.Failures()
+    failed = Failures()
     if data is None:
         judged = judging.of_catalogue(request, class_column, z_column, output, failed)
     else:

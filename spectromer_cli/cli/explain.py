@@ -13,6 +13,7 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import inference, options
+from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.explain import DEFAULT_METHOD
 
@@ -133,7 +134,7 @@ def explain(
         targets, total = islice(targets, top), min(top, total or top)
     loaded = load_model(model, device)
     target = target or _default_target(loaded)
-    failed = inference.Failures()
+    failed = Failures()
     made = _explanations(request, loaded, targets, total, target, wanted, method, failed)
     if as_json:
         _print_json(made, loaded, failed)
@@ -177,7 +178,7 @@ def _explanations(
     target: str,
     wanted: str | None,
     method: str,
-    failed: inference.Failures,
+    failed: Failures,
 ) -> Iterator[Explanation]:
     from spectromer_cli.explain.explanation import explain as one
     from spectromer_cli.spectra.loading import load_all
@@ -212,7 +213,7 @@ def _print(explanation: Explanation) -> None:
         )  # fmt: skip
 
 
-def _print_json(made: Iterator[Explanation], model: Spectromer, failed: inference.Failures) -> None:
+def _print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures) -> None:
     import json
     import math
 

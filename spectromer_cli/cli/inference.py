@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectromer_cli import __version__, console
+from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.outputs import unfinished
 from spectromer_cli.outputs.unfinished import Progress, Unfinished
@@ -19,11 +20,8 @@ if TYPE_CHECKING:
 
     from spectromer_cli.model.tasks import Task
     from spectromer_cli.predict import Spectromer
-    from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.sources import Target
 
-# So many bad files are named one by one; the rest are in the table.
-NAMED_PROBLEMS = 20
 # For fewer files, worker processes take longer to start than to help.
 FEW_FILES = 50
 # Up to here the files are counted first, so that the progress bar knows its end.
@@ -143,60 +141,6 @@ def demand(model: Spectromer, rate: float) -> None:
         f"z_prob below {model.min_z_prob:.3g} is marked in zwarn (bit 18); "
         f"{kept:.0%} of held-out galaxies and quasars were above it"
     )
-
-
-class Failures:
-    """Counts the rows and names the inputs that have no answer.
-
-    Parameters
-    ----------
-    progress : Progress, optional
-        Of the run that this one goes on with.
-    """
-
-    def __init__(self, progress: Progress = Progress()) -> None:
-        self.progress = progress
-        self.lines: list[str] = []
-        # Where the inputs of this run begin among all.
-        self._first = progress.target
-
-    @property
-    def seen(self) -> int:
-        """Rows."""
-        return self.progress.rows
-
-    @property
-    def count(self) -> int:
-        """Rows without an answer."""
-        return self.progress.failed
-
-    @property
-    def status(self) -> str:
-        """Of the JSON document: whether all inputs have an answer, some, or none."""
-        if self.count == self.seen:
-            return "error"
-        return "partial" if self.count else "success"
-
-    def note(self, items: list[Item]) -> None:
-        """Count a batch, and say on stderr what is wrong with which file."""
-        count = self.count
-        for item in items:
-            if not item.problem:
-                continue
-            count += 1
-            if count <= NAMED_PROBLEMS:
-                self.lines.append(item.complaint)
-                console.error(item.complaint)
-            elif count == NAMED_PROBLEMS + 1:
-                console.error("more inputs cannot be read; the column flags names each")
-        last = items[-1]
-        self.progress = Progress(
-            rows=self.seen + len(items),
-            failed=count,
-            target=self._first + last.target,
-            file=last.file,
-            place=last.place + 1,
-        )
 
 
 def check(request: Request) -> None:

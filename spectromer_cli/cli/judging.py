@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.cli import inference
+from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import UsageError
 from spectromer_cli.paths import atomic_path, make_folder
 
@@ -89,7 +90,7 @@ def of_catalogue(
     class_column: str | None,
     z_column: str | None,
     output: Path,
-    failed: inference.Failures,
+    failed: Failures,
 ) -> Judged:
     """Answers for the spectra that a catalogue names."""
     from astropy.table import Table
@@ -108,7 +109,7 @@ def of_catalogue(
 
 
 def of_held_out(
-    request: inference.Request, truth: HeldOut, output: Path, failed: inference.Failures
+    request: inference.Request, truth: HeldOut, output: Path, failed: Failures
 ) -> Judged:
     """Answers for the held-out part of a labelled set, and those of the baselines."""
     import hashlib
@@ -158,7 +159,7 @@ def _answers(
     model: Spectromer,
     split: Split,
     path: Path,
-    failed: inference.Failures,
+    failed: Failures,
 ) -> Iterator[Table]:
     """Tables of answers, batch by batch, in the order of the held-out spectra."""
     from itertools import islice

@@ -1,4 +1,4 @@
-"""Weights: found by name, verified by their sha256 at every use, and written with their entry.
+"""Weights: found by name, and verified by their sha256 at every use.
 
 A folder of weights holds safetensors files and a `manifest.json` that describes each. Such
 folders are the one that ships with the program, what fine-tuning writes, and a repository
@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,14 +19,13 @@ from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.manifest import (
     MANIFEST,
     Manifest,
-    add_entry,
     bundled_manifest,
     load_manifest,
 )
-from spectromer_cli.paths import atomic_path, cache_dir, make_folder
+from spectromer_cli.paths import cache_dir
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 # The one entry in the safetensors header: the model's configuration.
 HEADER_KEY = "spectromer"
@@ -242,78 +239,6 @@ def _how_to_mend(found: Located) -> str:
     if found.source == "program" and not found.entry.get("url"):
         return _REINSTALL
     return f"spectromer weights download {found.name} --force"
-
-
-def write_weights(
-    folder: Path,
-    name: str,
-    state_dict: Mapping[str, torch.Tensor],
-    config: ModelConfig,
-    entry_extra: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write weights as fp16 safetensors, with their entry in the folder's manifest.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if missing.
-    name : str
-        Letters, digits, ``. _ -``; an entry of the same name is replaced.
-    state_dict : mapping of str to Tensor
-        Floating-point tensors become half precision, others stay as they are.
-    config : ModelConfig
-        Goes into the file's header.
-    entry_extra : mapping
-        ``licence``, ``trained_on``, ``description``, ``url``. What follows from the file and
-        the configuration is filled in here and cannot be given.
-
-    Returns
-    -------
-    dict
-        The manifest's entry. The first weights in a folder become its default.
-
-    Raises
-    ------
-    UsageError
-        If the name will not do, or the folder cannot be written.
-    SpectromerError
-        If a weight is not finite in half precision.
-    """
-    from safetensors.torch import save_file
-
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UsageError(f"{name!r} cannot name weights", "use letters, digits, . _ and - only")
-    tensors = {key: _as_half(key, tensor) for key, tensor in state_dict.items()}
-    make_folder(folder)
-    target = folder / f"{name}.safetensors"
-    with atomic_path(target) as temporary:
-        save_file(tensors, temporary, metadata={HEADER_KEY: config.to_json()})
-        data = temporary.read_bytes()
-    entry = {
-        **entry_extra,
-        "name": name,
-        "file": target.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "size": len(data),
-        "image": config.image,
-        "grid": asdict(config.grid),
-        "labels": {task["name"]: task["labels"] for task in config.tasks if "labels" in task},
-    }
-    add_entry(folder, entry)
-    return entry
-
-
-def _as_half(key: str, tensor: torch.Tensor) -> torch.Tensor:
-    tensor = tensor.detach().cpu()
-    if not tensor.is_floating_point():
-        return tensor.contiguous().clone()
-    half = tensor.half().contiguous().clone()  # safetensors refuses shared memory
-    if not half.isfinite().all():
-        raise SpectromerError(
-            f"the weights {key} are not finite in half precision",
-            "the training diverged: lower the learning rate",
-        )
-    return half
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -14,7 +14,7 @@ from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.redshift import Basis, Refined
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.weights import write_weights
+from spectromer_cli.model.writing import write_weights
 from spectromer_cli.training import card, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra

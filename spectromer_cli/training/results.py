@@ -16,7 +16,7 @@ from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.outliers import Familiar
 from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.weights import write_weights
+from spectromer_cli.model.writing import write_weights
 from spectromer_cli.outputs import learning
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.training import fit, journal, scores, split
