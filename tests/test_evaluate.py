@@ -9,7 +9,7 @@ from astropy.table import Table
 from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.evaluate import evaluate, find_truth, truth_of
+from spectromer_cli.evaluate import evaluate
 from spectromer_cli.model.metrics import (
     bootstrap_interval,
     expected_calibration_error,
@@ -20,6 +20,7 @@ from spectromer_cli.model.metrics import (
     share_interval,
 )
 from spectromer_cli.outputs import report
+from spectromer_cli.truth import find_truth, truth_of
 
 
 def answers(n: int = 6) -> dict[str, np.ndarray]:

@@ -268,7 +268,7 @@ def test_another_wavelength_range_gets_its_own_grid(run, start, tmp_path) -> Non
 
 def test_spectra_of_one_object_stay_together() -> None:
     from spectromer_cli.training import split
-    from spectromer_cli.training.owndata import same_objects
+    from spectromer_cli.training.objects import same_objects
 
     arcsec = 1 / 3600
     sky = [(10.0, 5.0), (10.0, 5.0 + 0.9 * arcsec), (10.0, 5.0 + 1.8 * arcsec), (200.0, 5.0)]

@@ -95,12 +95,12 @@ def of_catalogue(
     """Answers for the spectra that a catalogue names."""
     from astropy.table import Table
 
-    from spectromer_cli import evaluate as evaluation
+    from spectromer_cli.truth import find_truth, truth_of
 
     targets, catalogue, total = inference.targets_of(request)
     assert catalogue is not None
-    columns = evaluation.find_truth(catalogue.colnames, class_column, z_column)
-    class_true, z_true = evaluation.truth_of(catalogue, *columns)
+    columns = find_truth(catalogue.colnames, class_column, z_column)
+    class_true, z_true = truth_of(catalogue, *columns)
     model = _load(request)
     make_folder(output)
     truth = Table({"class_true": class_true, "z_true": z_true})

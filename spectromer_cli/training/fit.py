@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
@@ -19,41 +19,14 @@ from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.training import adapt, journal, loop, probe
 from spectromer_cli.training.ownbatches import OwnBatches
 from spectromer_cli.training.owndata import OwnSpectra
+from spectromer_cli.training.schedule import Schedule, Scheduled, rate
 from spectromer_cli.training.targets import Target
 
 WEIGHT_DECAY = 0.05
-WARMUP = 0.05
 # Looks at the validation split in a fit, and how many without gain end it.
 LOOKS = 30
 PATIENCE = 8
 ANSWER_BATCH = 256
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast a fit learns.
-
-    Parameters
-    ----------
-    steps, batch_size : int
-    rate : float
-        Highest learning rate.
-    minutes : float
-        0 for no limit.
-    seed : int
-    """
-
-    steps: int
-    batch_size: int
-    rate: float
-    minutes: float
-    seed: int
-
-
-class Scheduled(Protocol):
-    """Something that knows the schedule for a training split."""
-
-    def schedule(self, rows: np.ndarray) -> Schedule: ...  # noqa: D102
 
 
 @dataclass
@@ -340,9 +313,3 @@ class Run:
                 task.name, np.full((len(self.data), values.shape[1]), np.nan, dtype=np.float32)
             )
             kept[rows] = values.numpy()
-
-
-def rate(progress: float) -> float:
-    """Learning rate relative to its maximum: linear warm-up, cosine to zero."""
-    warm = min(1.0, (progress + 1e-3) / WARMUP)
-    return warm * 0.5 * (1.0 + math.cos(math.pi * progress))

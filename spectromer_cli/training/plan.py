@@ -10,8 +10,9 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.training import adapt, fit, split
+from spectromer_cli.training import adapt, split
 from spectromer_cli.training.owndata import OwnSpectra
+from spectromer_cli.training.schedule import Schedule
 from spectromer_cli.training.targets import Target
 
 # Below so many objects, figures come from folds, and only a few parameters learn.
@@ -105,11 +106,11 @@ class Plan:
     seed: int
     said: str
 
-    def schedule(self, rows: np.ndarray) -> fit.Schedule:
+    def schedule(self, rows: np.ndarray) -> Schedule:
         """The schedule for a training split."""
         batch_size = min(self.batch_size, max(len(rows), 2))
         steps = math.ceil(len(rows) / batch_size) * self.epochs
-        return fit.Schedule(steps, batch_size, self.rate, self.minutes, self.seed)
+        return Schedule(steps, batch_size, self.rate, self.minutes, self.seed)
 
 
 def make_plan(data: OwnSpectra, targets: list[Target], settings: Settings) -> Plan:
