@@ -6,7 +6,7 @@ All three hold coadded spectra in vacuum wavelengths, heliocentric, evenly space
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
+from spectromer_cli.spectra.readers.cells import cells
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # Bits of the pixel mask that do not say that a pixel is bad: a bright neighbour on the CCD and
@@ -128,7 +129,7 @@ def _plate_row(source: Source, row: int) -> Spectrum:
     broken = (KeyError, IndexError, ValueError, TypeError, OSError, VerifyError, OverflowError)
     try:
         flux, ivar, mask = (np.array(hdu.data[row]) for hdu in hdus[:3])
-        target = _cells(plugmap, row, ("fiberid", "plug_ra", "plug_dec", "ra", "dec"))
+        target = cells(plugmap, row, ("fiberid", "plug_ra", "plug_dec", "ra", "dec"))
         meta = _meta(_survey(header, target), header, target)
         ivar[_bad(mask)] = 0.0
         return Spectrum(_log_linear(header, flux.size), flux, ivar, meta)
@@ -175,15 +176,10 @@ _ANSWER = ("class", "subclass", "z", "zwarning")
 
 def _catalogue_row(hdus: Any) -> dict[str, Any]:
     """The object's row of specObj or spAll, which the file keeps in its third HDU."""
-    if len(hdus) < 3 or not _columns(hdus[2]) or len(hdus[2].data) == 0:
+    try:
+        return cells(hdus[2], 0, (*_IDENTITY, *_POSITIONS, *_ANSWER))
+    except IndexError:  # two HDUs, or a table without rows
         return {}
-    return _cells(hdus[2], 0, (*_IDENTITY, *_POSITIONS, *_ANSWER))
-
-
-def _cells(hdu: Any, row: int, names: Iterable[str]) -> dict[str, Any]:
-    """Those of the named cells that a row of the table has."""
-    there = _columns(hdu)
-    return {name: hdu.data[name][row] for name in names if name in there}
 
 
 def _spec_meta(header: Any, target: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""Cells of wide tables, taken from the bytes, are what astropy reads."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spectromer_cli.spectra.readers import cells as module
+from spectromer_cli.spectra.readers.cells import cells
+
+SCALARS = {"B": "u1", "I": "i2", "J": "i4", "K": "i8", "E": "f4", "D": "f8"}
+FORMS = st.lists(
+    st.sampled_from([*SCALARS, "3E", "12A", "A", "5J", "11X", "L", "4L", "C", "M", "PE()", "0D"]),
+    min_size=1,
+    max_size=12,
+)
+
+
+def column(form: str, number: int, rows: int, rng: np.random.Generator) -> fits.Column:
+    name = f"Name_{number}"
+    if form in SCALARS:
+        kind = np.dtype(SCALARS[form])
+        values = (100 * rng.normal(size=rows)).astype(kind)
+    elif form.endswith("A"):
+        values = np.array(["STARBURST ", "", "a b", "x"])[rng.integers(4, size=rows)]
+    elif form == "PE()":
+        values = np.array([np.ones(i, "f4") for i in range(rows)], dtype=object)
+    elif form.endswith("X"):
+        values = rng.random((rows, 11)) > 0.5
+    elif form.endswith("L"):
+        values = rng.random((rows, 4) if form == "4L" else rows) > 0.5
+    elif form in "CM":
+        values = rng.normal(size=rows) + 1j
+    else:
+        count = int(form[:-1])
+        values = rng.normal(size=(rows, count)).astype(SCALARS[form[-1]])
+    return fits.Column(name, form, array=values)
+
+
+def opened(columns: list[fits.Column]) -> fits.HDUList:
+    file = io.BytesIO()
+    table = fits.BinTableHDU.from_columns(columns)
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(file)
+    return fits.open(io.BytesIO(file.getvalue()), memmap=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(forms=FORMS, rows=st.integers(1, 4), seed=st.integers(0, 1000))
+def test_every_cell_is_what_astropy_reads(forms: list[str], rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    forms = [*forms, "E"]  # astropy writes no table whose rows have no bytes
+    with opened([column(form, i, rows, rng) for i, form in enumerate(forms)]) as hdus:
+        row = int(rng.integers(rows))
+        wanted = [f"name_{i}" for i, form in enumerate(forms) if form in (*SCALARS, "12A", "A")]
+        quick = module._from_bytes(hdus[1], row, [*wanted, "absent"])
+        assert quick is not None
+        assert list(quick) == wanted
+        slow = module._by_astropy(hdus[1], row, wanted)
+        for name in wanted:
+            value = slow[name].rstrip() if isinstance(slow[name], str) else slow[name]
+            assert quick[name] == value
+
+
+@pytest.mark.parametrize("form", ["3E", "11X", "L"])
+def test_what_is_no_plain_cell_is_left_to_astropy(form: str) -> None:
+    with opened([column(form, 0, 2, np.random.default_rng(0))]) as hdus:
+        assert module._from_bytes(hdus[1], 0, ["name_0"]) is None
+        found = cells(hdus[1], 0, ["name_0"])
+        np.testing.assert_array_equal(found["name_0"], hdus[1].data["Name_0"][0])
+
+
+def test_scaled_numbers_are_left_to_astropy() -> None:
+    scaled = fits.Column("fiber", "I", array=np.array([40000, 2], "u2"), bzero=32768)
+    with opened([scaled]) as hdus:
+        assert cells(hdus[1], 0, ["fiber"])["fiber"] == 40000
+
+
+def test_no_such_row_and_no_table() -> None:
+    with opened([column("E", 0, 1, np.random.default_rng(0))]) as hdus:
+        with pytest.raises(IndexError):
+            cells(hdus[1], 1, ["name_0"])
+        assert cells(hdus[0], 0, ["name_0"]) == {}
+
+
+@pytest.mark.parametrize("card", ["TFORM1", "NAXIS1"])
+def test_a_broken_header_costs_no_more_than_the_cell(card: str) -> None:
+    file = io.BytesIO()
+    fits.BinTableHDU.from_columns([column("E", 0, 1, np.random.default_rng(0))]).writeto(file)
+    data = bytearray(file.getvalue())
+    place = data.index(card.encode())
+    data[place + 10 : place + 30] = b"'?'                 "
+    try:
+        with fits.open(io.BytesIO(bytes(data)), memmap=False) as hdus:
+            assert cells(hdus[1], 0, ["name_0"]) == {}
+    except (OSError, IndexError, TypeError, ValueError):
+        pass  # astropy itself does not open it
+
+
+def test_real_files(shared: Path) -> None:
+    """Every named cell of every table in the surveys' own files."""
+    compared = 0
+    for path in sorted((shared / "data" / "fits").glob("sdss*/*.fits")):
+        with fits.open(path, memmap=False) as hdus:
+            for hdu in hdus[1:]:
+                if not hasattr(hdu, "columns") or not len(hdu.data):
+                    continue
+                for name in (name.lower() for name in hdu.columns.names):
+                    quick = module._from_bytes(hdu, 0, [name])
+                    if quick is None:
+                        continue
+                    slow = hdu.data[name][0]
+                    assert quick[name] == (slow.rstrip() if isinstance(slow, str) else slow) or (
+                        slow != slow
+                    )
+                    compared += 1
+    assert compared > 1000
