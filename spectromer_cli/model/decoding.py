@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectromer_cli.model.tasks import Ordered, Redshift
-from spectromer_cli.model.taxonomy import SEQUENCE
 
 
 @dataclass
