@@ -18,6 +18,7 @@ from spectromer_cli.model.metrics import (
     redshift_figures,
     scatter_figures,
     share_interval,
+    type_figures,
     velocity_figures,
 )
 
@@ -179,10 +180,15 @@ def _stars(
         error, sigma = values - truth[name], answers[f"{name}_err"]
         known = star & np.isfinite(error)
 
+        figures = type_figures if name == "star_type" else scatter_figures
+
         def judge(
-            which: np.ndarray, error: np.ndarray = error, sigma: np.ndarray = sigma
+            which: np.ndarray,
+            figures: Callable[..., dict[str, Any]] = figures,
+            error: np.ndarray = error,
+            sigma: np.ndarray = sigma,
         ) -> dict[str, Any]:
-            return scatter_figures(error[which], sigma[which])
+            return figures(error[which], sigma[which])
 
         if known.any():
             by_survey = _by_survey(judge, known, answers, true_class)

@@ -151,6 +151,7 @@ def test_stars_are_judged_where_there_is_truth() -> None:
     assert stars["letter"]["by_survey"][0]["survey"] == "LAMOST"
     assert stars["star_type"]["n"] == 3
     assert stars["star_type"]["scatter"] == pytest.approx(1.4826)
+    assert stars["star_type"]["within_one"] == pytest.approx(2 / 3)
     assert (stars["teff"]["n"], stars["teff"]["scatter"]) == (2, pytest.approx(148.26))
     assert stars["teff"]["pull"] == pytest.approx(1.4826)
     assert "logg" not in stars
@@ -158,6 +159,7 @@ def test_stars_are_judged_where_there_is_truth() -> None:
         report_, {}, {"svm": evaluate(answers(), np.full(n, "STAR"), np.zeros(n))}
     )
     assert "| Teff (K) | all | 2 | 148.3 | 0 | 1.483 |" in text
+    assert "| stars: type right to a tenth of a letter | 0.6667 (" in text
     assert "| stars: letter right | 0.6 (" in text  # and the other, which has none, an empty cell
 
 

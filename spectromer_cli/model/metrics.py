@@ -172,6 +172,27 @@ def _scatter(error: np.ndarray) -> float:
     return float(1.4826 * np.median(np.abs(error)))
 
 
+def type_figures(error: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
+    """How well decimal spectral types agree; their labels are whole tenths of a letter.
+
+    Parameters
+    ----------
+    error, sigma : array, shape (n,)
+        Type − truth and the error that the types claim, in tenths of a letter.
+
+    Returns
+    -------
+    dict
+        That of `scatter_figures`, and ``within_one``, the share right to one tenth of a letter.
+    """
+    figures = scatter_figures(error, sigma)
+    if len(error):
+        near = int(np.sum(np.abs(error) < 1.5))
+        figures["within_one"] = near / len(error)
+        figures["interval"]["within_one"] = share_interval(near, len(error))
+    return figures
+
+
 def letter_figures(found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     """How well the letters of spectral types agree.
 

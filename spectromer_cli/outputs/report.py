@@ -89,6 +89,7 @@ def _side_by_side(reports: Mapping[str, Report]) -> str:
     add("expected calibration error of the class", lambda r: r["classes"], "ece")
     add("stars: letter right", lambda r: r["stars"]["letter"], "right")
     add("stars: within one letter", lambda r: r["stars"]["letter"], "within_one")
+    add("stars: type right to a tenth of a letter", lambda r: r["stars"]["star_type"], "within_one")
     for name, words in _STELLAR.items():
         add(f"stars: scatter of {words}", lambda r, n=name: r["stars"][n], "scatter")  # type: ignore[misc]
     for key, label in (("GALAXY", "galaxies"), ("QSO", "quasars"), ("", "both")):
@@ -196,6 +197,12 @@ def _stars(stars: Report) -> list[str]:
             for where, row in _all_and_surveys(stars["letter"])
         ]
         parts.append(_table(["letter of the type", "stars", "right", "within one"], rows))
+    if "star_type" in stars:
+        rows = [
+            [where, row["n"], _with_interval(row, "within_one")]
+            for where, row in _all_and_surveys(stars["star_type"])
+        ]
+        parts.append(_table(["decimal type", "stars", "right to a tenth"], rows))
     rows = [
         [words, where, row["n"], *_scatter(row), row["pull"]]
         for name, words in _STELLAR.items()
