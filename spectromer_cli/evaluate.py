@@ -30,7 +30,7 @@ def evaluate(
     answers: Mapping[str, np.ndarray],
     class_true: np.ndarray,
     z_true: np.ndarray,
-    stars: Mapping[str, np.ndarray] | None = None,
+    details: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Compare answers with the truth.
 
@@ -45,9 +45,10 @@ def evaluate(
         One of `taxonomy.CLASSES`; anything else is unknown.
     z_true : array of float, shape (n,)
         NaN where unknown.
-    stars : mapping of arrays, shape (n,), optional
-        What is known of stars: ``letter`` (one of `taxonomy.STAR_TYPES`, empty unknown),
-        ``star_type`` (place in `taxonomy.SEQUENCE`), ``teff``, ``logg``, ``feh`` (NaN unknown).
+    details : mapping of arrays, shape (n,), optional
+        What else is known: ``subclass`` (one of `taxonomy.SUBCLASSES`, empty unknown); of stars
+        ``letter`` (one of `taxonomy.STAR_TYPES`, empty unknown), ``star_type`` (place in
+        `taxonomy.SEQUENCE`), ``teff``, ``logg``, ``feh`` (NaN unknown).
 
     Returns
     -------
@@ -55,7 +56,8 @@ def evaluate(
         Plain values: ``n``, ``answered``; ``classes`` (accuracy, ECE, precision and recall,
         confusion matrix, reliability) where classes are known; ``redshifts`` (see
         `metrics.redshift_figures`, over all, by class, survey, z and S/N; pulls; completeness
-        and purity) where redshifts are; ``stars`` (letter, type, parameters) where any are.
+        and purity) where redshifts are; ``stars`` (letter, type, parameters) and ``subclasses``
+        of galaxies and quasars where any are.
         Shares and scatters have their 68 % interval in ``interval``.
     """
     answered = answers["class"] != ""
@@ -66,10 +68,11 @@ def evaluate(
     has_z = np.isfinite(z_true) & answered & np.isfinite(answers["z"])
     if has_z.any():
         report["redshifts"] = _redshifts(answers, class_true, z_true, has_z)
-    if stars is not None:
-        found = _stars(answers, class_true == "STAR", stars)
-        if found:
-            report["stars"] = found
+    if details is not None:
+        stars = _stars(answers, class_true == "STAR", details)
+        subclasses = _subclasses(answers, details)
+        report |= {"stars": stars} if stars else {}
+        report |= {"subclasses": subclasses} if subclasses else {}
     return report
 
 
@@ -193,6 +196,31 @@ def _stars(
         if known.any():
             by_survey = _by_survey(judge, known, answers, true_class)
             report[name] = {**judge(known), "by_survey": by_survey}
+    return report
+
+
+def _subclasses(
+    answers: Mapping[str, np.ndarray], details: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Subclasses of galaxies and quasars; that of a galaxy taken for a star is not right."""
+    report: dict[str, Any] = {}
+    if "subclass" not in answers or "subclass" not in details:
+        return report
+    truth = details["subclass"]
+    found = np.array(
+        [f"{a} {b}" for a, b in zip(answers["class"], answers["subclass"], strict=True)]
+    )
+    for name in ("GALAXY", "QSO"):
+        known = np.char.startswith(truth.astype(str), f"{name} ")
+        if not known.any():
+            continue
+        by_label = {}
+        for label in (label for label, of in taxonomy.SUBCLASSES.items() if of == name):
+            recall = _share("recall", found[known & (truth == label)] == label)
+            precision = _share("precision", truth[known & (found == label)] == label)
+            interval = recall["interval"] | precision["interval"]
+            by_label[label.split()[1]] = {**precision, **recall, "interval": interval}
+        report[name] = {**_share("right", (found == truth)[known]), "by_label": by_label}
     return report
 
 

@@ -163,6 +163,26 @@ def test_stars_are_judged_where_there_is_truth() -> None:
     assert "| stars: letter right | 0.6 (" in text  # and the other, which has none, an empty cell
 
 
+def test_subclasses_of_galaxies_and_quasars() -> None:
+    n = 6
+    found = answers(n) | {
+        "class": np.array(["GALAXY", "GALAXY", "STAR", "QSO", "QSO", "STAR"]),
+        "subclass": np.array(["AGN", "AGN", "G", "BROADLINE", "BROADLINE", "G"]),
+    }
+    truth = ["GALAXY AGN", "GALAXY PASSIVE", "GALAXY AGN", "QSO BROADLINE", "", "STAR G"]
+    report_ = evaluate(
+        found, np.array(["GALAXY"] * 3 + ["QSO"] * 2 + ["STAR"]), np.zeros(n),
+        {"subclass": np.array(truth), "letter": np.array([""] * 5 + ["G"])},
+    )  # fmt: skip
+    galaxies = report_["subclasses"]["GALAXY"]
+    assert (galaxies["n"], galaxies["right"]) == (3, pytest.approx(1 / 3))
+    agn = galaxies["by_label"]["AGN"]
+    assert (agn["recall"], agn["precision"]) == (0.5, 0.5)
+    assert report_["subclasses"]["QSO"]["right"] == 1.0
+    assert set(report_["subclasses"]) == {"GALAXY", "QSO"}
+    assert "| AGN |" in report.markdown(report_, {})
+
+
 def test_the_page_of_the_documentation_is_that_of_the_default_weights() -> None:
     page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
     manifest = json.loads((ROOT / "weights" / "manifest.json").read_text(encoding="utf-8"))

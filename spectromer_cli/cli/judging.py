@@ -39,7 +39,7 @@ class Judged:
 
     model: Spectromer
     answers: Table
-    stars: Mapping[str, np.ndarray] | None = None
+    details: Mapping[str, np.ndarray] | None = None
     baselines: dict[str, Table] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -147,7 +147,7 @@ def of_held_out(
     return Judged(
         model,
         hstack([answers, held_out.truth_table(split.held_out)]),
-        {"letter": held_out.letters_of(split.held_out), **split.held_out.labels},
+        held_out.details_of(split.held_out),
         others,
         provenance,
         [*held_out.remarks(split), *baselines.remarks(names, truth.minutes)],
@@ -207,13 +207,15 @@ def _judge(judged: Judged) -> tuple[dict[str, Any], dict[str, Any]]:
 
     arrays = _arrays(judged.answers)
     class_true, z_true = arrays["class_true"], arrays["z_true"]
-    result = evaluation.evaluate(arrays, class_true, z_true, judged.stars)
+    result = evaluation.evaluate(arrays, class_true, z_true, judged.details)
     others = {}
+    # Nor do they learn subclasses of galaxies and quasars.
+    details = {k: v for k, v in (judged.details or {}).items() if k != "subclass"}
     for name, table in judged.baselines.items():
         own = {**_arrays(table), "sn_median": arrays["sn_median"], "survey": arrays["survey"]}
         # The baselines learn no radial velocities.
         far = np.where(class_true == "STAR", np.nan, z_true)
-        others[name] = evaluation.evaluate(own, class_true, far, judged.stars)
+        others[name] = evaluation.evaluate(own, class_true, far, details)
     return result, others
 
 

@@ -65,6 +65,8 @@ def markdown(
         parts += _redshifts(report["redshifts"])
     if "stars" in report:
         parts += _stars(report["stars"])
+    if "subclasses" in report:
+        parts += _subclasses(report["subclasses"])
     return "\n\n".join(parts) + "\n"
 
 
@@ -211,6 +213,18 @@ def _stars(stars: Report) -> list[str]:
     ]
     if rows:
         parts.append(_table(["", "survey", "stars", "scatter", "median error", "pull width"], rows))
+    return parts
+
+
+def _subclasses(subclasses: Report) -> list[str]:
+    parts = ["## Subclasses of galaxies and quasars"]
+    for name, figures in subclasses.items():
+        rows = [["all", figures["n"], _with_interval(figures, "right"), ""]]
+        rows += [
+            [label, row["n"], _with_interval(row, "recall"), _with_interval(row, "precision")]
+            for label, row in figures["by_label"].items()
+        ]
+        parts.append(_table([name, "spectra", "right, recall", "precision"], rows))
     return parts
 
 

@@ -145,6 +145,13 @@ def letters_of(data: LabelledSpectra) -> np.ndarray:
     return names[np.where(of_star, data.subclass, -1)].astype(str)
 
 
+def details_of(data: LabelledSpectra) -> dict[str, np.ndarray]:
+    """What is known beyond class and redshift, as `evaluate.evaluate` takes it."""
+    names = np.array([*taxonomy.SUBCLASSES, ""], dtype=object)
+    subclass = names[np.where(data.subclass >= 0, data.subclass, -1)].astype(str)
+    return {"subclass": subclass, "letter": letters_of(data), **data.labels}
+
+
 def truth_table(data: LabelledSpectra) -> Table:
     """Columns of the truth, to be put beside the answers.
 
