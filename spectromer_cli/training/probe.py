@@ -55,8 +55,10 @@ def fit_head(
             losses.append(
                 float(_loss(model.tasks, features[held_out], _of(targets, held_out), found))
             )
-        best = PULLS[int(np.argmin(losses))]
+        best = PULLS[int(np.argmin(np.nan_to_num(losses, nan=np.inf)))]
     found = _fit(model.tasks, features, targets, began, best)
+    if not found.isfinite().all():
+        return
     weight = found[:, :-1] / width
     with torch.no_grad():
         model.head.weight.copy_(weight)
