@@ -128,7 +128,7 @@ def test_a_failure_keeps_rows_too_and_half_a_row_is_cut_off(run, interrupted, tm
 def test_other_inputs_or_options_are_refused(run, interrupted, inputs, tmp_path) -> None:
     arguments = interrupted(tmp_path / "out.csv", 2)
     air = run(*arguments, "--resume", "--air")
-    assert air.code == 2 and "another options" in air.err
+    assert air.code == 2 and "other options" in air.err
     (inputs / "a.csv").rename(inputs / "x.csv")
     moved = run(*arguments, "--resume")
     assert moved.code == 2

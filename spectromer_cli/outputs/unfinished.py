@@ -94,16 +94,16 @@ class Unfinished:
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
             progress = Progress(**state["progress"])
-            self._seconds = float(state["seconds"])
+            self._seconds, run = float(state["seconds"]), dict(state["run"])
             whole = self.part.stat().st_size >= progress.size
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SpectromerError(f"{self._state} cannot be read: {error}", anew) from error
         if not whole:
             raise SpectromerError(f"{self.part} is shorter than it was", anew)
-        if state["run"] != self._run:
-            differs = [k for k in self._run if state["run"].get(k) != self._run[k]]
+        if run != self._run:
+            differs = [name for name in self._run if run.get(name) != self._run[name]]
             raise UsageError(
-                f"{self.part} was made with another {', '.join(differs)}",
+                f"{self.part} was made with other {', '.join(differs)}",
                 f"go on with the same command, or {anew}",
             )
         os.truncate(self.part, progress.size)  # rows that came after the last look
