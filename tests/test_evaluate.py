@@ -150,7 +150,8 @@ def test_stars_are_judged_where_there_is_truth() -> None:
     assert stars["letter"]["within_one"] == pytest.approx(4 / 5)
     assert stars["letter"]["by_survey"][0]["survey"] == "LAMOST"
     assert stars["star_type"]["n"] == 3
-    assert stars["star_type"]["scatter"] == pytest.approx(1.4826)
+    assert stars["star_type"]["right"] == stars["star_type"]["within_sigma"] / 2 == 1 / 3
+    assert stars["star_type"]["mean_error"] == 1.0
     assert stars["star_type"]["within_one"] == pytest.approx(2 / 3)
     assert (stars["teff"]["n"], stars["teff"]["scatter"]) == (2, pytest.approx(148.26))
     assert stars["teff"]["pull"] == pytest.approx(1.4826)

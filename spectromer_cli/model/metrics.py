@@ -173,23 +173,35 @@ def _scatter(error: np.ndarray) -> float:
 
 
 def type_figures(error: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
-    """How well decimal spectral types agree; their labels are whole tenths of a letter.
+    """How well decimal spectral types agree.
+
+    Types are whole tenths of a letter, so a median would be one too: here are shares.
 
     Parameters
     ----------
     error, sigma : array, shape (n,)
-        Type − truth and the error that the types claim, in tenths of a letter.
+        Type − truth, and the error that the types claim, in tenths of a letter.
 
     Returns
     -------
     dict
-        That of `scatter_figures`, and ``within_one``, the share right to one tenth of a letter.
+        ``n``; shares of ``right`` types, of those ``within_one`` tenth of a letter, and of those
+        ``within_sigma``, the error that they claim (of honest ones 0.68); ``interval`` of each;
+        ``mean_error``, the mean of \\|error\\|. Nothing but ``n`` of nothing.
     """
-    figures = scatter_figures(error, sigma)
-    if len(error):
-        near = int(np.sum(np.abs(error) < 1.5))
-        figures["within_one"] = near / len(error)
-        figures["interval"]["within_one"] = share_interval(near, len(error))
+    n = len(error)
+    if n == 0:
+        return {"n": 0, "interval": {}}
+    off = np.abs(error)
+    figures: dict[str, Any] = {"n": n, "mean_error": float(off.mean()), "interval": {}}
+    # Some labels lie half way between two types.
+    for name, good in (
+        ("right", off < 0.75),
+        ("within_one", off < 1.5),
+        ("within_sigma", off <= sigma),
+    ):
+        figures[name] = float(good.mean())
+        figures["interval"][name] = share_interval(int(good.sum()), n)
     return figures
 
 

@@ -18,7 +18,6 @@ _REDSHIFT_ROWS = {
     "r2_without_worst": "R² without the worst one",
 }
 _STELLAR = {
-    "star_type": "decimal type (tenths of a letter)",
     "teff": "Teff (K)",
     "logg": "log g (dex)",
     "feh": "[Fe/H] (dex)",
@@ -200,11 +199,13 @@ def _stars(stars: Report) -> list[str]:
         ]
         parts.append(_table(["letter of the type", "stars", "right", "within one"], rows))
     if "star_type" in stars:
+        shares = ("right", "within_one", "within_sigma")
         rows = [
-            [where, row["n"], _with_interval(row, "within_one")]
+            [where, row["n"], *(_with_interval(row, n) for n in shares), row["mean_error"]]
             for where, row in _all_and_surveys(stars["star_type"])
         ]
-        parts.append(_table(["decimal type", "stars", "right to a tenth"], rows))
+        head = ["stars", "right", "right to a tenth", "right to its error", "mean error, tenths"]
+        parts.append(_table(["decimal type", *head], rows))
     rows = [
         [words, where, row["n"], *_scatter(row), row["pull"]]
         for name, words in _STELLAR.items()

@@ -28,7 +28,7 @@ MEANING = {
     "z_outliers": "galaxies and quasars with |Δz|/(1+z) > 0.01",
     "z_nmad": "1.4826 · median |Δz|/(1+z) of galaxies and quasars",
     "z_r2": "R² of z over galaxies and quasars",
-    "star_type_scatter": "scatter of the stars' types, in tenths of a letter",
+    "star_type_error": "mean error of the stars' types, in tenths of a letter",
     "star_type_within_1": "stars' types right to one tenth of a letter",
     "teff_scatter": "scatter of Teff about LASP's, K",
     "logg_scatter": "scatter of log g about LASP's, dex",

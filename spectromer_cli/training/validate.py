@@ -225,6 +225,7 @@ def _stellar(
     """How far the stars' types (in tenths of a letter) and parameters scatter about the survey's.
 
     ``<name>_scatter``: robust σ; ``<name>_pull``: robust width of the error over its estimate.
+    Of the types, which are whole tenths, the mean error and the share right to one tenth.
     """
     result = {}
     if "star_type" in p:
@@ -232,7 +233,7 @@ def _stellar(
         place, _ = decoding.decode_type(p["star_type"], letters)
         if known.any():
             off = np.abs(place - data.labels["star_type"])[known]
-            result["star_type_scatter"] = float(1.4826 * np.median(off))
+            result["star_type_error"] = float(off.mean())
             result["star_type_within_1"] = _mean(off < 1.5)
     for name in ("teff", "logg", "feh"):
         known = np.isfinite(data.labels.get(name, np.nan)) & (data.survey == "LAMOST")
