@@ -20,7 +20,7 @@ from spectromer_cli.model.metrics import (
     share_interval,
 )
 from spectromer_cli.outputs import report
-from spectromer_cli.truth import find_truth, truth_of
+from spectromer_cli.spectra.truth import find_truth, truth_of
 
 
 def answers(n: int = 6) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from spectromer_cli.archives.match import safe_name, separation
 from spectromer_cli.cli import fetch
 from spectromer_cli.errors import UsageError
 from spectromer_cli.spectra.catalogues import read_catalogue
-from spectromer_cli.truth import find_truth
+from spectromer_cli.spectra.truth import find_truth
 
 STAR = {"class": "STAR", "subClass": "F9", "z": 1e-4}
 GALAXY_PLACE = {"ra": 187.70593, "dec": 12.39112}

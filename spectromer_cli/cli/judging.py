@@ -95,7 +95,7 @@ def of_catalogue(
     """Answers for the spectra that a catalogue names."""
     from astropy.table import Table
 
-    from spectromer_cli.truth import find_truth, truth_of
+    from spectromer_cli.spectra.truth import find_truth, truth_of
 
     targets, catalogue, total = inference.targets_of(request)
     assert catalogue is not None
