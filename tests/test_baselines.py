@@ -246,6 +246,7 @@ def test_a_set_that_nobody_learned_from(run: Run, labelled: Path, tmp_path: Path
     assert result.code == 0, result.err
     report = json.loads(result.out)
     assert report["n"] == int((dataset.load(labelled).class_ >= 0).sum())
+    assert "calibration" not in report  # nothing of these weights was fitted on this set
     assert "said, not checked" in (tmp_path / "r" / "report.md").read_text()
 
 

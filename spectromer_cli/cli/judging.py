@@ -41,6 +41,7 @@ class Judged:
     answers: Table
     details: Mapping[str, np.ndarray] | None = None
     baselines: dict[str, Table] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -116,7 +117,7 @@ def of_held_out(
 
     from astropy.table import hstack
 
-    from spectromer_cli.training import baselines, held_out
+    from spectromer_cli.training import baselines, crossfit, held_out
 
     assert truth.data is not None
     model = _load(request)
@@ -144,14 +145,19 @@ def of_held_out(
         "data": f"{truth.data.name} (sha256 {sha256})",
         "held out": f"{chosen['fraction']:g} of the objects, seed {chosen['seed']:g}",
     }
-    return Judged(
+    judged = Judged(
         model,
         hstack([answers, held_out.truth_table(split.held_out)]),
         held_out.details_of(split.held_out),
         others,
-        provenance,
-        [*held_out.remarks(split), *baselines.remarks(names, truth.minutes)],
+        provenance=provenance,
+        remarks=[*held_out.remarks(split), *baselines.remarks(names, truth.minutes)],
     )
+    if len(split.training) and request.refined:
+        judged.calibration = crossfit.crossfit(
+            model.network, _arrays(judged.answers), split.held_out.has_ivar
+        )
+    return judged
 
 
 def _answers(
@@ -208,6 +214,8 @@ def _judge(judged: Judged) -> tuple[dict[str, Any], dict[str, Any]]:
     arrays = _arrays(judged.answers)
     class_true, z_true = arrays["class_true"], arrays["z_true"]
     result = evaluation.evaluate(arrays, class_true, z_true, judged.details)
+    if judged.calibration:
+        result["calibration"] = judged.calibration
     others = {}
     # Nor do they learn subclasses of galaxies and quasars.
     details = {k: v for k, v in (judged.details or {}).items() if k != "subclass"}

@@ -62,6 +62,8 @@ def markdown(
         parts += _classes(report["classes"])
     if "redshifts" in report:
         parts += _redshifts(report["redshifts"])
+    if "calibration" in report:
+        parts += _calibration(report)
     if "stars" in report:
         parts += _stars(report["stars"])
     if "subclasses" in report:
@@ -187,6 +189,31 @@ def _redshifts(redshifts: Report) -> list[str]:
     if cuts:
         head = ["z_prob at least", "share kept", "share within 0.01 (1+z)"]
         parts.append(_table(head, cuts))
+    return parts
+
+
+def _calibration(report: Report) -> list[str]:
+    """Calibration as the weights have it, and judged by objects it was not fitted on."""
+    anew = report["calibration"]
+    rows = [["expected calibration error of the class", report["classes"]["ece"], anew["ece"]]]
+    pulls = report.get("redshifts", {}).get("pull", {})
+    rows += [
+        [f"pull width, {name}", pulls[name]["width"], pull["width"]]
+        for name, pull in anew["pull"].items()
+    ]
+    parts = [
+        "## Calibration by other objects",
+        "The weights' numbers were fitted on all the spectra that are judged here. On the right "
+        f"each of {anew['folds']} parts of the objects is judged by numbers fitted on the others.",
+        _table(["", "as in the weights", "from other objects"], rows),
+    ]
+    promise = anew["max_outlier_rate"]
+    if promise["kept"] is not None:
+        parts.append(
+            f"`--max-outlier-rate {promise['promised']:g}`, its cut from other objects, keeps "
+            f"{_text(promise['kept'])} of the galaxies and quasars; {_text(promise['wrong'])} of "
+            "those are off by more than 0.01 (1+z)."
+        )
     return parts
 
 

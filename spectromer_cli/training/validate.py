@@ -138,9 +138,14 @@ def error_scales(
     scales = {}
     for number, name in enumerate(taxonomy.CLASSES):
         these = usable & (data.class_ == number)
-        pull = np.abs(error[these] / refined.z_err[these])
-        scales[name] = round(float(1.4826 * np.median(pull)), 3) if these.sum() >= 20 else 1.0
+        scales[name] = round(pull_scale(error[these] / refined.z_err[these]), 3)
     return scales
+
+
+def pull_scale(pull: np.ndarray) -> float:
+    """Robust width of pulls; 1 where there are fewer than 20, or they have none."""
+    width = float(1.4826 * np.median(np.abs(pull))) if len(pull) >= 20 else 1.0
+    return width or 1.0
 
 
 def figures(
