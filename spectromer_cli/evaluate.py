@@ -22,7 +22,7 @@ from spectromer_cli.model.metrics import (
     velocity_figures,
 )
 
-SN_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, np.inf)
+SN_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
 Z_EDGES = (-0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 7.0)
 
 
@@ -122,6 +122,9 @@ def _redshifts(
     def judge_velocity(which: np.ndarray) -> dict[str, Any]:
         return velocity_figures(z[which], z_true[which])
 
+    def judge_pull(which: np.ndarray) -> dict[str, Any]:
+        return pull_figures((z - z_true)[which] / answers["z_err"][which])
+
     report = {
         "galaxies_and_quasars": judge(far),
         "by_class": {name: judge(use & (class_true == name)) for name in taxonomy.CLASSES},
@@ -147,7 +150,7 @@ def _redshifts(
         report["without_zwarn"] = {"share": share, **judge(far & clean)}
     if "z_err" in answers:
         report["pull"] = {
-            name: pull_figures((z - z_true)[which] / answers["z_err"][which])
+            name: {**judge_pull(which), "by_sn": _binned(judge_pull, which, sn, SN_EDGES)}
             for name in taxonomy.CLASSES
             if (which := use & (class_true == name) & (answers["z_err"] > 0)).any()
         }

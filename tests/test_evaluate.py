@@ -57,6 +57,9 @@ def test_figures_of_a_known_case() -> None:
     assert redshifts["without_zwarn"]["outliers_0.01"] == 0.0
     assert redshifts["without_zwarn"]["share"] == pytest.approx(4 / 5)
     assert redshifts["by_sn"][0]["from"] == 5.0
+    pull = redshifts["pull"]["GALAXY"]
+    assert [(row["from"], row["to"], row["n"]) for row in pull["by_sn"]] == [(5.0, 10.0, pull["n"])]
+    assert pull["by_sn"][0]["beyond_5"] == pull["beyond_5"] == pytest.approx(1 / 4)
     assert redshifts["completeness_purity"][0] == {
         "z_prob": 0.0,
         "completeness": 1.0,

@@ -176,12 +176,13 @@ def _redshifts(redshifts: Report) -> list[str]:
         rows = [[_bin(row), row["n"], *_scatter(row)] for row in redshifts["star_velocity_by_sn"]]
         parts.append(_table(["S/N a pixel", "stars", "scatter (km/s)", "median Δv (km/s)"], rows))
     pulls = [
-        [name, pull["n"], pull["width"], pull["centre"], pull["beyond_5"]]
+        [name, where, row["n"], row["width"], row["centre"], row["beyond_5"]]
         for name, pull in redshifts.get("pull", {}).items()
+        for where, row in [("all", pull), *((_bin(row), row) for row in pull["by_sn"])]
     ]
     if pulls:
-        head = ["pull (z − truth)/z_err", "spectra", "width", "centre", "beyond 5"]
-        parts.append(_table(head, pulls))
+        head = ["S/N a pixel", "spectra", "width", "centre", "beyond 5"]
+        parts.append(_table(["pull (z − truth)/z_err", *head], pulls))
     cuts = [
         [row["z_prob"], row["completeness"], row["purity"]]
         for row in redshifts.get("completeness_purity", [])
