@@ -50,7 +50,11 @@ class Spectromer:
         self.network = SpectralViT(weights.config)
         state = {name: value.float() for name, value in load_file(weights.path).items()}
         self.bases = {
-            name: Basis(vectors=state.pop(f"templates.{name}").numpy(), **values)
+            # Older weights know one scale for both parts of the error.
+            name: Basis(
+                vectors=state.pop(f"templates.{name}").numpy(),
+                **{"misfit_scale": values.get("error_scale", 1.0), **values},
+            )
             for name, values in weights.config.templates.items()
         }
         known = {

@@ -155,7 +155,7 @@ def of_held_out(
     )
     if len(split.training) and request.refined:
         judged.calibration = crossfit.crossfit(
-            model.network, _arrays(judged.answers), split.held_out.has_ivar
+            model.network, model.bases, split.held_out, model.device
         )
     return judged
 

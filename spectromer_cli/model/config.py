@@ -48,8 +48,8 @@ class ModelConfig:
     temperatures : dict of str to float
         Task name → temperature that its logits are divided by to calibrate them.
     templates : dict of str to dict
-        Class → ``loglam0`` and ``error_scale`` of its templates (see `model.redshift.Basis`),
-        whose vectors lie beside the weights.
+        Class → ``loglam0``, ``error_scale`` and ``misfit_scale`` of its templates (see
+        `model.redshift.Basis`), whose vectors lie beside the weights.
     split : dict of str to float
         ``fraction`` and ``seed`` of the objects that were held out (see
         `training.dataset.validation_mask`), so that they can be judged by again.

@@ -34,14 +34,16 @@ class Basis:
         log10(λ/Å) of the first pixel; the step is that of the model's grid.
     vectors : array of float32, shape (k, m)
         Orthonormal.
-    error_scale : float
-        What the formal error has to be multiplied by, found on held-out spectra: templates
-        never fit perfectly.
+    error_scale, misfit_scale : float
+        What the formal errors have to be multiplied by, found on held-out spectra: that from
+        noise, and that from what the templates cannot fit, which is alike over many pixels and
+        moves z more than noise does.
     """
 
     loglam0: float
     vectors: np.ndarray
     error_scale: float = 1.0
+    misfit_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Fit:
     ----------
     x, x_err : float
         ln(1 + z) and its 1-σ error.
+    formal : tuple of float
+        The parts of that error, from noise and from misfit, before their scales.
     gain : float
         By how much the templates lower χ² against the polynomials alone, on the same pixels,
         in units of the fit's own χ² a degree of freedom where that is above one.
@@ -59,6 +63,7 @@ class Fit:
 
     x: float
     x_err: float
+    formal: tuple[float, float]
     gain: float
 
 
@@ -70,6 +75,8 @@ class Refined:
     ----------
     z, z_err : array
         From the template fit; NaN where there is none.
+    formal : array, shape (batch, 2)
+        The parts of the error of ln(1 + z), from noise and from misfit, before their scales.
     delta_chi2 : array
         By how much the best peak's fit beats that of the best alternative; below zero where
         an alternative fits better. NaN where p(z) has no alternative.
@@ -77,6 +84,7 @@ class Refined:
 
     z: np.ndarray
     z_err: np.ndarray
+    formal: np.ndarray
     delta_chi2: np.ndarray
 
 
@@ -110,7 +118,7 @@ def refine(
     Refined
     """
     n = len(prepared)
-    refined = Refined(np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan))
+    refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n)))
     for i, (spectrum, name) in enumerate(zip(prepared, classes, strict=True)):
         if name not in bases:
             continue
@@ -122,6 +130,7 @@ def refine(
             continue
         refined.z[i] = np.expm1(best.x)
         refined.z_err[i] = best.x_err * np.exp(best.x)
+        refined.formal[i] = best.formal
         others = [
             fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
             for z in answer.alt_z[i]
@@ -174,10 +183,13 @@ def fit(prepared: Prepared, basis: Basis, grid: Grid, x: float, half_width: floa
     start = float(fine[i]) + offset
     per_pixel = LN10 * grid.dloglam
     noise = max(float(chi2.min()) / window.freedom, 1.0)
-    formal = np.sqrt(2.0 * noise / curvature) if curvature > 0 else COARSE
+    # Where χ² has no minimum, the error is that of the scan.
+    from_noise = per_pixel * float(np.sqrt(2.0 / curvature) if curvature > 0 else COARSE)
+    from_misfit = from_noise * float(np.sqrt(noise - 1.0))
     return Fit(
         x=float((grid.loglam0 - basis.loglam0) * LN10 - start * per_pixel),
-        x_err=float(formal * per_pixel * basis.error_scale),
+        x_err=float(np.hypot(basis.error_scale * from_noise, basis.misfit_scale * from_misfit)),
+        formal=(from_noise, from_misfit),
         gain=float(window.chi2_polynomials - chi2.min()) / noise,
     )
 

@@ -131,7 +131,7 @@ those of the best template, not of an eye: some are wrong.
 ## What came out
 
 On the held-out objects, all {int(figures["n"])} of them, at whatever S/N they have. The
-temperatures (one number a task), the scales of the redshift errors (one a class), the limits of
+temperatures (one number a task), the scales of the redshift errors (two a class), the limits of
 the outlier score (two numbers) and the table of confidences were fitted on them too; nothing else
 was.
 

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
-from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.outliers import Familiar
-from spectromer_cli.model.redshift import Basis, Refined
+from spectromer_cli.model.redshift import Basis
 from spectromer_cli.model.spectromer import SpectralViT
 from spectromer_cli.model.writing import write_weights
-from spectromer_cli.training import card, validate
+from spectromer_cli.training import calibration, card, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.populations import learn_populations, to_arrays
@@ -62,19 +61,15 @@ def finish(
     """
     out = validate.logits(model, validation, device)
     model.config = replace(
-        model.config, temperatures=validate.fit_temperatures(model, out, validation)
+        model.config, temperatures=calibration.fit_temperatures(model, out, validation)
     )
     bases = learn_templates(batches.real)
     refined = validate.refine_redshifts(model, out, validation, bases)
-    scales = validate.error_scales(refined, out, validation)
-    described = {
-        name: {"loglam0": basis.loglam0, "error_scale": scales[name]}
-        for name, basis in bases.items()
-    }
+    scales = calibration.error_scales(refined, out["class"].argmax(1).numpy(), validation)
+    described = {name: {"loglam0": basis.loglam0, **scales[name]} for name, basis in bases.items()}
+    z_prob, wrong, far = calibration.redshift_confidences(model, out, validation, refined)
     model.config = replace(
-        model.config,
-        templates=described,
-        confidence=_confidence(model, out, validation, refined),
+        model.config, templates=described, confidence=confidence_table(z_prob[far], wrong[far])
     )
     familiar = _familiar(model, batches, validation, device)
     populations = to_arrays(learn_populations(batches.real, bases))
@@ -112,20 +107,6 @@ def _tensors(familiar: Familiar) -> dict[str, torch.Tensor]:
         f"familiar.{name}": torch.from_numpy(values.astype(np.float32))
         for name, values in vars(familiar).items()
     }
-
-
-def _confidence(
-    model: SpectralViT,
-    out: dict[str, torch.Tensor],
-    validation: LabelledSpectra,
-    refined: Refined,
-) -> dict[str, list[float]]:
-    """How often redshifts of galaxies and quasars are wrong at a given confidence."""
-    answer = validate.answer_redshifts(model, out, out["class"].argmax(1).numpy())
-    z = np.where(np.isfinite(refined.z), refined.z, answer.z)
-    far = (validation.class_ > taxonomy.CLASSES.index("STAR")) & np.isfinite(validation.z)
-    error = np.abs(z - validation.z) / (1.0 + validation.z)
-    return confidence_table(answer.z_prob[far], error[far] > validate.Z_OUTLIER)
 
 
 def _familiar(

@@ -20,7 +20,7 @@ from spectromer_cli.model.writing import write_weights
 from spectromer_cli.outputs import learning
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.training import fit, journal, scores, split
-from spectromer_cli.training.validate import best_temperature
+from spectromer_cli.training.calibration import best_temperature
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,37 +67,6 @@ def targets(data: LabelledSpectra) -> dict[str, torch.Tensor]:
     }
 
 
-def fit_temperatures(
-    model: SpectralViT, out: dict[str, torch.Tensor], data: LabelledSpectra
-) -> dict[str, float]:
-    """The temperature of each task that makes its probabilities fit the held-out labels best.
-
-    Notes
-    -----
-    Guo et al. (2017, ICML, arXiv:1706.04599): logits divided by one number, found by least
-    negative log-likelihood, here on a logarithmic grid between 0.3 and 5.
-    """
-    truth = targets(data)
-    return {
-        task.name: best_temperature(task, out[task.name], truth[task.name]) for task in model.tasks
-    }
-
-
-def best_temperature(task: tasks.Task, logits: torch.Tensor, truth: torch.Tensor) -> float:
-    """The temperature that makes a task's answers fit the labels best.
-
-    A weak prior (σ = 0.5 in ln t about 1) keeps a handful of labels, all answered right, from
-    calling for certainty.
-    """
-    grid = np.geomspace(0.3, 5.0, 113)
-    number = int(task.known(truth).sum())
-    losses = [
-        number * float(task.loss(task.temper(logits, t), truth)) + 0.5 * (math.log(t) / 0.5) ** 2
-        for t in grid
-    ]
-    return round(float(grid[int(np.argmin(losses))]), 4)
-
-
 def answer_redshifts(
     model: SpectralViT, out: dict[str, torch.Tensor], found: np.ndarray
 ) -> decoding.RedshiftAnswer:
@@ -121,31 +89,6 @@ def refine_redshifts(
     names = [taxonomy.CLASSES[number] for number in found]
     answer = answer_redshifts(model, out, found)
     return refine(answer, prepared, names, bases, model.config.grid)
-
-
-def error_scales(
-    refined: Refined, out: dict[str, torch.Tensor], data: LabelledSpectra
-) -> dict[str, float]:
-    """What formal redshift errors must be multiplied by, class by class.
-
-    The robust width of the pull (z − z_survey)/z_err over held-out spectra whose class is right
-    and whose redshift is not off by more than `Z_OUTLIER`; 1 where there are fewer than 20.
-    """
-    found = out["class"].argmax(1).numpy()
-    error = refined.z - data.z
-    usable = (found == data.class_) & data.has_ivar & np.isfinite(error)
-    usable &= np.abs(error) / (1.0 + data.z) < Z_OUTLIER
-    scales = {}
-    for number, name in enumerate(taxonomy.CLASSES):
-        these = usable & (data.class_ == number)
-        scales[name] = round(pull_scale(error[these] / refined.z_err[these]), 3)
-    return scales
-
-
-def pull_scale(pull: np.ndarray) -> float:
-    """Robust width of pulls; 1 where there are fewer than 20, or they have none."""
-    width = float(1.4826 * np.median(np.abs(pull))) if len(pull) >= 20 else 1.0
-    return width or 1.0
 
 
 def figures(
