@@ -11,50 +11,133 @@ from conftest import Run
 from small_set import write_labelled
 
 from spectromer_cli.model import taxonomy
+from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.metrics import expected_calibration_error
 from spectromer_cli.model.redshift import Refined
-from spectromer_cli.model.tasks import Category
+from spectromer_cli.model.tasks import Category, Redshift
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import calibration, crossfit
 from spectromer_cli.training.dataset import LabelledSpectra
 
-N = 1500
+TASKS = [Category("class", taxonomy.CLASSES), Redshift("z", bins=300, x0=0.0, dx=0.002)]
 
 
-def made(n: int, rng: np.random.Generator) -> tuple[LabelledSpectra, torch.Tensor]:
-    """A set whose true classes follow the logits divided by 3."""
+def made(n: int = 1500, *, seed: int = 0, noise: float = 1.0, misfit: float = 1.0):
+    """Answers too sure of the class by a factor 3, of z by `noise` and `misfit`.
+
+    Every tenth redshift is wrong, and its p(z) has a second peak.
+    """
+    rng = np.random.default_rng(seed)
     logits = rng.normal(0.0, 6.0, (n, 3))
-    p = np.exp(logits / 3.0)
-    class_ = np.array([rng.choice(3, p=row / row.sum()) for row in p])
-    names = np.array([f"object {number // 2}" for number in range(n)])
+    honest = np.exp(logits / 3.0) / np.exp(logits / 3.0).sum(axis=1, keepdims=True)
+    z = rng.uniform(0.1, 0.5, n)
+    formal = np.stack([rng.uniform(1, 3, n), rng.uniform(0, 9, n)], axis=1) * 1e-5
+    sigma = np.hypot(noise * formal[:, 0], misfit * formal[:, 1])
+    x = np.log1p(z) + rng.normal(0.0, sigma)
+    wrong = np.arange(n) % 10 == 9
+    x[wrong] += 0.05
+    peaks = np.exp(-0.5 * ((TASKS[1].x - x[:, None]) / 0.002) ** 2)
+    peaks += np.where(wrong, 0.8, 0.001)[:, None] * np.roll(peaks, 40, axis=1)
     pixels = np.ones((n, 4), dtype=np.float16)
     data = LabelledSpectra(
         grid=Grid(3.6, 1e-4, 4), flux=pixels, ivar=pixels, has_ivar=np.ones(n, dtype=bool),
-        survey=np.full(n, "SDSS"), group=names, subclass_name=np.full(n, ""),
-        class_=class_, subclass=np.full(n, -1), z=rng.uniform(0.1, 0.5, n), sn=np.full(n, 10.0),
+        survey=np.full(n, "SDSS"), group=np.array([f"object {i // 2}" for i in range(n)]),
+        subclass_name=np.full(n, ""), class_=np.array([rng.choice(3, p=p) for p in honest]),
+        subclass=np.full(n, -1), z=z, sn=np.full(n, 10.0),
     )  # fmt: skip
-    return data, torch.from_numpy(logits)
+    out = {"class": torch.from_numpy(logits), "z": torch.from_numpy(np.log(peaks + 1e-6))}
+    refined = Refined(np.expm1(x), sigma * np.exp(x), formal, np.full(n, np.nan))
+    return out, refined, data
 
 
-@pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch):
-    """Cross-fits made answers: logits, redshifts and confidences do not come from a model."""
+def judged(out, refined, data):
+    config = ModelConfig("vit", "tiles", 7, data.grid, [])
+    model = SimpleNamespace(tasks=TASKS, config=config)
+    figures = crossfit.judge(model, out, refined, data)
+    assert model.config is config  # the weights' own temperatures are back
+    return figures
 
-    def run(data: LabelledSpectra, logits: torch.Tensor, refined: Refined, z_prob, wrong):
-        task = Category("class", taxonomy.CLASSES)
-        model = SimpleNamespace(tasks=[task], config=Configuration({}))
-        far = data.class_ > 0
-        monkeypatch.setattr(crossfit.validate, "logits", lambda *_: {"class": logits})
-        monkeypatch.setattr(crossfit.validate, "refine_redshifts", lambda *_: refined)
-        monkeypatch.setattr(
-            crossfit.calibration, "redshift_confidences", lambda *_: (z_prob, wrong, far)
-        )
-        monkeypatch.setattr(
-            crossfit.validate, "targets", lambda data: {"class": torch.from_numpy(data.class_)}
-        )
-        monkeypatch.setattr(calibration, "targets", crossfit.validate.targets)
-        figures = crossfit.crossfit(model, {}, data, torch.device("cpu"))
-        assert model.config.temperatures == {}  # the weights' own come back
-        return figures
 
-    return run
+def test_temperature_and_scales_are_found_from_other_objects() -> None:
+    out, refined, data = made(noise=3.0, misfit=5.0)
+    assert expected_calibration_error(torch.softmax(out["class"], 1).numpy(), data.class_) > 0.1
+    figures = judged(out, refined, data)
+    assert figures["ece"] < 0.05
+    assert set(figures["pull"]) == set(taxonomy.CLASSES)
+    for pull in figures["pull"].values():
+        assert pull["width"] == pytest.approx(1.1, abs=0.15)  # a tenth is wrong
+
+
+def test_all_spectra_of_an_object_are_in_one_fold() -> None:
+    objects = np.array([f"object {number % 50}" for number in range(400)])
+    fold = crossfit.folds_of(objects)
+    assert all(len(set(fold[objects == name])) == 1 for name in np.unique(objects))
+    assert [int((fold == number).sum()) for number in range(crossfit.FOLDS)] == [80] * 5
+
+
+def test_an_object_does_not_judge_itself() -> None:
+    """One of many spectra whose errors are too small by 30: no other object knows of that."""
+    out, refined, data = made(600)
+    data.class_[:] = 1
+    out["class"][:] = torch.tensor([0.0, 9.0, 0.0])
+    data.group[300:] = "odd"
+    refined.formal[300:] /= 30.0
+    # Its own spectra, half of all, would have made the scale several times larger.
+    assert judged(out, refined, data)["pull"]["GALAXY"]["beyond_5"] > 0.4
+
+
+def test_a_promise_is_kept_or_not_given() -> None:
+    out, refined, data = made()
+    out["class"] = 20.0 * torch.nn.functional.one_hot(torch.from_numpy(data.class_), 3).double()
+    promise = judged(out, refined, data)["max_outlier_rate"]
+    assert promise["wrong"] <= promise["promised"]
+    assert promise["kept"] == pytest.approx(0.9, abs=0.01)
+    out, refined, data = made(60)
+    assert judged(out, refined, data)["max_outlier_rate"]["kept"] is None
+    data.class_[:] = 0
+    assert judged(out, refined, data)["max_outlier_rate"]["kept"] is None
+
+
+@pytest.mark.parametrize(("noise", "misfit"), [(1.0, 1.0), (1.5, 5.0), (8.0, 3.0)])
+def test_the_scales_of_both_parts_of_an_error_come_back(noise: float, misfit: float) -> None:
+    rng = np.random.default_rng(4)
+    formal = np.stack([rng.uniform(1, 3, 4000), 10 ** rng.uniform(-1, 2, 4000)], axis=1) * 1e-5
+    sigma = np.hypot(noise * formal[:, 0], misfit * formal[:, 1])
+    found = calibration.two_scales(rng.normal(0.0, sigma), formal)
+    assert found["error_scale"] == pytest.approx(noise, rel=0.2)
+    assert found["misfit_scale"] == pytest.approx(misfit, rel=0.2)
+
+
+def test_too_few_redshifts_leave_the_errors_as_they_are() -> None:
+    found = calibration.two_scales(np.full(10, 1.0), np.full((10, 2), 1e-5))
+    assert found == {"error_scale": 1.0, "misfit_scale": 1.0}
+
+
+@pytest.mark.parametrize("spoil", ["class", "outlier", "has_ivar"])
+def test_what_does_not_tell_the_scale(spoil: str) -> None:
+    """Half of the spectra have errors that are far too small, for a reason of their own."""
+    _, refined, data = made(noise=2.0, misfit=2.0)
+    found = data.class_.copy()
+    odd = np.arange(len(data)) % 2 == 0
+    refined.formal[odd] /= 100.0
+    if spoil == "class":
+        found[odd] = (found[odd] + 1) % 3
+    elif spoil == "outlier":
+        refined.z[odd] += 0.1
+    else:
+        data.has_ivar[odd] = False
+    for scales in calibration.error_scales(refined, found, data).values():
+        assert scales["error_scale"] < 5.0
+        assert scales["misfit_scale"] < 5.0
+
+
+def test_the_report_has_it_beside_the_weights_own(run: Run, tmp_path: Path) -> None:
+    data = write_labelled(tmp_path / "real.h5")
+    result = run("evaluate", "--data", data, "-o", tmp_path / "report", "--device", "cpu")
+    assert result.code == 0, result.err
+    calibration = json.loads(result.out)["calibration"]
+    assert calibration["folds"] == crossfit.FOLDS
+    text = (tmp_path / "report" / "report.md").read_text()
+    ece = json.loads(result.out)["classes"]["ece"]
+    assert f"| {ece:.4g} | {calibration['ece']:.4g} |" in text
+    assert "--max-outlier-rate" not in text  # too few for the promise

@@ -25,12 +25,14 @@ def confidence_table(z_prob: np.ndarray, wrong: np.ndarray) -> dict[str, list[fl
     -------
     dict of lists
         ``cut``: confidence, rising; ``rate``: upper 1-σ limit of the share of wrong ones among
-        those at or above it; ``kept``: share of all that lie there.
+        those at or above it; ``kept``: share of all that lie there. Empty of no redshifts.
 
     Notes
     -----
     The limit is Wilson's (1927, JASA 22, 209) for a binomial share.
     """
+    if not len(z_prob):
+        return {}
     order = np.argsort(-z_prob, kind="stable")
     number = np.arange(1, len(order) + 1)
     share = np.cumsum(wrong[order]) / number
@@ -39,13 +41,13 @@ def confidence_table(z_prob: np.ndarray, wrong: np.ndarray) -> dict[str, list[fl
     rate = (centre + half) / (1 + SIGMA**2 / number)
     # Equal confidences stand or fall together.
     cuts = z_prob[order]
-    last = np.append(cuts[1:] != cuts[:-1], True) if len(cuts) else np.zeros(0, dtype=bool)
+    last = np.append(cuts[1:] != cuts[:-1], True)
     rows = np.flatnonzero(last)[::-1]
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, MAX_ROWS).round().astype(int))]
     return {
         "cut": [float(f"{value:.6g}") for value in cuts[rows]],
         "rate": [float(f"{value:.4g}") for value in rate[rows]],
-        "kept": [float(f"{value:.4g}") for value in number[rows] / max(len(order), 1)],
+        "kept": [float(f"{value:.4g}") for value in number[rows] / len(order)],
     }
 
 

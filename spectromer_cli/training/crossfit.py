@@ -52,15 +52,21 @@ def crossfit(
         could not be given.
     """
     out = validate.logits(model, data, device)
+    return judge(model, out, validate.refine_redshifts(model, out, data, dict(bases)), data)
+
+
+def judge(
+    model: SpectralViT, out: dict[str, torch.Tensor], refined: Refined, data: LabelledSpectra
+) -> dict[str, Any]:
+    """The figures of `crossfit`, from logits and refined redshifts."""
     found = out["class"].argmax(1).numpy()
-    refined = validate.refine_redshifts(model, out, data, dict(bases))
     error = np.log1p(refined.z) - np.log1p(data.z)
     fold = folds_of(data.group)
     p = np.zeros(out["class"].shape)
     sigma = np.full(len(data), np.nan)
     kept = np.zeros(len(data), dtype=bool)
     promised = True
-    own = model.config
+    config = model.config
     for number in range(FOLDS):
         here, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
         taught = data.take(others)
@@ -72,17 +78,18 @@ def crossfit(
         some = Refined(*(values[others] for values in vars(refined).values()))
         scales = calibration.error_scales(some, found[others], taught)
         for row in here:
-            of_class = scales[taxonomy.CLASSES[found[row]]]
-            sigma[row] = np.hypot(*(refined.formal[row] * list(of_class.values())))
+            own_class = scales[taxonomy.CLASSES[found[row]]]
+            scale = own_class["error_scale"], own_class["misfit_scale"]
+            sigma[row] = np.hypot(*(scale * refined.formal[row]))
 
-        model.config = replace(own, temperatures=temperatures)
+        model.config = replace(config, temperatures=temperatures)
         z_prob, wrong, far = calibration.redshift_confidences(model, out, data, refined)
         table = confidence_table(z_prob[others][far[others]], wrong[others][far[others]])
         try:
             kept[here] = far[here] & (z_prob[here] >= cut_for(table, PROMISE)[0])
         except UsageError:  # too few redshifts to promise so much
             promised = False
-    model.config = own
+    model.config = config
     known = np.isfinite(error / sigma)
     return {
         "folds": FOLDS,
