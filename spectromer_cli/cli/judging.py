@@ -154,9 +154,10 @@ def of_held_out(
         remarks=[*held_out.remarks(split), *baselines.remarks(names, truth.minutes)],
     )
     if len(split.training) and request.refined:
-        judged.calibration = crossfit.crossfit(
-            model.network, model.bases, split.held_out, model.device
-        )
+        with console.progress("calibration by folds", None):
+            judged.calibration = crossfit.crossfit(
+                model.network, model.bases, split.held_out, model.device
+            )
     return judged
 
 
