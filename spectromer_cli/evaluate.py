@@ -93,10 +93,7 @@ def _classes(
 
     by_class = {}
     for name in taxonomy.CLASSES:
-        recall = _share("recall", right[known & (truth == name)])
-        precision = _share("precision", right[use & (found == name)])
-        interval = recall["interval"] | precision["interval"]
-        by_class[name] = {**precision, **recall, "interval": interval}
+        by_class[name] = _recall_precision(right, known & (truth == name), use & (found == name))
     return {
         **judge(known),
         "ece": expected_calibration_error(p[use], number[use]) if use.any() else None,
@@ -213,17 +210,17 @@ def _subclasses(
     found = np.array(
         [f"{a} {b}" for a, b in zip(answers["class"], answers["subclass"], strict=True)]
     )
+    right = found == truth
     for name in ("GALAXY", "QSO"):
         known = np.char.startswith(truth.astype(str), f"{name} ")
         if not known.any():
             continue
         by_label = {}
         for label in (label for label, of in taxonomy.SUBCLASSES.items() if of == name):
-            recall = _share("recall", found[known & (truth == label)] == label)
-            precision = _share("precision", truth[known & (found == label)] == label)
-            interval = recall["interval"] | precision["interval"]
-            by_label[label.split()[1]] = {**precision, **recall, "interval": interval}
-        report[name] = {**_share("right", (found == truth)[known]), "by_label": by_label}
+            by_label[label.split()[1]] = _recall_precision(
+                right, known & (truth == label), known & (found == label)
+            )
+        report[name] = {**_share("right", right[known]), "by_label": by_label}
     return report
 
 
@@ -265,6 +262,14 @@ def _cuts(name: str, confidence: np.ndarray, right: np.ndarray) -> list[dict[str
             purity = float(np.mean(right[kept]))
             rows.append({name: cut, "completeness": float(kept.mean()), "purity": purity})
     return rows
+
+
+def _recall_precision(
+    right: np.ndarray, are_it: np.ndarray, found_it: np.ndarray
+) -> dict[str, Any]:
+    """Share right of those that are of a label, and of those that were found to be."""
+    recall, precision = _share("recall", right[are_it]), _share("precision", right[found_it])
+    return {**precision, **recall, "interval": recall["interval"] | precision["interval"]}
 
 
 def _share(name: str, right: np.ndarray) -> dict[str, Any]:

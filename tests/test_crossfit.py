@@ -16,7 +16,7 @@ from spectromer_cli.model.metrics import expected_calibration_error
 from spectromer_cli.model.redshift import Refined
 from spectromer_cli.model.tasks import Category, Redshift
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import calibration, crossfit
+from spectromer_cli.training import calibration, crossfit, split
 from spectromer_cli.training.dataset import LabelledSpectra
 
 TASKS = [Category("class", taxonomy.CLASSES), Redshift("z", bins=300, x0=0.0, dx=0.002)]
@@ -70,7 +70,7 @@ def test_temperature_and_scales_are_found_from_other_objects() -> None:
 
 def test_all_spectra_of_an_object_are_in_one_fold() -> None:
     objects = np.array([f"object {number % 50}" for number in range(400)])
-    fold = crossfit.folds_of(objects)
+    fold = split.folds(split.positions(objects, np.zeros(400, dtype=int), seed=0), crossfit.FOLDS)
     assert all(len(set(fold[objects == name])) == 1 for name in np.unique(objects))
     assert [int((fold == number).sum()) for number in range(crossfit.FOLDS)] == [80] * 5
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from spectromer_cli.predict import Spectromer
 
 FIGURES = (".png", ".pdf", ".svg")
-TABLES = (".ecsv", ".csv", ".fits", ".vot")
+# astropy's name of the format by suffix.
+TABLES = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".vot": "votable"}
 
 
 def _asked(explanation: Explanation) -> str:
@@ -128,9 +129,8 @@ def _write_numbers(explanation: Explanation, output: Path) -> None:
         "p": explanation.probability,
         "z": explanation.z,
     }
-    formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".vot": "votable"}
     with atomic_path(output) as temporary:
-        table.write(temporary, format=formats[output.suffix.lower()], overwrite=True)
+        table.write(temporary, format=TABLES[output.suffix.lower()], overwrite=True)
 
 
 def _sheet(explanation: Explanation, rest: bool, dark: bool) -> Any:

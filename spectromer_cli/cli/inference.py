@@ -50,6 +50,11 @@ class Request:
     max_outlier_rate: float | None = None
     resume: bool = False
 
+    @property
+    def grows(self) -> bool:
+        """Whether the output is a file that grows row by row."""
+        return self.output is not None and self.output.suffix.lower() in unfinished.SUFFIXES
+
 
 def run(
     request: Request, columns_of: Callable[[Sequence[Task]], tuple[str, ...]], title: str
@@ -102,7 +107,7 @@ def run(
 
 def _unfinished(request: Request, model: Spectromer, columns: tuple[str, ...]) -> Unfinished | None:
     """The place of rows that an interruption may not cost, for a file that grows row by row."""
-    if request.output is None or request.output.suffix.lower() not in unfinished.SUFFIXES:
+    if request.output is None or not request.grows:
         return None
     run = {
         "weights": model.weights.sha256,
@@ -159,9 +164,7 @@ def check(request: Request) -> None:
                 f"--wavelength-unit {request.wavelength_unit}: no unit of wavelength",
                 "use Angstrom, nm or um",
             )
-    if request.resume and (
-        request.output is None or request.output.suffix.lower() not in unfinished.SUFFIXES
-    ):
+    if request.resume and not request.grows:
         raise UsageError(
             "--resume goes with -o and a format that grows row by row",
             f"end its name in {' '.join(unfinished.SUFFIXES)}",

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from spectromer_cli.errors import SpectromerError, UsageError, WeightsNotVerified
 from spectromer_cli.model import hub
@@ -23,9 +23,6 @@ from spectromer_cli.model.manifest import (
     load_manifest,
 )
 from spectromer_cli.paths import cache_dir
-
-if TYPE_CHECKING:
-    pass
 
 # The one entry in the safetensors header: the model's configuration.
 HEADER_KEY = "spectromer"

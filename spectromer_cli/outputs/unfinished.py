@@ -85,12 +85,11 @@ class Unfinished:
             if resume:
                 console.info("nothing to go on with: from the beginning")
             return Progress()
+        anew = f"begin anew: rm {self.part}*"
         if not resume:
             raise UsageError(
-                f"{self.part} has the rows of an unfinished run",
-                f"go on with --resume, or begin anew: rm {self.part}*",
+                f"{self.part} has the rows of an unfinished run", f"go on with --resume, or {anew}"
             )
-        anew = f"begin anew: rm {self.part}*"
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
             progress = Progress(**state["progress"])

@@ -9,6 +9,7 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.model import tasks, taxonomy
+from spectromer_cli.model.metrics import pull_figures
 from spectromer_cli.model.redshift import Refined
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.validate import Z_OUTLIER, answer_redshifts, targets
@@ -115,7 +116,7 @@ def two_scales(error: np.ndarray, formal: np.ndarray) -> dict[str, float]:
         if total.min() < least:
             best, least = (float(noise), float(SCALES[total.argmin()])), float(total.min())
     sigma = np.hypot(best[0] * formal[:, 0], best[1] * formal[:, 1])
-    width = 1.4826 * float(np.median(np.abs(error / sigma))) or 1.0
+    width = pull_figures(error / sigma)["width"] or 1.0
     return {"error_scale": round(best[0] * width, 3), "misfit_scale": round(best[1] * width, 3)}
 
 

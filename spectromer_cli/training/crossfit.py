@@ -14,7 +14,7 @@ from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table, cut_for
 from spectromer_cli.model.metrics import expected_calibration_error, pull_figures
 from spectromer_cli.model.redshift import Refined
-from spectromer_cli.training import calibration, validate
+from spectromer_cli.training import calibration, split, validate
 
 if TYPE_CHECKING:
     from spectromer_cli.model.redshift import Basis
@@ -52,7 +52,7 @@ def crossfit(
         could not be given.
     """
     out = validate.logits(model, data, device)
-    return judge(model, out, validate.refine_redshifts(model, out, data, dict(bases)), data)
+    return judge(model, out, validate.refine_redshifts(model, out, data, bases), data)
 
 
 def judge(
@@ -61,7 +61,7 @@ def judge(
     """The figures of `crossfit`, from logits and refined redshifts."""
     found = out["class"].argmax(1).numpy()
     error = np.log1p(refined.z) - np.log1p(data.z)
-    fold = folds_of(data.group)
+    fold = split.folds(split.positions(data.group, data.class_, seed=0), FOLDS)
     p = np.zeros(out["class"].shape)
     sigma = np.full(len(data), np.nan)
     kept = np.zeros(len(data), dtype=bool)
@@ -77,10 +77,10 @@ def judge(
 
         some = Refined(*(values[others] for values in vars(refined).values()))
         scales = calibration.error_scales(some, found[others], taught)
-        for row in here:
-            own_class = scales[taxonomy.CLASSES[found[row]]]
-            scale = own_class["error_scale"], own_class["misfit_scale"]
-            sigma[row] = np.hypot(*(scale * refined.formal[row]))
+        by_class = [
+            (scales[name]["error_scale"], scales[name]["misfit_scale"]) for name in taxonomy.CLASSES
+        ]
+        sigma[here] = np.hypot(*(np.array(by_class)[found[here]] * refined.formal[here]).T)
 
         model.config = replace(config, temperatures=temperatures)
         z_prob, wrong, far = calibration.redshift_confidences(model, out, data, refined)
@@ -105,9 +105,3 @@ def judge(
             "wrong": float(wrong[kept].mean()) if promised and kept.any() else None,
         },
     }
-
-
-def folds_of(objects: np.ndarray) -> np.ndarray:
-    """Each spectrum's fold, all those of an object in the same."""
-    names, place = np.unique(objects, return_inverse=True)
-    return (np.random.default_rng(0).permutation(len(names)) % FOLDS)[place]

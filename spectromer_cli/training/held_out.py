@@ -140,16 +140,18 @@ def items_of(split: Split, path: Path, grid: Grid) -> Iterator[Item]:
 
 def letters_of(data: LabelledSpectra) -> np.ndarray:
     """The letter of each star, one of `taxonomy.STAR_TYPES`; empty where there is none."""
-    names = np.array([*(name.split()[1] for name in taxonomy.SUBCLASSES), ""], dtype=object)
-    of_star = (data.subclass >= 0) & (data.class_ == taxonomy.CLASSES.index("STAR"))
-    return names[np.where(of_star, data.subclass, -1)].astype(str)
+    letters = np.array([name.removeprefix("STAR ") for name in _subclasses_of(data)])
+    return np.where(data.class_ == taxonomy.CLASSES.index("STAR"), letters, "")
+
+
+def _subclasses_of(data: LabelledSpectra) -> np.ndarray:
+    """One of `taxonomy.SUBCLASSES` each; empty where there is none."""
+    return np.array([*taxonomy.SUBCLASSES, ""])[data.subclass]
 
 
 def details_of(data: LabelledSpectra) -> dict[str, np.ndarray]:
     """What is known beyond class and redshift, as `evaluate.evaluate` takes it."""
-    names = np.array([*taxonomy.SUBCLASSES, ""], dtype=object)
-    subclass = names[np.where(data.subclass >= 0, data.subclass, -1)].astype(str)
-    return {"subclass": subclass, "letter": letters_of(data), **data.labels}
+    return {"subclass": _subclasses_of(data), "letter": letters_of(data), **data.labels}
 
 
 def truth_table(data: LabelledSpectra) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,7 +81,7 @@ def refine_redshifts(
     model: SpectralViT,
     out: dict[str, torch.Tensor],
     data: LabelledSpectra,
-    bases: dict[str, Basis],
+    bases: Mapping[str, Basis],
 ) -> Refined:
     """Refined redshifts of every spectrum (see `model.redshift.refine`)."""
     found = out["class"].argmax(1).numpy()
