@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 import spectromer_cli
+from spectromer_cli.explain.attribution import METHODS, plain_gradient
 from spectromer_cli.explain.faithfulness import area, curves
-from spectromer_cli.explain.methods import METHODS, plain_gradient
 from spectromer_cli.explain.question import ask
-from spectromer_cli.explain.stretches import strongest
+from spectromer_cli.explain.regions import strongest
 from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training import dataset

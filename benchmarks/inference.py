@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 import spectromer_cli
-from spectromer_cli.predict import predict_files
+from spectromer_cli.inference.predictor import predict_files
 from spectromer_cli.spectra.loading import Item, load_all
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import expand

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from spectromer_cli.model.weights import resolve
-from spectromer_cli.report import write_report
+from spectromer_cli.inspector.build import write_report
+from spectromer_cli.weights.store import resolve
 
 ROUNDS = 5
 # Two animation frames: what was asked to be drawn is on the screen then.

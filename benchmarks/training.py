@@ -14,7 +14,7 @@ import torch
 
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training.loop import Stepper
 

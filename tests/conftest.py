@@ -39,8 +39,8 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from spectromer_cli.model import tasks
     from spectromer_cli.model.config import ModelConfig
-    from spectromer_cli.model.spectromer import SpectralViT
-    from spectromer_cli.model.writing import write_weights
+    from spectromer_cli.model.network import SpectralViT
+    from spectromer_cli.weights.save import write_weights
 
     torch.manual_seed(0)
     config = ModelConfig(

@@ -12,9 +12,11 @@ from conftest import Run
 from small_set import write_labelled
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.evaluation import baselines, held_out
+from spectromer_cli.evaluation.baselines import svm_rf
 from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import baselines, classical, dataset, held_out
+from spectromer_cli.training import dataset
 
 GRID = Grid(3.5560, 1e-4, 4608)
 SPLIT = {"fraction": 0.3, "seed": 1}
@@ -36,8 +38,8 @@ def small_grids(monkeypatch: pytest.MonkeyPatch) -> None:
         "svm": {"pca": pca, "model": {"C": [10.0]}},
         "rf": {"pca": pca, "model": {"min_samples_leaf": [1]}},
     }
-    monkeypatch.setattr(classical, "GRIDS", grids)
-    monkeypatch.setattr(classical, "TREES", 20)
+    monkeypatch.setattr(svm_rf, "GRIDS", grids)
+    monkeypatch.setattr(svm_rf, "TREES", 20)
 
 
 def made(n: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -101,11 +103,11 @@ def test_flat_bridges_gaps_and_forgets_the_scale() -> None:
     ivar = np.ones_like(flux)
     flux[1, 100:140], ivar[1, 100:140] = 99.0, 0.0
     flux[2] *= 3.0
-    rows = classical.flat(flux, ivar)
-    assert rows.shape == (3, 400 // classical.BIN)
+    rows = svm_rf.flat(flux, ivar)
+    assert rows.shape == (3, 400 // svm_rf.BIN)
     np.testing.assert_allclose(rows[1], rows[0], atol=1e-5)
     np.testing.assert_allclose(rows[2], rows[0], atol=1e-5)
-    assert np.isfinite(classical.flat(flux[:1], 0.0 * ivar[:1])).all()
+    assert np.isfinite(svm_rf.flat(flux[:1], 0.0 * ivar[:1])).all()
 
 
 @pytest.mark.parametrize("name", ["svm", "rf"])
@@ -113,7 +115,7 @@ def test_scikit_learn_learns_what_can_be_learnt(name: str, small_grids: None) ->
     pytest.importorskip("sklearn")
     training, asked = made(150), made(60, seed=1)
     inner = np.arange(150) % 10 < 2
-    out = classical.answer(name, training, inner, asked["flux"], asked["ivar"])
+    out = svm_rf.answer(name, training, inner, asked["flux"], asked["ivar"])
     truth = np.array(taxonomy.CLASSES)[asked["class"]]
     assert np.mean(out["class"] == truth) > 0.9
     p = np.stack([out[f"p_{c.lower()}"] for c in taxonomy.CLASSES], axis=1)
@@ -123,13 +125,13 @@ def test_scikit_learn_learns_what_can_be_learnt(name: str, small_grids: None) ->
     assert {*out["subclass"]} <= {"G", "M"}
     with pytest.raises(UsageError, match="a class is missing"):
         only = {key: values[training["class"] != 2] for key, values in training.items()}
-        classical.answer(name, only, np.arange(100) % 5 == 0, asked["flux"], asked["ivar"])
+        svm_rf.answer(name, only, np.arange(100) % 5 == 0, asked["flux"], asked["ivar"])
 
 
 def test_the_specformer_learns_the_class(monkeypatch) -> None:
     import torch
 
-    from spectromer_cli.training import specformer
+    from spectromer_cli.evaluation.baselines import specformer
 
     # A clock that knows steps only: 150 of them, however busy the machine is.
     ticks = count()
@@ -149,7 +151,7 @@ def test_the_specformer_learns_the_class(monkeypatch) -> None:
 def test_dead_pixels_and_scale_mean_nothing_to_the_specformer() -> None:
     import torch
 
-    from spectromer_cli.training.specformer import SpecFormer
+    from spectromer_cli.evaluation.baselines.specformer import SpecFormer
 
     torch.manual_seed(0)
     model = SpecFormer(GRID.n, TINY).eval()

@@ -17,7 +17,7 @@ from astropy.table import Table
 from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.cli import app as cli
-from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
+from spectromer_cli.inference.columns import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 
 FILES = sorted(str(path) for path in EXAMPLES.glob("*.fits"))
 GALAXY = EXAMPLES / "simulated-sdss-galaxy.fits"
@@ -251,12 +251,12 @@ def test_debug_brings_the_traceback_back(run: Run, monkeypatch) -> None:
 
 
 def test_an_unexpected_error_is_one_line(run: Run, monkeypatch, weights) -> None:
-    from spectromer_cli import predict
+    from spectromer_cli.inference import predictor
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(predict, "predict_files", broken)
+    monkeypatch.setattr(predictor, "predict_files", broken)
     result = run("classify", GALAXY, *weights)
     assert result.code == 1
     assert "RuntimeError: boom" in result.err

@@ -10,13 +10,14 @@ import torch
 from conftest import Run
 from small_set import write_labelled
 
+from spectromer_cli.evaluation import cross_calibration
+from spectromer_cli.metrics import expected_calibration_error
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.metrics import expected_calibration_error
-from spectromer_cli.model.redshift import Refined
 from spectromer_cli.model.tasks import Category, Redshift
+from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import calibration, crossfit, split
+from spectromer_cli.training import calibration, split
 from spectromer_cli.training.dataset import LabelledSpectra
 
 TASKS = [Category("class", taxonomy.CLASSES), Redshift("z", bins=300, x0=0.0, dx=0.002)]
@@ -53,7 +54,7 @@ def made(n: int = 1500, *, seed: int = 0, noise: float = 1.0, misfit: float = 1.
 def judged(out, refined, data):
     config = ModelConfig("vit", "tiles", 7, data.grid, [])
     model = SimpleNamespace(tasks=TASKS, config=config)
-    figures = crossfit.judge(model, out, refined, data)
+    figures = cross_calibration.judge(model, out, refined, data)
     assert model.config is config  # the weights' own temperatures are back
     return figures
 
@@ -70,9 +71,11 @@ def test_temperature_and_scales_are_found_from_other_objects() -> None:
 
 def test_all_spectra_of_an_object_are_in_one_fold() -> None:
     objects = np.array([f"object {number % 50}" for number in range(400)])
-    fold = split.folds(split.positions(objects, np.zeros(400, dtype=int), seed=0), crossfit.FOLDS)
+    fold = split.folds(
+        split.positions(objects, np.zeros(400, dtype=int), seed=0), cross_calibration.FOLDS
+    )
     assert all(len(set(fold[objects == name])) == 1 for name in np.unique(objects))
-    assert [int((fold == number).sum()) for number in range(crossfit.FOLDS)] == [80] * 5
+    assert [int((fold == number).sum()) for number in range(cross_calibration.FOLDS)] == [80] * 5
 
 
 def test_an_object_does_not_judge_itself() -> None:
@@ -136,7 +139,7 @@ def test_the_report_has_it_beside_the_weights_own(run: Run, tmp_path: Path) -> N
     result = run("evaluate", "--data", data, "-o", tmp_path / "report", "--device", "cpu")
     assert result.code == 0, result.err
     calibration = json.loads(result.out)["calibration"]
-    assert calibration["folds"] == crossfit.FOLDS
+    assert calibration["folds"] == cross_calibration.FOLDS
     text = (tmp_path / "report" / "report.md").read_text()
     ece = json.loads(result.out)["classes"]["ece"]
     assert f"| {ece:.4g} | {calibration['ece']:.4g} |" in text

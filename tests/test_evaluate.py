@@ -9,8 +9,9 @@ from astropy.table import Table
 from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.evaluate import evaluate
-from spectromer_cli.model.metrics import (
+from spectromer_cli.evaluation import markdown
+from spectromer_cli.evaluation.summary import evaluate
+from spectromer_cli.metrics import (
     bootstrap_interval,
     expected_calibration_error,
     letter_figures,
@@ -19,7 +20,6 @@ from spectromer_cli.model.metrics import (
     scatter_figures,
     share_interval,
 )
-from spectromer_cli.outputs import report
 from spectromer_cli.spectra.truth import find_truth, truth_of
 
 
@@ -71,7 +71,7 @@ def test_figures_of_a_known_case() -> None:
 def test_nothing_known_gives_nothing() -> None:
     found = evaluate(answers(), np.full(6, ""), np.full(6, np.nan))
     assert set(found) == {"n", "answered"}
-    assert "6 spectra, 5 with an answer" in report.markdown(found, {})
+    assert "6 spectra, 5 with an answer" in markdown.markdown(found, {})
 
 
 def test_redshift_figures() -> None:
@@ -159,7 +159,7 @@ def test_stars_are_judged_where_there_is_truth() -> None:
     assert (stars["teff"]["n"], stars["teff"]["scatter"]) == (2, pytest.approx(148.26))
     assert stars["teff"]["pull"] == pytest.approx(1.4826)
     assert "logg" not in stars
-    text = report.markdown(
+    text = markdown.markdown(
         report_, {}, {"svm": evaluate(answers(), np.full(n, "STAR"), np.zeros(n))}
     )
     assert "| Teff (K) | all | 2 | 148.3 | 0 | 1.483 |" in text
@@ -184,7 +184,7 @@ def test_subclasses_of_galaxies_and_quasars() -> None:
     assert (agn["recall"], agn["precision"]) == (0.5, 0.5)
     assert report_["subclasses"]["QSO"]["right"] == 1.0
     assert set(report_["subclasses"]) == {"GALAXY", "QSO"}
-    assert "| AGN |" in report.markdown(report_, {})
+    assert "| AGN |" in markdown.markdown(report_, {})
 
 
 def test_the_page_of_the_documentation_is_that_of_the_default_weights() -> None:

@@ -10,14 +10,14 @@ from astropy.table import Table
 from conftest import EXAMPLES
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.explain import faithfulness, methods
+from spectromer_cli.explain import attribution, faithfulness
 from spectromer_cli.explain.question import Question, ask
-from spectromer_cli.explain.stretches import lines_in, strongest
+from spectromer_cli.explain.regions import lines_in, strongest
 from spectromer_cli.images import IMAGES
+from spectromer_cli.inference.predictor import Spectromer, load_model
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.predict import Spectromer, load_model
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.spectra.grid import Grid, prepare
 from spectromer_cli.spectra.readers import read
 
@@ -54,10 +54,10 @@ CLASS = Question(tasks.Category("class", taxonomy.CLASSES), "GALAXY", np.array([
 def test_gradients_share_the_score_out_completely(model) -> None:
     flux, ivar = tensors(GALAXY)
     question = question_of(model, GALAXY, "class")
-    shares = methods.gradients(model.network, flux, ivar, question)
+    shares = attribution.gradients(model.network, flux, ivar, question)
     with torch.no_grad():
         whole = question.score(model.network(flux, ivar))
-        none = question.score(model.network(methods.baseline(flux, ivar), ivar))
+        none = question.score(model.network(attribution.baseline(flux, ivar), ivar))
     assert shares.sum() == pytest.approx(float(whole - none), rel=0.05)
     assert not shares[(ivar == 0)[0].numpy()].any()
 
@@ -69,34 +69,34 @@ def test_attention_is_collected_and_the_network_left_as_it_was() -> None:
     before = [layer.fused_attn for layer in layers]
     with torch.no_grad():
         answer = model(flux, ivar)["class"]
-        with methods.attention_of(model) as seen:
+        with attribution.attention_of(model) as seen:
             inside = model(flux, ivar)["class"]
     assert len(seen) == len(layers)
     torch.testing.assert_close(inside, answer, atol=1e-4, rtol=1e-4)
     for attention in seen:
         torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
-    with pytest.raises(RuntimeError), methods.attention_of(model):
+    with pytest.raises(RuntimeError), attribution.attention_of(model):
         raise RuntimeError
     assert [layer.fused_attn for layer in layers] == before
     assert not any(layer.attn_drop._forward_hooks for layer in layers)
 
 
 @pytest.mark.parametrize("image", IMAGES)
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", attribution.METHODS)
 def test_every_method_works_on_every_image(image: str, method: str) -> None:
     model = small(image, tokens=7)
     flux, ivar = tensors(GALAXY)
-    if method == "gradients" and image in methods.NO_GRADIENT:
+    if method == "gradients" and image in attribution.NO_GRADIENT:
         with pytest.raises(UsageError, match="no gradient"):
-            methods.METHODS[method](model, flux, ivar, CLASS)
+            attribution.METHODS[method](model, flux, ivar, CLASS)
         return
-    importance = methods.METHODS[method](model, flux, ivar, CLASS)
+    importance = attribution.METHODS[method](model, flux, ivar, CLASS)
     assert importance.shape == (4608,)
     assert np.isfinite(importance).all()
     assert np.ptp(importance) > 0
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
+@pytest.mark.parametrize("method", attribution.METHODS)
 def test_other_weights_give_another_map(model, method: str) -> None:
     """Adebayo et al. (2018): a map that survives shuffled weights explains nothing."""
     flux, ivar = tensors(QUASAR)
@@ -107,7 +107,7 @@ def test_other_weights_give_another_map(model, method: str) -> None:
         for parameter in shuffled.parameters():
             flat = parameter.view(-1)
             parameter.copy_(flat[torch.randperm(len(flat))].view_as(parameter))
-    maps = [methods.METHODS[method](m, flux, ivar, question) for m in (model.network, shuffled)]
+    maps = [attribution.METHODS[method](m, flux, ivar, question) for m in (model.network, shuffled)]
     binned = [np.add.reduceat(values, np.arange(0, 4608, 96)) for values in maps]
     ranks = [np.argsort(np.argsort(values)) for values in binned]
     assert abs(np.corrcoef(*ranks)[0, 1]) < 0.5
@@ -136,7 +136,7 @@ def test_hiding_what_matters_lowers_the_answer_more_than_hiding_at_random(
 ) -> None:
     flux, ivar = tensors(path)
     question = question_of(model, path, target)
-    own = methods.gradients(model.network, flux, ivar, question)
+    own = attribution.gradients(model.network, flux, ivar, question)
     rng = np.random.default_rng(0)
     deletion, insertion = faithfulness.curves(model.network, flux, ivar, question, own)
     randoms = [
@@ -239,7 +239,7 @@ def test_questions_that_make_no_sense(run, options, says: str) -> None:
 
 
 def test_a_quantity_can_be_explained(run, tmp_path) -> None:
-    from spectromer_cli.model.writing import write_weights
+    from spectromer_cli.weights.save import write_weights
 
     torch.manual_seed(0)
     asked = [tasks.to_dict(tasks.Quantity("teff", 5800.0, 500.0))]

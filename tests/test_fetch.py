@@ -233,7 +233,7 @@ def test_the_examples_are_what_they_are_said_to_be(shared: Path) -> None:
 def test_training_in_shards(
     run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spectromer_cli.archives.training.SHARD", 4)
+    monkeypatch.setattr("spectromer_cli.archives.sdss_training_set.SHARD", 4)
     for fiber in range(10, 13):
         for plate, name in ((300, "STAR"), (301, "GALAXY"), (302, "QSO")):
             server.add_sdss(plate, 52000, fiber, **{"class": name}, snMedian=fiber)

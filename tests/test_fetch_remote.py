@@ -45,10 +45,12 @@ def test_skyserver_crossid() -> None:
 
 
 def test_skyserver_training_order(tmp_path: Path) -> None:
-    from spectromer_cli.archives import training
+    from spectromer_cli.archives import sdss_training_set
 
-    matches = training.select(training.Choice("dr17", 3, 5.0), tmp_path, keep=False)
-    assert [match.survey_class for match in matches] == list(training.CLASSES) * 3
+    matches = sdss_training_set.select(
+        sdss_training_set.Choice("dr17", 3, 5.0), tmp_path, keep=False
+    )
+    assert [match.survey_class for match in matches] == list(sdss_training_set.CLASSES) * 3
 
 
 @pytest.mark.parametrize(

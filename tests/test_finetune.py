@@ -26,8 +26,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from spectromer_cli.model import tasks
     from spectromer_cli.model.config import ModelConfig
-    from spectromer_cli.model.spectromer import SpectralViT
-    from spectromer_cli.model.writing import write_weights
+    from spectromer_cli.model.network import SpectralViT
+    from spectromer_cli.weights.save import write_weights
 
     torch.manual_seed(0)
     asked = [tasks.to_dict(task) for task in tasks.default_tasks()]
@@ -296,7 +296,7 @@ def test_spectra_of_one_object_stay_together() -> None:
 def test_out_of_memory_halves_the_batch(run, folders, start, tmp_path, monkeypatch) -> None:
     import torch
 
-    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.network import SpectralViT
 
     original = SpectralViT.forward
 
@@ -344,8 +344,8 @@ def test_adapters_vanish_into_the_layers() -> None:
 
     from spectromer_cli.model import tasks
     from spectromer_cli.model.config import ModelConfig
-    from spectromer_cli.model.spectromer import SpectralViT
-    from spectromer_cli.training import adapt
+    from spectromer_cli.model.network import SpectralViT
+    from spectromer_cli.training import lora
 
     torch.manual_seed(0)
     asked = [tasks.to_dict(tasks.Category("class", ("a", "b")))]
@@ -353,7 +353,7 @@ def test_adapters_vanish_into_the_layers() -> None:
     plain = set(model.state_dict())
     flux, ivar = torch.randn(3, 4608), torch.ones(3, 4608)
     before = model(flux, ivar)["class"]
-    adapt.prepare(model, "lora")
+    lora.prepare(model, "lora")
     learning = {n for n, p in model.named_parameters() if p.requires_grad}
     assert learning and all(n.startswith("head") or n.endswith((".up", ".down")) for n in learning)
     torch.testing.assert_close(model(flux, ivar)["class"], before)  # they begin at nothing
@@ -362,7 +362,7 @@ def test_adapters_vanish_into_the_layers() -> None:
             torch.nn.init.normal_(parameter, std=0.05)
     changed = model(flux, ivar)["class"]
     assert not torch.allclose(changed, before, atol=1e-3)
-    adapt.merge(model)
+    lora.merge(model)
     assert set(model.state_dict()) == plain
     torch.testing.assert_close(model(flux, ivar)["class"], changed, atol=1e-4, rtol=1e-4)
 

@@ -9,12 +9,12 @@ import spectromer_cli
 
 ROOT = Path(spectromer_cli.__file__).parent
 FLOORS = {
-    "errors": 1, "paths": 1, "console": 1,
-    "spectra": 2, "archives": 2,
-    "model": 3, "images": 3, "outputs": 3,
-    "rows": 4, "predict": 4, "training": 4,
-    "explain": 5, "evaluate": 5, "report": 5,
-    "cli": 6, "__main__": 6,
+    "errors": 1, "paths": 1, "console": 1, "metrics": 1,
+    "spectra": 2, "images": 3,
+    "archives": 3, "model": 4, "outputs": 4,
+    "weights": 5, "simulation": 6, "inference": 6, "training": 7,
+    "explain": 7, "inspector": 7, "evaluation": 8,
+    "cli": 9, "__main__": 9,
 }  # fmt: skip
 
 

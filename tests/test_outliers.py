@@ -7,7 +7,7 @@ from conftest import EXAMPLES
 import spectromer_cli
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model.confidence import confidence_table, cut_for
-from spectromer_cli.model.outliers import FLAGGED, Familiar
+from spectromer_cli.model.novelty import FLAGGED, Familiar
 from spectromer_cli.spectra.spectrum import Spectrum
 
 RNG = np.random.default_rng(5)

@@ -8,20 +8,18 @@ import pytest
 from spectromer_cli.errors import SpectromerError
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.weights import resolve
-from spectromer_cli.model.writing import write_weights
-from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.populations import (
+from spectromer_cli.simulation.populations import (
     MOVE,
     Population,
     Populations,
-    _evenly,
-    learn_populations,
     load_populations,
     to_arrays,
 )
-from spectromer_cli.training.templates import learn_templates
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training.dataset import LabelledSpectra
+from spectromer_cli.training.templates import _evenly, learn_populations, learn_templates
+from spectromer_cli.weights.save import write_weights
+from spectromer_cli.weights.store import resolve
 
 GRID = Grid()
 LINES = (3728.5, 4862.7, 5008.2, 6564.6)

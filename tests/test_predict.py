@@ -9,12 +9,12 @@ from astropy.table import Table
 from conftest import EXAMPLES, emission_galaxy
 
 import spectromer_cli
-from spectromer_cli import predict, rows
+from spectromer_cli.inference import predictor
+from spectromer_cli.inference.columns import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS, fill
+from spectromer_cli.inference.predictor import predict_files, with_catalogue
 from spectromer_cli.model import tasks, taxonomy
-from spectromer_cli.model.redshift import Refined
+from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.predict import predict_files, with_catalogue
-from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target
@@ -24,7 +24,7 @@ OPTIONS = ReadOptions()
 
 
 @pytest.fixture(scope="module")
-def model(random_weights: Path) -> predict.Spectromer:
+def model(random_weights: Path) -> predictor.Spectromer:
     return spectromer_cli.load_model(str(random_weights), device="cpu")
 
 
@@ -162,7 +162,7 @@ def test_parameters_are_for_stars_that_had_labels() -> None:
         "teff_err": np.full(3, np.nan),
     }
     answer = np.array([[5800.0, 90.0], [9000.0, 1000.0], [5000.0, 50.0]])
-    rows.fill(columns, np.arange(3), tasks.Quantity("teff"), answer)
+    fill(columns, np.arange(3), tasks.Quantity("teff"), answer)
     np.testing.assert_array_equal(columns["teff"], [5800.0, np.nan, np.nan])
     np.testing.assert_array_equal(columns["teff_err"], [90.0, np.nan, np.nan])
 
@@ -191,7 +191,7 @@ def test_templates_that_fit_an_alternative_as_well(
 ) -> None:
     model = spectromer_cli.load_model(device="cpu")
     found = Refined(*map(np.array, ([0.1], [1e-4], [[1e-4, 0.0]], [delta_chi2])))
-    monkeypatch.setattr(predict, "refine", lambda *_: found)
+    monkeypatch.setattr(predictor, "refine", lambda *_: found)
     table = model.predict([emission_galaxy(0.1)])
     assert table["z_prob"][0] > 0.8
     both = ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE

@@ -8,12 +8,12 @@ import torch
 
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import probe
+from spectromer_cli.training import linear_probe
+from spectromer_cli.training.initialise import start
 from spectromer_cli.training.ownbatches import OwnBatches
 from spectromer_cli.training.owndata import OwnSpectra
-from spectromer_cli.training.start import start
 from spectromer_cli.training.targets import Target
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def logits(model: SpectralViT, data: OwnSpectra, rows: slice) -> dict[str, torch
 def test_classes_are_told_apart_on_a_trunk_that_has_learned_nothing(data) -> None:
     model = model_for(KIND.task(np.ones(60, bool)))
     trunk = {k: v.clone() for k, v in model.backbone.state_dict().items()}
-    probe.fit_head(model, batches(data, KIND), data.group, CPU)
+    linear_probe.fit_head(model, batches(data, KIND), data.group, CPU)
     found = logits(model, data, slice(40, 60))["kind"].argmax(dim=1).numpy()
     assert (found == KIND.values[40:]).mean() >= 0.9
     for name, value in model.backbone.state_dict().items():
@@ -65,7 +65,7 @@ def test_the_same_again(data) -> None:
     heads = []
     for _ in range(2):
         model = model_for(KIND.task(np.ones(60, bool)))
-        probe.fit_head(model, batches(data, KIND), data.group, CPU)
+        linear_probe.fit_head(model, batches(data, KIND), data.group, CPU)
         heads.append(model.head.weight.detach().clone())
     assert torch.equal(*heads)
 
@@ -73,7 +73,7 @@ def test_the_same_again(data) -> None:
 def test_a_number_and_its_error(data) -> None:
     depth = Target("depth", np.where(KIND.values == 1, 3.0, 1.0) + 0.01 * np.arange(60))
     model = model_for(depth.task(np.ones(60, bool)))
-    probe.fit_head(model, batches(data, depth), data.group, CPU)
+    linear_probe.fit_head(model, batches(data, depth), data.group, CPU)
     task = model.tasks[0]
     value, error = task.answer(logits(model, data, slice(40, 60))["depth"]).T.numpy()
     assert np.corrcoef(value, depth.values[40:])[0, 1] > 0.8
@@ -90,7 +90,7 @@ def test_what_the_data_say_nothing_of_stays_as_it_was(data) -> None:
         model.head.weight.normal_()
         model.head.bias.normal_()
     before = logits(model, data, slice(0, 60))["grade"].clone()
-    probe.fit_head(model, batches(data, KIND, unknown), data.group, CPU)
+    linear_probe.fit_head(model, batches(data, KIND, unknown), data.group, CPU)
     torch.testing.assert_close(
         logits(model, data, slice(0, 60))["grade"], before, rtol=1e-3, atol=1e-3
     )
@@ -99,5 +99,5 @@ def test_what_the_data_say_nothing_of_stays_as_it_was(data) -> None:
 def test_one_object_cannot_be_split_and_is_fitted_all_the_same(data) -> None:
     alone = replace(data, group=np.zeros(60, int))
     model = model_for(KIND.task(np.ones(60, bool)))
-    probe.fit_head(model, batches(alone, KIND), alone.group, CPU)
+    linear_probe.fit_head(model, batches(alone, KIND), alone.group, CPU)
     assert torch.isfinite(model.head.weight).all()

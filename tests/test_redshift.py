@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from spectromer_cli.model.decoding import decode_redshift
-from spectromer_cli.model.redshift import Basis, fit, refine
 from spectromer_cli.model.tasks import Redshift
+from spectromer_cli.model.template_fit import Basis, fit, refine
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.templates import learn_templates, weighted_pca

@@ -14,7 +14,7 @@ NAMES = ("simulated-boss-quasar", "simulated-sdss-galaxy", "simulated-sdss-star"
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with three spectra, one of an evil name, and their results."""
-    from spectromer_cli.predict import load_model
+    from spectromer_cli.inference.predictor import load_model
     from spectromer_cli.spectra.readers import read
 
     folder = tmp_path_factory.mktemp("report")

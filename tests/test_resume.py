@@ -9,8 +9,8 @@ import pytest
 from astropy.table import Table
 from survey_files import made, write_spplate
 
-from spectromer_cli.outputs import unfinished
-from spectromer_cli.predict import Spectromer
+from spectromer_cli.inference.predictor import Spectromer
+from spectromer_cli.outputs import resume
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def interrupted(run, weights, inputs, monkeypatch):
         assert not output.exists()
         return arguments
 
-    monkeypatch.setattr(unfinished, "WORTH_KEEPING", 0.0)
+    monkeypatch.setattr(resume, "WORTH_KEEPING", 0.0)
     return interrupted
 
 
@@ -78,7 +78,7 @@ def same(one: Path, two: Path) -> None:
                 assert value == b[name]
 
 
-@pytest.mark.parametrize("suffix", unfinished.SUFFIXES)
+@pytest.mark.parametrize("suffix", resume.SUFFIXES)
 @pytest.mark.parametrize("batches", [1, 2, 3, 5])
 def test_it_ends_as_if_nothing_had_happened(
     run, interrupted, tmp_path, suffix: str, batches: int
@@ -147,7 +147,7 @@ def test_what_is_damaged_is_told(run, interrupted, tmp_path, spoil: str) -> None
 
 
 def test_short_runs_leave_nothing(run, interrupted, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(unfinished, "WORTH_KEEPING", 60.0)
+    monkeypatch.setattr(resume, "WORTH_KEEPING", 60.0)
     arguments = interrupted(tmp_path / "out.csv", 2)
     assert not list(tmp_path.glob("out*"))
     done = run(*arguments, "--resume")

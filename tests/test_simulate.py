@@ -8,11 +8,11 @@ from small_set import write_templates
 
 from spectromer_cli.errors import ReadError
 from spectromer_cli.model import taxonomy
+from spectromer_cli.simulation.simulator import Simulator
+from spectromer_cli.simulation.spectral_physics import Templates, gaussian_line, reddening
+from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
-from spectromer_cli.training.library import Library
-from spectromer_cli.training.restframe import Templates, gaussian_line, reddening
-from spectromer_cli.training.simulate import Simulator
 
 GRID = Grid()
 

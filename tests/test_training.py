@@ -12,12 +12,12 @@ from small_set import write_labelled, write_templates
 
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks, taxonomy
-from spectromer_cli.model.weights import resolve
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import dataset
 from spectromer_cli.training.batches import Batches
+from spectromer_cli.training.pretrain import train
 from spectromer_cli.training.recipe import Recipe, load_recipe
-from spectromer_cli.training.trainer import train
+from spectromer_cli.weights.store import resolve
 
 RECIPE = Recipe("test.v1", tokens=2, batch_size=6, steps=4, evaluate_every=2, warmup=1)
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     assert set(weights.config.temperatures) == asked
     assert weights.config.split == {"fraction": RECIPE.validation_fraction, "seed": 1}
     assert 0.0 <= figures["class_accuracy"] <= 1.0
-    from spectromer_cli.predict import load_model
+    from spectromer_cli.inference.predictor import load_model
 
     model = load_model(str(tmp_path / "a"))
     assert model.familiar is not None
@@ -59,16 +59,16 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(files, tmp_path, monkeypatch) -> None:
-    from spectromer_cli.training import trainer
+    from spectromer_cli.training import pretrain
 
     run(files, tmp_path / "whole")
-    original = trainer._record
+    original = pretrain._record
 
     def record_then_die(*arguments):
         original(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "_record", record_then_die)
+    monkeypatch.setattr(pretrain, "_record", record_then_die)
     with pytest.raises(KeyboardInterrupt):
         run(files, tmp_path / "parts")
     monkeypatch.undo()
@@ -179,7 +179,7 @@ def test_data_that_is_none(files, tmp_path) -> None:
 
 
 def test_a_head_is_taken_over_by_task_and_label(files, tmp_path) -> None:
-    from spectromer_cli.training.start import start
+    from spectromer_cli.training.initialise import start
 
     run(files, tmp_path / "a")
     path = tmp_path / "a" / "test.v1.safetensors"

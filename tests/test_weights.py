@@ -19,10 +19,10 @@ from typer.testing import CliRunner, Result
 from spectromer_cli.cli import weights as commands
 from spectromer_cli.errors import NetworkError, SpectromerError, UsageError, WeightsNotVerified
 from spectromer_cli.model.config import CONFIG_VERSION, ModelConfig
-from spectromer_cli.model.manifest import load_manifest
-from spectromer_cli.model.weights import resolve
-from spectromer_cli.model.writing import write_weights
 from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.weights.manifest import load_manifest
+from spectromer_cli.weights.save import write_weights
+from spectromer_cli.weights.store import resolve
 
 CONFIG = ModelConfig(
     backbone="vit_tiny_patch16_224",
@@ -50,7 +50,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bundled"
     write_weights(folder, "toy-tiny.v1", STATE, CONFIG, EXTRA)
     write_weights(folder, "toy-small.v2", STATE, replace(CONFIG, tokens=14), EXTRA)
-    monkeypatch.setattr("spectromer_cli.model.manifest.bundled_weights_dir", lambda: folder)
+    monkeypatch.setattr("spectromer_cli.weights.manifest.bundled_weights_dir", lambda: folder)
     monkeypatch.setenv("SPECTROMER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
@@ -216,7 +216,7 @@ def test_no_weights_came_with_the_program(
     write_weights(tmp_path / "mine", "own.v1", STATE, CONFIG, EXTRA)
     empty = tmp_path / "empty"
     empty.mkdir()
-    monkeypatch.setattr("spectromer_cli.model.manifest.bundled_weights_dir", lambda: empty)
+    monkeypatch.setattr("spectromer_cli.weights.manifest.bundled_weights_dir", lambda: empty)
     with pytest.raises(SpectromerError, match="no weights came with this installation"):
         resolve()
     assert resolve("mine").name == "own.v1"

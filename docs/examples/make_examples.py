@@ -16,9 +16,9 @@ import numpy as np
 from astropy.io import fits
 
 from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
+from spectromer_cli.simulation.simulator import Simulated, Simulator
+from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training.library import Library
-from spectromer_cli.training.simulate import Simulated, Simulator
 
 HERE = Path(__file__).parent
 GRID = Grid()

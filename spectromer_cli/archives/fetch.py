@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spectromer_cli import console
 from spectromer_cli.archives import downloads, http
-from spectromer_cli.archives.fetched import Fetched, Row
+from spectromer_cli.archives.catalogue import Fetched, Row
 from spectromer_cli.archives.match import NO_MATCH, WANTED, Match, no_match
 from spectromer_cli.archives.targets import Wanted
 from spectromer_cli.errors import NetworkError, SpectromerError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import typer
 
 from spectromer_cli import console
-from spectromer_cli.cli import inference, options
+from spectromer_cli.cli import options
+from spectromer_cli.inference import run
 
 EPILOG = """Examples:
 
@@ -42,11 +43,11 @@ def classify(
     One row a spectrum, in the order of the input. A spectrum that cannot be
     read has a row too, with the reason in flags, and the exit code is 3.
     """
-    from spectromer_cli.rows import classify_columns
+    from spectromer_cli.inference.columns import classify_columns
 
     console.set_quiet(quiet)
-    request = inference.Request(
+    request = run.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
         wavelength_unit, refined=False, resume=resume,
     )  # fmt: skip
-    inference.run(request, classify_columns, "Classes")
+    run.run(request, classify_columns, "Classes")

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from spectromer_cli import console
-from spectromer_cli.cli import inference, judging, options
-from spectromer_cli.cli.failures import Failures
+from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed
+from spectromer_cli.evaluation import run
+from spectromer_cli.inference.failures import Failures
+from spectromer_cli.inference.run import Request
 from spectromer_cli.paths import require_writable_folder
 
 EPILOG = """Examples:
@@ -126,20 +128,20 @@ def evaluate(
     wrong, and the exit code is 3.
     """
     console.set_quiet(quiet)
-    request = inference.Request(
+    request = Request(
         None, catalog, spectra_dir, model, device, batch_size, workers, None, False, air,
         wavelength_unit, refined=not no_refine,
     )  # fmt: skip
-    truth = judging.HeldOut(data, held_out, split_seed, baseline, baseline_minutes)
-    judging.check(request, truth)
+    truth = run.HeldOut(data, held_out, split_seed, baseline, baseline_minutes)
+    run.check(request, truth)
     if docs is not None:
         require_writable_folder(docs)
     failed = Failures()
     if data is None:
-        judged = judging.of_catalogue(request, class_column, z_column, output, failed)
+        judged = run.of_catalogue(request, class_column, z_column, output, failed)
     else:
-        judged = judging.of_held_out(request, truth, output, failed)
-    report = judging.write(judged, output, docs)
+        judged = run.of_held_out(request, truth, output, failed)
+    report = run.write(judged, output, docs)
     print(json.dumps(report, indent=2))
     if failed.count:
         raise SomeInputsFailed(f"{failed.count} of {report['n']} inputs have no answer")

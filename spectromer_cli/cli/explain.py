@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spectromer_cli import console
-from spectromer_cli.cli import explaining, inference, options
-from spectromer_cli.cli.failures import Failures
+from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.explain import DEFAULT_METHOD
+from spectromer_cli.explain import DEFAULT_METHOD, export
+from spectromer_cli.inference import run
+from spectromer_cli.inference.failures import Failures
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
-    from spectromer_cli.predict import Spectromer
+    from spectromer_cli.inference.predictor import Spectromer
 
 QUESTION = "Question"
 
@@ -118,14 +119,14 @@ def explain(
     console.set_quiet(quiet)
     if frame not in ("observed", "rest"):
         raise UsageError(f"--frame {frame} is none", "take observed or rest")
-    request = inference.Request(
+    request = run.Request(
         files, catalog, spectra_dir, model, device, 1, 0, None, as_json, air, wavelength_unit, True
     )
-    inference.check(request)
+    run.check(request)
     _check_output(output, as_json)
-    from spectromer_cli.predict import load_model
+    from spectromer_cli.inference.predictor import load_model
 
-    targets, _, total = inference.targets_of(request)
+    targets, _, total = run.targets_of(request)
     if top is not None:
         targets, total = islice(targets, top), min(top, total or top)
     loaded = load_model(model, device)
@@ -133,12 +134,12 @@ def explain(
     failed = Failures()
     made = _explanations(request, loaded, targets, total, target, wanted, method, failed)
     if as_json:
-        explaining.print_json(made, loaded, failed)
+        export.print_json(made, loaded, failed)
     elif output is None:
         for explanation in made:
-            explaining.print_stretches(explanation)
+            export.print_stretches(explanation)
     else:
-        explaining.write(made, output, frame == "rest", dark)
+        export.write(made, output, frame == "rest", dark)
     if failed.count:
         raise SomeInputsFailed(f"{failed.count} of {failed.seen} spectra have no explanation")
     if not failed.seen:
@@ -152,7 +153,7 @@ def _check_output(output: Path | None, as_json: bool) -> None:
         return
     if as_json:
         raise UsageError("--json and -o exclude each other", "use --json > FILE")
-    known = (*explaining.FIGURES, *explaining.TABLES, ".html")
+    known = (*export.FIGURES, *export.TABLES, ".html")
     if output.is_dir() or not output.suffix:
         make_folder(output)
     elif output.suffix.lower() not in known:
@@ -167,7 +168,7 @@ def _default_target(model: Spectromer) -> str:
 
 
 def _explanations(
-    request: inference.Request,
+    request: run.Request,
     model: Spectromer,
     targets: Any,
     total: int | None,

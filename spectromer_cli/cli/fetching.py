@@ -110,7 +110,7 @@ def finish(how: How, matches: list[Match]) -> None:
         If none did.
     """
     from spectromer_cli.archives import fetch
-    from spectromer_cli.archives.fetched import NAME
+    from spectromer_cli.archives.catalogue import NAME
     from spectromer_cli.archives.match import NO_MATCH, WANTED
 
     if how.dry_run:
@@ -128,17 +128,17 @@ def finish(how: How, matches: list[Match]) -> None:
 
 def training_set(how: How, release: str, per_class: int, min_sn: float) -> None:
     """Assemble a training set, and end as `finish` does."""
-    from spectromer_cli.archives import training
+    from spectromer_cli.archives import sdss_training_set
 
-    choice = training.Choice(release, per_class, min_sn)
+    choice = sdss_training_set.Choice(release, per_class, min_sn)
     if how.dry_run:
-        missing, total = training.missing(choice, how.output, how.force)
+        missing, total = sdss_training_set.missing(choice, how.output, how.force)
         _say_plan(how, missing, total - len(missing), 0)
         return
-    outcome = training.assemble(
+    outcome = sdss_training_set.assemble(
         choice, how.output, force=how.force, connections=how.max_connections
     )
-    labels = how.output / training.LABELS
+    labels = how.output / sdss_training_set.LABELS
     if how.json:
         print(json.dumps(_envelope(outcome) | {"labels": str(labels)}, indent=2))
     else:
@@ -182,7 +182,7 @@ def _envelope(outcome: Outcome) -> dict[str, Any]:
 
 def _print(how: How, outcome: Outcome) -> None:
     """The rows on stdout: JSON, a table for a person, or CSV for a pipe."""
-    from spectromer_cli.archives.fetched import table_of
+    from spectromer_cli.archives.catalogue import table_of
     from spectromer_cli.outputs import screen, tables
 
     table = table_of(outcome.rows)

@@ -275,9 +275,9 @@ def _origin(
 
     from safetensors.torch import load_file
 
-    from spectromer_cli.model.weights import resolve
+    from spectromer_cli.training.initialise import FROM_HUB
     from spectromer_cli.training.plan import Origin
-    from spectromer_cli.training.start import FROM_HUB
+    from spectromer_cli.weights.store import resolve
 
     weights = resolve(model)
     if backbone or random_start:

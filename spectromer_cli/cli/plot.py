@@ -18,9 +18,9 @@ from spectromer_cli.paths import atomic_path, make_folder, require_writable_fold
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.inspector.build import Found
     from spectromer_cli.outputs.quicklook import Look
-    from spectromer_cli.predict import Spectromer
-    from spectromer_cli.report import Found
     from spectromer_cli.spectra.lines import Kind
 
     Take = Callable[[Look, Found], None]
@@ -115,9 +115,9 @@ def plot(
     Prints the names of the files it writes. A spectrum that cannot be drawn
     is named on stderr, and the exit code is 3.
     """
+    from spectromer_cli.inference.predictor import load_model
+    from spectromer_cli.inspector.build import spectra_of
     from spectromer_cli.outputs.quicklook import Look, smoothed
-    from spectromer_cli.predict import load_model
-    from spectromer_cli.report import spectra_of
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import expand
 
@@ -252,7 +252,7 @@ def _taker(output: Path | None) -> Iterator[Take]:
 
 
 def _folder_taker(folder: Path) -> Take:
-    from spectromer_cli.report import file_stem
+    from spectromer_cli.inspector.build import file_stem
 
     taken: set[str] = set()
 

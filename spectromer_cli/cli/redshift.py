@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from spectromer_cli import console
-from spectromer_cli.cli import inference, options
+from spectromer_cli.cli import options
+from spectromer_cli.inference import run
 
 EPILOG = """Examples:
 
@@ -59,12 +60,12 @@ def redshift(
     doubts, 0 if there are none. A spectrum that cannot be read has a row
     too, with the reason in flags, and the exit code is 3.
     """
-    from spectromer_cli.rows import redshift_columns
+    from spectromer_cli.inference.columns import redshift_columns
 
     console.set_quiet(quiet)
-    request = inference.Request(
+    request = run.Request(
         files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
         wavelength_unit, refined=not no_refine, max_outlier_rate=max_outlier_rate,
         resume=resume,
     )  # fmt: skip
-    inference.run(request, redshift_columns, "Redshifts")
+    run.run(request, redshift_columns, "Redshifts")

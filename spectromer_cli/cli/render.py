@@ -66,10 +66,10 @@ def render(
     is named on stderr, and the exit code is 3.
     """
     from spectromer_cli.images import get_image
-    from spectromer_cli.model.weights import resolve
     from spectromer_cli.spectra.loading import load_all
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import expand
+    from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
     if not files:

@@ -81,9 +81,9 @@ def report(
     pages. Prints their names. A row whose spectrum is not found stays, and the
     exit code is 3.
     """
-    from spectromer_cli.model.weights import resolve
-    from spectromer_cli.report import write_report
+    from spectromer_cli.inspector.build import write_report
     from spectromer_cli.spectra.readers import ReadOptions
+    from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
     if output.suffix.lower() not in (".html", ".htm"):

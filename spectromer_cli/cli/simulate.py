@@ -15,7 +15,7 @@ from spectromer_cli.paths import make_folder
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from spectromer_cli.training.simulate import Simulated, Simulator, Source
+    from spectromer_cli.simulation.simulator import Simulated, Simulator, Source
 
 EPILOG = """Examples:
 
@@ -109,8 +109,8 @@ def simulate(
     commands takes. Spectrum 7 is the same whatever -n is.
     """
     console.set_quiet(quiet)
-    from spectromer_cli.training.simulate import SHARES, Simulator
-    from spectromer_cli.training.surveys import SURVEYS
+    from spectromer_cli.simulation.simulator import SHARES, Simulator
+    from spectromer_cli.simulation.survey_effects import SURVEYS
 
     names = _known("--class", classes, tuple(SHARES))
     taken_by = _known("--survey", survey, tuple(SURVEYS))
@@ -159,10 +159,10 @@ def _range(option: str, text: str, least: float) -> tuple[float, float]:
 
 def _source(templates: Path | None, model: str | None) -> tuple[Source, dict[str, str]]:
     """Where spectra come from, and how the catalogue of truth names it."""
-    from spectromer_cli.model.weights import resolve
+    from spectromer_cli.simulation.populations import load_populations
+    from spectromer_cli.simulation.template_library import Library
     from spectromer_cli.spectra.grid import Grid
-    from spectromer_cli.training.library import Library
-    from spectromer_cli.training.populations import load_populations
+    from spectromer_cli.weights.store import resolve
 
     if templates is not None:
         return Library(templates, Grid()), {"source": templates.name}

@@ -54,8 +54,8 @@ def train(
     """Train weights from labelled real spectra and simulated ones."""
     console.set_quiet(quiet)
     from spectromer_cli.model.device import choose_device
+    from spectromer_cli.training.pretrain import train as run
     from spectromer_cli.training.recipe import load_recipe
-    from spectromer_cli.training.trainer import train as run
 
     figures = run(
         load_recipe(recipe),

@@ -14,7 +14,7 @@ from spectromer_cli.cli import options
 from spectromer_cli.errors import UsageError, WeightsNotVerified
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.weights import Located
+    from spectromer_cli.weights.store import Located
 
 Name = Annotated[
     str, typer.Argument(help="A name of the list, a folder of your own, or hf-hub:owner/name.")
@@ -47,8 +47,8 @@ def register(app: typer.Typer) -> None:
 )
 def list_weights(as_json: options.Json = False) -> None:
     """List the weights that this version knows."""
-    from spectromer_cli.model.manifest import bundled_manifest
-    from spectromer_cli.model.weights import locate
+    from spectromer_cli.weights.manifest import bundled_manifest
+    from spectromer_cli.weights.store import locate
 
     manifest = bundled_manifest()
     rows = [_described(locate(name)) for name in manifest.entries]
@@ -79,7 +79,7 @@ def list_weights(as_json: options.Json = False) -> None:
 )
 def info(name: Name, as_json: options.Json = False) -> None:
     """Describe weights: size, licence, what they were trained on, image, grid, labels."""
-    from spectromer_cli.model.weights import locate
+    from spectromer_cli.weights.store import locate
 
     row = _described(locate(name))
     if as_json:
@@ -102,7 +102,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
 )
 def path(name: Name) -> None:
     """Print where the file lies, verified; it is downloaded first if it is not here."""
-    from spectromer_cli.model.weights import resolve
+    from spectromer_cli.weights.store import resolve
 
     print(resolve(name).path)
 
@@ -125,8 +125,8 @@ def download(
     quiet: options.Quiet = 0,
 ) -> None:
     """Download weights into the cache, verify them, and print where they lie."""
-    from spectromer_cli.model.publish import fetch
-    from spectromer_cli.model.weights import resolve
+    from spectromer_cli.weights.publish import fetch
+    from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
     if not name.startswith(("http://", "https://")):
@@ -152,7 +152,7 @@ def publish(
     Prints the sha256 and the file. Others fetch it with
     spectromer weights download URL --sha256 HEX.
     """
-    from spectromer_cli.model.publish import publish as copy
+    from spectromer_cli.weights.publish import publish as copy
 
     entry = copy(run, to)
     print(entry["sha256"], to / entry["file"], sep="  ")
@@ -168,12 +168,12 @@ def publish(
 )
 def verify(names: Names = None, as_json: options.Json = False) -> None:
     """Hash the files again and compare them with their manifest; exit 5 if one is wrong."""
-    from spectromer_cli.model import weights
-    from spectromer_cli.model.manifest import bundled_manifest
+    from spectromer_cli.weights import store
+    from spectromer_cli.weights.manifest import bundled_manifest
 
     rows, wrong = [], []
     for name in names or bundled_manifest().entries:
-        found = weights.locate(name)
+        found = store.locate(name)
         if found.path is None:
             if names:
                 raise UsageError(
@@ -182,7 +182,7 @@ def verify(names: Names = None, as_json: options.Json = False) -> None:
                 )
             continue
         try:
-            weights.verify(found)
+            store.verify(found)
             verified = True
         except WeightsNotVerified as error:
             wrong.append(error)

@@ -9,19 +9,19 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.explain.methods import METHODS
+from spectromer_cli.explain.attribution import METHODS
 from spectromer_cli.explain.question import Question, ask
-from spectromer_cli.explain.stretches import Stretch, strongest
+from spectromer_cli.explain.regions import Stretch, strongest
+from spectromer_cli.inference.columns import redshift_task
 from spectromer_cli.model import tasks
-from spectromer_cli.model.redshift import template_curve
-from spectromer_cli.rows import redshift_task
+from spectromer_cli.model.template_fit import template_curve
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.loading import Item
 
 if TYPE_CHECKING:
     from astropy.table import Row
 
-    from spectromer_cli.predict import Spectromer
+    from spectromer_cli.inference.predictor import Spectromer
 
 
 @dataclass

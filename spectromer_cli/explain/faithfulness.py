@@ -13,11 +13,11 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 from torch import Tensor  # noqa: TID253
 
-from spectromer_cli.explain.methods import baseline
+from spectromer_cli.explain.attribution import baseline
 from spectromer_cli.explain.question import Question
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.network import SpectralViT
 
 # Pixels that are hidden or shown together.
 WINDOW = 24

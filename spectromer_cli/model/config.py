@@ -49,7 +49,7 @@ class ModelConfig:
         Task name → temperature that its logits are divided by to calibrate them.
     templates : dict of str to dict
         Class → ``loglam0``, ``error_scale`` and ``misfit_scale`` of its templates (see
-        `model.redshift.Basis`), whose vectors lie beside the weights.
+        `model.template_fit.Basis`), whose vectors lie beside the weights.
     split : dict of str to float
         ``fraction`` and ``seed`` of the objects that were held out (see
         `training.dataset.validation_mask`), so that they can be judged by again.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from spectromer_cli.simulation.survey_effects import warp, window
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training.surveys import warp, window
 
 
 def shift(flux: np.ndarray, ivar: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,12 +14,12 @@ import torch  # noqa: TID253  (this module is imported only where torch is neede
 from torch.utils.data import Dataset  # noqa: TID253
 
 from spectromer_cli.model import taxonomy
+from spectromer_cli.simulation.simulator import SAME_INSTRUMENT, Donors, Simulator
+from spectromer_cli.simulation.survey_effects import SURVEYS
+from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import augment
 from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
-from spectromer_cli.training.library import Library
-from spectromer_cli.training.simulate import SAME_INSTRUMENT, Donors, Simulator
-from spectromer_cli.training.surveys import SURVEYS
 
 Batch = dict[str, torch.Tensor]
 

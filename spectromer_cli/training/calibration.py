@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
+from spectromer_cli.metrics import pull_figures
 from spectromer_cli.model import tasks, taxonomy
-from spectromer_cli.model.metrics import pull_figures
-from spectromer_cli.model.redshift import Refined
+from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.validate import Z_OUTLIER, answer_redshifts, targets
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.network import SpectralViT
 
 # Scales of redshift errors that are tried.
 SCALES = np.geomspace(0.3, 50.0, 90)
@@ -57,7 +57,7 @@ def best_temperature(task: tasks.Task, logits: torch.Tensor, truth: torch.Tensor
 def error_scales(
     refined: Refined, found: np.ndarray, data: LabelledSpectra
 ) -> dict[str, dict[str, float]]:
-    """What formal redshift errors must be multiplied by (see `model.redshift.Basis`).
+    """What formal redshift errors must be multiplied by (see `model.template_fit.Basis`).
 
     Parameters
     ----------

@@ -13,12 +13,12 @@ import torch  # noqa: TID253  (this module is imported only where torch is neede
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.paths import make_folder
-from spectromer_cli.training import adapt, fit, journal, loop, results, split
+from spectromer_cli.training import fit, journal, loop, lora, results, split
+from spectromer_cli.training.initialise import start
 from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.plan import Origin, Plan, Settings, make_plan
-from spectromer_cli.training.start import start
 from spectromer_cli.training.targets import Target
 
 
@@ -103,7 +103,7 @@ def _model(run: fit.Run, plan: Plan, origin: Origin, train: np.ndarray) -> Spect
         origin.config, tasks=asked, temperatures={}, templates={}, confidence={}, split={}
     )
     model = start(config, origin.weights).to(run.device)
-    adapt.prepare(model, plan.mode)
+    lora.prepare(model, plan.mode)
     return model.to(run.device)
 
 

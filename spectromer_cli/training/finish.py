@@ -10,16 +10,16 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.model.confidence import confidence_table
-from spectromer_cli.model.outliers import Familiar
-from spectromer_cli.model.redshift import Basis
-from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.writing import write_weights
-from spectromer_cli.training import calibration, card, validate
+from spectromer_cli.model.network import SpectralViT
+from spectromer_cli.model.novelty import Familiar
+from spectromer_cli.model.template_fit import Basis
+from spectromer_cli.simulation.populations import to_arrays
+from spectromer_cli.training import calibration, model_card, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.populations import learn_populations, to_arrays
 from spectromer_cli.training.recipe import Recipe
-from spectromer_cli.training.templates import learn_templates
+from spectromer_cli.training.templates import learn_populations, learn_templates
+from spectromer_cli.weights.save import write_weights
 
 # Spectra that tell what is familiar: so many as they are, and so many as batches change them.
 FAMILIAR_SPECTRA = 1000
@@ -84,7 +84,7 @@ def finish(
     entry = {
         "licence": "BSD-3-Clause",
         "description": recipe.description,
-        "trained_on": card.trained_on(batches.real, recipe),
+        "trained_on": model_card.trained_on(batches.real, recipe),
     }
     tensors = {
         **model.state_dict(),
@@ -93,7 +93,7 @@ def finish(
         **{name: torch.from_numpy(values) for name, values in populations.items()},
     }
     write_weights(output, recipe.name, tensors, model.config, entry)
-    text = card.card(recipe, model.config, batches.real, validation, figures, state, origin)
+    text = model_card.card(recipe, model.config, batches.real, validation, figures, state, origin)
     (output / f"{recipe.name}.md").write_text(text, encoding="utf-8")
     return figures
 

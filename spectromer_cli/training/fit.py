@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader  # noqa: TID253
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
-from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.training import adapt, journal, loop, probe
+from spectromer_cli.model.network import SpectralViT
+from spectromer_cli.training import journal, linear_probe, loop, lora
 from spectromer_cli.training.ownbatches import OwnBatches
 from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.schedule import Schedule, Scheduled, rate
@@ -124,7 +124,7 @@ class Run:
         stage : str
             Name of the fit.
         model : SpectralViT
-            As `adapt.prepare` left it; a plain ViT afterwards.
+            As `lora.prepare` left it; a plain ViT afterwards.
         mode : str
         train : bool array, shape (n,)
         validation : bool array, shape (n,), or None
@@ -137,7 +137,7 @@ class Run:
         """
         rows = np.flatnonzero(train)
         schedule = plan.schedule(rows)
-        groups = adapt.groups(model, mode, WEIGHT_DECAY)
+        groups = lora.groups(model, mode, WEIGHT_DECAY)
         optimizer = torch.optim.AdamW(groups, lr=schedule.rate)
         batches = OwnBatches(
             self.data,
@@ -167,13 +167,13 @@ class Run:
         best = self._learn(model, optimizer, batches, validation, schedule, done, best, stop_at)
         if best:
             model.load_state_dict(best)
-        adapt.merge(model)
+        lora.merge(model)
         done.best_steps[stage] = done.best_step if validation is not None else done.step
 
     def _fit_head(self, model: SpectralViT, batches: OwnBatches) -> None:
         """The head that the trunk as it is allows, the same in all processes."""
         if loop.rank() == 0:
-            probe.fit_head(model, batches, self.data.group, self.device)
+            linear_probe.fit_head(model, batches, self.data.group, self.device)
         loop.share(model.head)
 
     def _learn(

@@ -16,7 +16,7 @@ from torch import distributed  # noqa: TID253
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, SpectromerError, UsageError
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.paths import atomic_path
 
 CHECKPOINT = "checkpoint.safetensors"

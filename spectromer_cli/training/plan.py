@@ -10,7 +10,7 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.training import adapt, split
+from spectromer_cli.training import lora, split
 from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.schedule import Schedule
 from spectromer_cli.training.targets import Target
@@ -62,7 +62,7 @@ class Origin:
     config : ModelConfig
         Backbone, image, tokens and grid; its tasks are replaced.
     weights : Path or None
-        See `training.start.start`.
+        See `training.initialise.start`.
     said : str
         For people and the card.
     templates : dict of str to Tensor
@@ -151,7 +151,7 @@ def make_plan(data: OwnSpectra, targets: list[Target], settings: Settings) -> Pl
         part,
         folds,
         epochs,
-        settings.learning_rate or adapt.RATES[mode],
+        settings.learning_rate or lora.RATES[mode],
         settings.batch_size,
         settings.max_minutes / (folds + 1),
         settings.seed,

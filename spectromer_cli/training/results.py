@@ -14,13 +14,12 @@ import torch  # noqa: TID253  (this module is imported only where torch is neede
 from spectromer_cli import __version__
 from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.model.confidence import confidence_table
-from spectromer_cli.model.outliers import Familiar
-from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.writing import write_weights
-from spectromer_cli.outputs import learning
+from spectromer_cli.model.network import SpectralViT
+from spectromer_cli.model.novelty import Familiar
 from spectromer_cli.paths import atomic_path
-from spectromer_cli.training import fit, journal, scores, split
+from spectromer_cli.training import fit, journal, plots, scores, split
 from spectromer_cli.training.calibration import best_temperature
+from spectromer_cli.weights.save import write_weights
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -114,7 +113,7 @@ def _keeps_templates(run: fit.Run) -> bool:
 
 
 def _familiar(model: SpectralViT, run: fit.Run, held_out: np.ndarray) -> dict[str, torch.Tensor]:
-    """What tells spectra that are unlike the user's (see `model.outliers`)."""
+    """What tells spectra that are unlike the user's (see `model.novelty`)."""
     rng = np.random.default_rng(0)
     learned = np.flatnonzero(~held_out) if not held_out.all() else np.arange(len(held_out))
     some = rng.choice(learned, size=min(FAMILIAR_SPECTRA, len(learned)), replace=False)
@@ -170,7 +169,7 @@ def _draw(
     run: fit.Run, answers: dict[str, np.ndarray], judging: np.ndarray, asked: list[tasks.Task]
 ) -> None:
     lines = (run.output / journal.METRICS).read_text(encoding="utf-8").splitlines()
-    learning.learning_curves(run.output / "learning.png", [json.loads(line) for line in lines])
+    plots.learning_curves(run.output / "learning.png", [json.loads(line) for line in lines])
     for task, target in zip(asked, run.targets, strict=True):
         known = judging & target.known
         answer, truth = answers[task.name][known], target.values[known]
@@ -178,10 +177,10 @@ def _draw(
             continue
         if isinstance(task, tasks.Category):
             path = run.output / f"confusion_{task.name}.png"
-            learning.confusion(path, task.labels, truth, answer.argmax(axis=1))
+            plots.confusion(path, task.labels, truth, answer.argmax(axis=1))
         else:
             path = run.output / f"residual_{task.name}.png"
-            learning.residuals(path, task.name, truth, answer[:, 0])
+            plots.residuals(path, task.name, truth, answer[:, 0])
 
 
 def _card(

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from spectromer_cli.metrics import expected_calibration_error
 from spectromer_cli.model import tasks
-from spectromer_cli.model.metrics import expected_calibration_error
 
 RESAMPLES = 200
 Figures = dict[str, float]

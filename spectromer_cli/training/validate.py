@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
+from spectromer_cli.metrics import LIGHT_SPEED, OUTLIERS, expected_calibration_error
 from spectromer_cli.model import decoding, tasks, taxonomy
-from spectromer_cli.model.metrics import LIGHT_SPEED, OUTLIERS, expected_calibration_error
-from spectromer_cli.model.redshift import Basis, Refined, refine
+from spectromer_cli.model.template_fit import Basis, Refined, refine
 from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training.dataset import LabelledSpectra, on_model_grid
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.network import SpectralViT
 
 Z_OUTLIER = OUTLIERS["0.01"]
 
@@ -83,7 +83,7 @@ def refine_redshifts(
     data: LabelledSpectra,
     bases: Mapping[str, Basis],
 ) -> Refined:
-    """Refined redshifts of every spectrum (see `model.redshift.refine`)."""
+    """Refined redshifts of every spectrum (see `model.template_fit.refine`)."""
     found = out["class"].argmax(1).numpy()
     flux, ivar = on_model_grid(data, model.config.grid)
     prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]

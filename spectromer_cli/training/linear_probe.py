@@ -12,7 +12,7 @@ from torch import Tensor  # noqa: TID253
 
 from spectromer_cli import console
 from spectromer_cli.model import tasks
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.training.ownbatches import OwnBatches
 
 # Spectra that are drawn for the fit: so many for each of the training split, within limits.

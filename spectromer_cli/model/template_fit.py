@@ -45,6 +45,13 @@ class Basis:
     error_scale: float = 1.0
     misfit_scale: float = 1.0
 
+    def at_redshift(self, z: float, grid: Grid) -> np.ndarray:
+        """The templates at redshift z on the grid, shape (k, grid.n); NaN beyond them."""
+        start = (grid.loglam0 - np.log10(1.0 + z) - self.loglam0) / grid.dloglam
+        position = start + np.arange(grid.n)
+        pixels = np.arange(self.vectors.shape[1])
+        return np.array([np.interp(position, pixels, v, np.nan, np.nan) for v in self.vectors])
+
 
 @dataclass(frozen=True)
 class Fit:

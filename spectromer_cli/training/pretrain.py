@@ -15,14 +15,14 @@ from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.paths import make_folder
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import dataset, journal, loop, validate
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.finish import finish
+from spectromer_cli.training.initialise import start
 from spectromer_cli.training.recipe import Recipe
-from spectromer_cli.training.start import start
 
 
 def train(

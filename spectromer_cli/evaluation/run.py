@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
-from spectromer_cli.cli import inference
-from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import UsageError
+from spectromer_cli.inference import run
+from spectromer_cli.inference.failures import Failures
 from spectromer_cli.paths import atomic_path, make_folder
 
 if TYPE_CHECKING:
     import numpy as np
     from astropy.table import Table
 
-    from spectromer_cli.predict import Spectromer
-    from spectromer_cli.training.held_out import Split
+    from spectromer_cli.evaluation.held_out import Split
+    from spectromer_cli.inference.predictor import Spectromer
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Judged:
     remarks: list[str] = field(default_factory=list)
 
 
-def check(request: inference.Request, truth: HeldOut) -> None:
+def check(request: run.Request, truth: HeldOut) -> None:
     """Refuse options that make no sense together."""
     if truth.data is None:
         if request.catalog is None:
@@ -60,18 +60,18 @@ def check(request: inference.Request, truth: HeldOut) -> None:
     elif request.catalog is not None:
         raise UsageError("--catalog and --data exclude each other", "give one of them")
     if truth.baseline:
-        from spectromer_cli.training import baselines
+        from spectromer_cli.evaluation import baselines
 
         baselines.parse(truth.baseline)
 
 
-def _load(request: inference.Request) -> Spectromer:
+def _load(request: run.Request) -> Spectromer:
     """The model, which must know stars, galaxies and quasars."""
-    from spectromer_cli import rows
-    from spectromer_cli.predict import load_model
+    from spectromer_cli.inference import columns
+    from spectromer_cli.inference.predictor import load_model
 
     model = load_model(request.model, request.device)
-    if not rows.is_general(model.network.tasks):
+    if not columns.is_general(model.network.tasks):
         known = ", ".join(task.name for task in model.network.tasks)
         raise UsageError(
             f"only weights for stars, galaxies and quasars can be judged; these know {known}",
@@ -81,13 +81,13 @@ def _load(request: inference.Request) -> Spectromer:
 
 
 def _wanted() -> tuple[str, ...]:
-    from spectromer_cli.rows import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
+    from spectromer_cli.inference.columns import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
 
     return tuple(dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS))
 
 
 def of_catalogue(
-    request: inference.Request,
+    request: run.Request,
     class_column: str | None,
     z_column: str | None,
     output: Path,
@@ -98,26 +98,24 @@ def of_catalogue(
 
     from spectromer_cli.spectra.truth import find_truth, truth_of
 
-    targets, catalogue, total = inference.targets_of(request)
+    targets, catalogue, total = run.targets_of(request)
     assert catalogue is not None
     columns = find_truth(catalogue.colnames, class_column, z_column)
     class_true, z_true = truth_of(catalogue, *columns)
     model = _load(request)
     make_folder(output)
     truth = Table({"class_true": class_true, "z_true": z_true})
-    chunks = inference.chunks_of(request, _wanted(), model, targets, truth, total, failed)
-    return Judged(model, inference.stack(list(chunks)), provenance=inference.provenance_of(model))
+    chunks = run.chunks_of(request, _wanted(), model, targets, truth, total, failed)
+    return Judged(model, run.stack(list(chunks)), provenance=run.provenance_of(model))
 
 
-def of_held_out(
-    request: inference.Request, truth: HeldOut, output: Path, failed: Failures
-) -> Judged:
+def of_held_out(request: run.Request, truth: HeldOut, output: Path, failed: Failures) -> Judged:
     """Answers for the held-out part of a labelled set, and those of the baselines."""
     import hashlib
 
     from astropy.table import hstack
 
-    from spectromer_cli.training import baselines, crossfit, held_out
+    from spectromer_cli.evaluation import baselines, cross_calibration, held_out
 
     assert truth.data is not None
     model = _load(request)
@@ -131,7 +129,7 @@ def of_held_out(
     make_folder(output)
     with truth.data.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    answers = inference.stack(list(_answers(request, model, split, truth.data, failed)))
+    answers = run.stack(list(_answers(request, model, split, truth.data, failed)))
     names = baselines.parse(truth.baseline) if truth.baseline else []
     others = {
         name: baselines.answers_of(
@@ -141,7 +139,7 @@ def of_held_out(
         for name in names
     }  # fmt: skip
     provenance = {
-        **inference.provenance_of(model),
+        **run.provenance_of(model),
         "data": f"{truth.data.name} (sha256 {sha256})",
         "held out": f"{chosen['fraction']:g} of the objects, seed {chosen['seed']:g}",
     }
@@ -155,14 +153,14 @@ def of_held_out(
     )
     if len(split.training) and request.refined:
         with console.progress("calibration by folds", None):
-            judged.calibration = crossfit.crossfit(
+            judged.calibration = cross_calibration.crossfit(
                 model.network, model.bases, split.held_out, model.device
             )
     return judged
 
 
 def _answers(
-    request: inference.Request,
+    request: run.Request,
     model: Spectromer,
     split: Split,
     path: Path,
@@ -171,7 +169,7 @@ def _answers(
     """Tables of answers, batch by batch, in the order of the held-out spectra."""
     from itertools import islice
 
-    from spectromer_cli.training import held_out
+    from spectromer_cli.evaluation import held_out
 
     items = held_out.items_of(split, path, model.grid)
     with console.progress("held-out spectra", len(split.rows)) as advance:
@@ -183,17 +181,18 @@ def _answers(
 
 def write(judged: Judged, output: Path, docs: Path | None) -> dict[str, Any]:
     """Judge, and write the files of the report."""
-    from spectromer_cli.outputs import figures, report, report_sheet, tables
+    from spectromer_cli.evaluation import markdown, plots
+    from spectromer_cli.outputs import figures, tables
 
     result, others = _judge(judged)
     arrays = _arrays(judged.answers)
     with tables.open_writer(output / "answers.ecsv", judged.provenance) as writer:
         writer.write(judged.answers)
-    sheet = report_sheet.figures(result, arrays, arrays["class_true"], arrays["z_true"])
+    sheet = plots.figures(result, arrays, arrays["class_true"], arrays["z_true"])
     figures.save_figure_png(sheet, output / "report.png")
     whole = {**result, **({"baselines": others} if others else {})}
     document = json.dumps({"provenance": judged.provenance, **whole}, indent=2)
-    text = report.markdown(result, judged.provenance, others, judged.remarks)
+    text = markdown.markdown(result, judged.provenance, others, judged.remarks)
     files = {
         output / "report.json": document + "\n",
         output / "report.md": f"{text}\n![figures](report.png)\n",
@@ -210,7 +209,7 @@ def _judge(judged: Judged) -> tuple[dict[str, Any], dict[str, Any]]:
     """The report of the model, and those of the baselines by their names."""
     import numpy as np
 
-    from spectromer_cli import evaluate as evaluation
+    from spectromer_cli.evaluation import summary as evaluation
 
     arrays = _arrays(judged.answers)
     class_true, z_true = arrays["class_true"], arrays["z_true"]

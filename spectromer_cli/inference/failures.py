@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spectromer_cli import console
-from spectromer_cli.outputs.unfinished import Progress
+from spectromer_cli.outputs.resume import Progress
 
 if TYPE_CHECKING:
     from spectromer_cli.spectra.loading import Item

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectromer_cli import console, rows
+from spectromer_cli import console
+from spectromer_cli.inference.columns import (
+    coverage,
+    empty_columns,
+    fill,
+    fill_outliers,
+    redshift_task,
+    to_table,
+)
 from spectromer_cli.model import decoding, tasks
-from spectromer_cli.model.outliers import Familiar
-from spectromer_cli.model.redshift import Basis, refine
+from spectromer_cli.model.novelty import Familiar
+from spectromer_cli.model.template_fit import Basis, refine
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_DELTA_CHI2, MIN_SN, MIN_Z_PROB, ZWarn
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.loading import Item, item_of, load_all
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
     import torch
     from astropy.table import Table
 
-    from spectromer_cli.model.weights import Weights
+    from spectromer_cli.weights.store import Weights
 
 FAMILIAR = ("centres", "whitening", "examples", "limits")
 
@@ -42,7 +50,7 @@ class Spectromer:
     def __init__(self, weights: Weights, device: torch.device) -> None:
         from safetensors.torch import load_file
 
-        from spectromer_cli.model.spectromer import SpectralViT
+        from spectromer_cli.model.network import SpectralViT
 
         self.weights = weights
         self.config = weights.config
@@ -116,10 +124,10 @@ class Spectromer:
         Returns
         -------
         astropy.table.Table
-            The columns of `rows.classify_columns` and, with a redshift, `rows.redshift_columns`.
+            The columns of `classify_columns` and, with a redshift, `redshift_columns`.
         """
         good = np.array([i for i, item in enumerate(items) if item.prepared is not None], dtype=int)
-        columns = rows.empty_columns(items, self.network.tasks)
+        columns = empty_columns(items, self.network.tasks)
         if len(good):
             prepared = [items[i].prepared for i in good]
             p, strangeness = self._answers(prepared)
@@ -129,14 +137,14 @@ class Spectromer:
                     items[i].prepared = None
                     items[i].problem = "the model's answer is not a number"
                 return self.answer(items, refined)
-            rows.fill_outliers(columns, good, strangeness)
+            fill_outliers(columns, good, strangeness)
             for task in self.network.tasks:
                 if not isinstance(task, tasks.Redshift):
-                    rows.fill(columns, good, task, p[task.name])
-            redshift = rows.redshift_task(self.network.tasks)
+                    fill(columns, good, task, p[task.name])
+            redshift = redshift_task(self.network.tasks)
             if redshift is not None:
                 self._fill_redshift(columns, good, items, redshift, p[redshift.name], refined)
-        return rows.to_table(columns)
+        return to_table(columns)
 
     def _fill_redshift(
         self,
@@ -163,7 +171,7 @@ class Spectromer:
             columns["delta_chi2"][good] = found.delta_chi2
             far = np.abs(np.log1p(found.z)) > 0.95 * decoding.STAR_MAX_X
             answer.at_edge |= far & (names == "STAR")
-        few = np.array([rows.coverage(items[row]) < MIN_COVERAGE for row in good])
+        few = np.array([coverage(items[row]) < MIN_COVERAGE for row in good])
         noisy = np.array([not items[row].sn_median >= MIN_SN for row in good])
         ambiguous = (answer.z_prob < MIN_Z_PROB) | (columns["delta_chi2"][good] < MIN_DELTA_CHI2)
         columns["zwarn"][good] = (
@@ -231,7 +239,7 @@ def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
         If the weights are not those of their manifest.
     """
     from spectromer_cli.model.device import choose_device
-    from spectromer_cli.model.weights import resolve
+    from spectromer_cli.weights.store import resolve
 
     return Spectromer(resolve(name), choose_device(device))
 

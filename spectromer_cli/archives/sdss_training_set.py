@@ -13,7 +13,7 @@ from typing import Any
 
 from spectromer_cli import console
 from spectromer_cli.archives import fetch, sdss
-from spectromer_cli.archives.fetched import NAME, Row
+from spectromer_cli.archives.catalogue import NAME, Row
 from spectromer_cli.archives.match import Match
 from spectromer_cli.errors import UsageError
 from spectromer_cli.paths import atomic_path, make_folder

@@ -17,11 +17,12 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
+from spectromer_cli.evaluation.baselines import svm_rf
+from spectromer_cli.evaluation.held_out import Split, letters_of
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import classical, dataset
+from spectromer_cli.training import dataset
 from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.held_out import Split, letters_of
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +99,7 @@ def answers_of(
     """
     path = folder / f"baseline-{name}.ecsv"
     own = {"minutes": minutes} if name == "specformer" else {}
-    recipe = _specformer_settings() if name == "specformer" else classical.settings(name)
+    recipe = _specformer_settings() if name == "specformer" else svm_rf.settings(name)
     # Another seed than that of the split itself, whose hash has no training object so low.
     inner_seed = int(origin["split"]["seed"]) + 1
     inner = {"share": INNER_SHARE, "seed": inner_seed}
@@ -125,8 +126,8 @@ def _train(
     if not inner.any() or inner.all():
         raise UsageError("too few objects to train a baseline on", "leave out --baseline")
     if name != "specformer":
-        return classical.answer(name, training, inner, flux, ivar)
-    from spectromer_cli.training import specformer
+        return svm_rf.answer(name, training, inner, flux, ivar)
+    from spectromer_cli.evaluation.baselines import specformer
 
     return specformer.answer(training, inner, flux, ivar, grid, minutes=minutes, device=device)
 
@@ -138,7 +139,7 @@ def _training(data: LabelledSpectra, grid: Grid) -> dict[str, np.ndarray]:
 
 
 def _specformer_settings() -> dict[str, Any]:
-    from spectromer_cli.training.specformer import SETTINGS
+    from spectromer_cli.evaluation.baselines.specformer import SETTINGS
 
     return SETTINGS
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
-from spectromer_cli.outputs.inspection.packing import Importance, pack_spectrum, pack_templates
-from spectromer_cli.outputs.inspection.page import Page, html
-from spectromer_cli.outputs.results import read_results
+from spectromer_cli.inspector.packing import Importance, pack_spectrum, pack_templates
+from spectromer_cli.inspector.page import Page, html
+from spectromer_cli.inspector.results import read_results
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra
 from spectromer_cli.spectra.sources import Target, home_expanded
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.redshift import Basis
-    from spectromer_cli.model.weights import Weights
+    from spectromer_cli.model.template_fit import Basis
     from spectromer_cli.spectra.spectrum import Spectrum
+    from spectromer_cli.weights.store import Weights
 
 # So many spectra open within three seconds.
 ROWS_A_PAGE = 500
@@ -288,7 +288,7 @@ def templates_of(weights: Weights) -> dict[str, Basis]:
     import numpy as np
     from safetensors import safe_open
 
-    from spectromer_cli.model.redshift import Basis
+    from spectromer_cli.model.template_fit import Basis
 
     with safe_open(weights.path, framework="numpy") as file:
         return {

@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from spectromer_cli.inspector.plot import BAND, bokeh_script, plot_json
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.outputs.inspection.plot import BAND, bokeh_script, plot_json
 from spectromer_cli.spectra.lines import Kind, lines_for
 
 SCRIPTS = ("spectrum.js", "view.js", "page.js")

@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model.manifest import add_entry, load_manifest
-from spectromer_cli.model.weights import Located, read_config, verify
 from spectromer_cli.paths import atomic_path, make_folder
+from spectromer_cli.weights.manifest import add_entry, load_manifest
+from spectromer_cli.weights.store import Located, read_config, verify
 
 
 def publish(folder: Path, target: Path) -> dict[str, Any]:

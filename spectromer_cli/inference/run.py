@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectromer_cli import __version__, console
-from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.outputs import unfinished
-from spectromer_cli.outputs.unfinished import Progress, Unfinished
+from spectromer_cli.inference.failures import Failures
+from spectromer_cli.outputs import resume
+from spectromer_cli.outputs.resume import Progress, Unfinished
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.model.tasks import Task
-    from spectromer_cli.predict import Spectromer
     from spectromer_cli.spectra.sources import Target
 
 # For fewer files, worker processes take longer to start than to help.
@@ -53,7 +53,7 @@ class Request:
     @property
     def grows(self) -> bool:
         """Whether the output is a file that grows row by row."""
-        return self.output is not None and self.output.suffix.lower() in unfinished.SUFFIXES
+        return self.output is not None and self.output.suffix.lower() in resume.SUFFIXES
 
 
 def run(
@@ -68,8 +68,8 @@ def run(
     SomeInputsFailed
         After all the work, if some inputs have no answer.
     """
+    from spectromer_cli.inference.predictor import load_model
     from spectromer_cli.outputs import screen, tables
-    from spectromer_cli.predict import load_model
 
     check(request)
     if request.output is not None:
@@ -167,7 +167,7 @@ def check(request: Request) -> None:
     if request.resume and not request.grows:
         raise UsageError(
             "--resume goes with -o and a format that grows row by row",
-            f"end its name in {' '.join(unfinished.SUFFIXES)}",
+            f"end its name in {' '.join(resume.SUFFIXES)}",
         )
     if request.json and request.output:
         raise UsageError("--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE")
@@ -201,7 +201,7 @@ def chunks_of(
     failed: Failures,
 ) -> Iterator[Table]:
     """Tables of the wanted columns, batch by batch."""
-    from spectromer_cli.predict import predict_files, with_catalogue
+    from spectromer_cli.inference.predictor import predict_files, with_catalogue
     from spectromer_cli.spectra.readers import ReadOptions
 
     done = failed.progress

@@ -15,7 +15,7 @@ import numpy as np
 from spectromer_cli.errors import ReadError
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.redshift import Basis
+    from spectromer_cli.model.template_fit import Basis
     from spectromer_cli.spectra.spectrum import Spectrum
 
 # In units of the median level, below the largest half-precision number, 65504.

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from spectromer_cli.model import taxonomy
-from spectromer_cli.model.metrics import (
+from spectromer_cli.metrics import (
     OUTLIERS,
     calibration_bins,
     expected_calibration_error,
@@ -21,6 +20,7 @@ from spectromer_cli.model.metrics import (
     type_figures,
     velocity_figures,
 )
+from spectromer_cli.model import taxonomy
 
 SN_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
 Z_EDGES = (-0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 7.0)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
-from spectromer_cli.cli import inference
-from spectromer_cli.cli.failures import Failures
 from spectromer_cli.errors import UsageError
+from spectromer_cli.inference import run
+from spectromer_cli.inference.failures import Failures
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
-    from spectromer_cli.predict import Spectromer
+    from spectromer_cli.inference.predictor import Spectromer
 
 FIGURES = (".png", ".pdf", ".svg")
 # astropy's name of the format by suffix.
@@ -65,7 +65,7 @@ def print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures)
     document = {
         "spectromer_result_version": 1,
         "status": failed.status,
-        "provenance": inference.provenance_of(model),
+        "provenance": run.provenance_of(model),
         "rows": rows,
         "errors": failed.lines,
     }
@@ -74,7 +74,7 @@ def print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures)
 
 def write(made: Iterator[Explanation], output: Path, rest: bool, dark: bool) -> None:
     """Figures or numbers in a file, figures in a folder or on a page, as the name asks."""
-    from spectromer_cli.outputs.explanation import draw
+    from spectromer_cli.explain.figure import draw
 
     suffix = output.suffix.lower()
     if suffix == ".html":
@@ -137,7 +137,7 @@ def _sheet(explanation: Explanation, rest: bool, dark: bool) -> Any:
     """What the figure shows, in its terms."""
     import numpy as np
 
-    from spectromer_cli.outputs.explanation import Sheet
+    from spectromer_cli.explain.figure import Sheet
 
     e = explanation
     good = e.prepared.ivar > 0
@@ -168,7 +168,7 @@ def _write_page(made: Iterator[Explanation], output: Path, rest: bool, dark: boo
     """One page that holds all its figures."""
     import tempfile
 
-    from spectromer_cli.outputs.explanation import draw
+    from spectromer_cli.explain.figure import draw
     from spectromer_cli.paths import atomic_path
 
     parts = []

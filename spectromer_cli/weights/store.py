@@ -14,15 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from spectromer_cli.errors import SpectromerError, UsageError, WeightsNotVerified
-from spectromer_cli.model import hub
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.manifest import (
-    MANIFEST,
-    Manifest,
-    bundled_manifest,
-    load_manifest,
-)
 from spectromer_cli.paths import cache_dir
+from spectromer_cli.weights import hub
+from spectromer_cli.weights.manifest import MANIFEST, Manifest, bundled_manifest, load_manifest
 
 # The one entry in the safetensors header: the model's configuration.
 HEADER_KEY = "spectromer"

@@ -9,8 +9,8 @@ import torch  # noqa: TID253  (this module is imported only where torch is neede
 from spectromer_cli.errors import NetworkError, ReadError
 from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.spectromer import SpectralViT
-from spectromer_cli.model.weights import HEADER_KEY
+from spectromer_cli.model.network import SpectralViT
+from spectromer_cli.weights.store import HEADER_KEY
 
 # In place of a file: timm's own weights of the backbone, over the network.
 FROM_HUB = Path("hub")

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training.restframe import (
+from spectromer_cli.simulation.spectral_physics import (
     LIGHT_SPEED,
     Templates,
     broad_absorption,
@@ -23,6 +22,7 @@ from spectromer_cli.training.restframe import (
     reddening,
     smooth,
 )
+from spectromer_cli.spectra.grid import Grid
 
 # Vacuum wavelengths in Å (NIST Atomic Spectra Database, ver. 5).
 BALMER = {"Ha": 6564.61, "Hb": 4862.69, "Hg": 4341.69, "Hd": 4102.90}

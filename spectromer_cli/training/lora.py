@@ -8,7 +8,7 @@ from typing import Any
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 from torch import Tensor, nn  # noqa: TID253
 
-from spectromer_cli.model.spectromer import SpectralViT
+from spectromer_cli.model.network import SpectralViT
 
 MODES = ("head", "lora", "full")
 # Of the adapters. LoRA: Hu et al. 2021 (arXiv:2106.09685).

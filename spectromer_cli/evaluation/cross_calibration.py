@@ -10,15 +10,15 @@ import numpy as np
 import torch  # noqa: TID253  (this module is imported only where torch is needed)
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.metrics import expected_calibration_error, pull_figures
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table, cut_for
-from spectromer_cli.model.metrics import expected_calibration_error, pull_figures
-from spectromer_cli.model.redshift import Refined
+from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.training import calibration, split, validate
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.redshift import Basis
-    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.network import SpectralViT
+    from spectromer_cli.model.template_fit import Basis
     from spectromer_cli.training.dataset import LabelledSpectra
 
 FOLDS = 5

@@ -14,10 +14,10 @@ import numpy as np
 
 from spectromer_cli.errors import ReadError
 from spectromer_cli.model import taxonomy
+from spectromer_cli.simulation import survey_effects
+from spectromer_cli.simulation.survey_effects import SURVEYS
+from spectromer_cli.simulation.template_library import Drawn, ZRange
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import surveys
-from spectromer_cli.training.library import Drawn, ZRange
-from spectromer_cli.training.surveys import SURVEYS
 
 # What a draw is, and how often: real sets are short of galaxies and quasars at high z.
 SHARES = {"STAR": 0.25, "GALAXY": 0.35, "QSO": 0.4}
@@ -169,13 +169,13 @@ class Simulator:
         enough = MIN_SHARE * grid.n
         survey, seen, error = self._conditions(rng)
         covered = np.isfinite(flux)
-        flux = np.where(covered, surveys.blur(flux, SURVEYS[survey], grid), 0.0)
-        flux = flux * surveys.warp(rng, grid, 0.12)
+        flux = np.where(covered, survey_effects.blur(flux, SURVEYS[survey], grid), 0.0)
+        flux = flux * survey_effects.warp(rng, grid, 0.12)
         covered &= seen
         if covered.sum() < enough:
             return False
         if error is None:
-            error = surveys.noise_shape(rng, flux, seen, grid)
+            error = survey_effects.noise_shape(rng, flux, seen, grid)
         sn = np.exp(rng.uniform(*np.log(self.sn_range)))
         signal = np.abs(flux[covered])
         if np.median(signal) <= 0:
@@ -203,4 +203,4 @@ class Simulator:
             error = 1.0 / np.sqrt(np.where(seen, ivar, 1.0))
             return SAME_INSTRUMENT.get(survey, survey), seen, error
         survey = self.taken_by[rng.integers(len(self.taken_by))]
-        return survey, surveys.window(rng, self.grid, SURVEYS[survey]), None
+        return survey, survey_effects.window(rng, self.grid, SURVEYS[survey]), None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spectromer_cli.simulation.spectral_physics import gaussian_line, smooth
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training.restframe import gaussian_line, smooth
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from spectromer_cli.images import get_image
 from spectromer_cli.images.tiles import local_continuum
 
 if TYPE_CHECKING:
-    from spectromer_cli.model.spectromer import SpectralViT
+    from spectromer_cli.model.network import SpectralViT
 
 # Steps of the path from the baseline to the spectrum.
 STEPS = 64

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import SpectromerError, UsageError
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.manifest import add_entry
-from spectromer_cli.model.weights import HEADER_KEY
 from spectromer_cli.paths import atomic_path, make_folder
+from spectromer_cli.weights.manifest import add_entry
+from spectromer_cli.weights.store import HEADER_KEY
 
 if TYPE_CHECKING:
     import torch

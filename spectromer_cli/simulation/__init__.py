@@ -1,0 +1,1 @@
+"""Synthetic spectra of known class and redshift."""
