@@ -42,7 +42,7 @@ def main() -> None:
     options = ReadOptions()
 
     def read() -> list[Item]:
-        return list(load_all(targets, model.grid, options))
+        return list(load_all(targets, options, grid=model.grid))
 
     items = [item for item in read() if item.prepared is not None]
     batch = [items[i] for i in np.arange(256) % len(items)]

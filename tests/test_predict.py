@@ -107,14 +107,14 @@ def test_files_keep_their_order_with_and_without_workers(model, tmp_path) -> Non
 
 def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
     reads = []
-    original = loading.load
+    original = loading._load
 
-    def load(target, start, grid, options):
-        items, count = original(target, start, grid, options)
+    def load(unit, start, grid, options):
+        items, count = original(unit, start, grid, options)
         reads.append((start, len(items)))
         return items, count
 
-    monkeypatch.setattr(loading, "load", load)
+    monkeypatch.setattr(loading, "_load", load)
     monkeypatch.setattr(loading, "PIECE", 1)
     targets = [Target(EXAMPLES / "simulated-desi-coadd.fits")]
     ((items, table),) = predict_files(model, targets, options=OPTIONS, workers=0)
@@ -130,6 +130,24 @@ def test_one_of_many_by_its_number(model) -> None:
     assert table["row"].tolist() == [1, 7]
     assert table["class"][0] != ""
     assert "there is no 7" in table["flags"][1]
+
+
+def test_a_file_named_many_times_in_a_row_is_opened_once(model, monkeypatch) -> None:
+    opened = []
+    original = loading.open_spectra
+
+    def count(path, options):
+        opened.append(path.name)
+        return original(path, options)
+
+    monkeypatch.setattr(loading, "open_spectra", count)
+    many, other = EXAMPLES / "simulated-desi-coadd.fits", EXAMPLES / "simulated-sdss-star.fits"
+    targets = [Target(many, 1), Target(many, 0), Target(many, 7), Target(other), Target(many, 1)]
+    items = list(loading.load_all(targets, OPTIONS))
+    assert opened == [many.name, other.name, many.name]
+    assert [(item.target, item.row) for item in items] == [(0, 1), (1, 0), (2, 7), (3, 0), (4, 1)]
+    assert [item.spectrum is not None for item in items] == [True, True, False, True, True]
+    assert all(item.prepared is None for item in items)
 
 
 def test_what_holds_no_spectrum_is_skipped_in_a_folder_only(model, tmp_path) -> None:

@@ -183,7 +183,7 @@ def _explanations(
 
     reading = ReadOptions(request.air, request.wavelength_unit)
     with console.progress("explaining", total) as advance:
-        for item in load_all(targets, model.grid, reading):
+        for item in load_all(targets, reading, grid=model.grid):
             advance(item.begins)
             if item.skipped:
                 continue

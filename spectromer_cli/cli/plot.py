@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.inspector.build import Found
     from spectromer_cli.outputs.quicklook import Look
     from spectromer_cli.spectra.lines import Kind
+    from spectromer_cli.spectra.loading import Item
 
-    Take = Callable[[Look, Found], None]
+    Take = Callable[[Look, Item], None]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
@@ -116,8 +116,8 @@ def plot(
     is named on stderr, and the exit code is 3.
     """
     from spectromer_cli.inference.predictor import load_model
-    from spectromer_cli.inspector.build import spectra_of
     from spectromer_cli.outputs.quicklook import Look, smoothed
+    from spectromer_cli.spectra.loading import load_all
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import expand
 
@@ -128,7 +128,9 @@ def plot(
     judge = load_model(model, device) if asked else None
     drawn = failed = 0
     with _taker(output) as take:
-        for found in spectra_of(expand(files or []), ReadOptions(air, wavelength_unit)):
+        for found in load_all(expand(files or []), ReadOptions(air, wavelength_unit)):
+            if found.skipped:
+                continue
             try:
                 if found.spectrum is None:
                     raise ReadError(found.problem)
@@ -138,7 +140,7 @@ def plot(
             except ReadError as error:
                 failed += 1
                 reason = str(error)
-                console.error(reason if found.file in reason else f"{_label(found)}: {reason}")
+                console.error(reason if found.file in reason else f"{found.label}: {reason}")
             else:
                 drawn += 1
     if failed:
@@ -175,25 +177,21 @@ def _check(
         require_writable_folder(output)
 
 
-def _label(found: Found) -> str:
-    return f"{found.file}[{found.row}]" if found.of_many else found.file
-
-
 def _answer(
-    found: Found, judge: Spectromer | None, z: float | None, kind: str | None
+    found: Item, judge: Spectromer | None, z: float | None, kind: str | None
 ) -> tuple[str, float | None, Any]:
     """Title, redshift and lines: what was given counts, the rest is the model's."""
     from spectromer_cli.spectra.lines import lines_for
     from spectromer_cli.spectra.loading import item_of
 
     assert found.spectrum is not None
-    words = [Path(_label(found)).name, f"S/N {found.spectrum.sn_median:.1f} a pixel"]
+    words = [Path(found.label).name, f"S/N {found.spectrum.sn_median:.1f} a pixel"]
     given = z is not None
     if judge is not None:
         item = item_of(found.spectrum, found.file, found.row, judge.grid)
         if item.prepared is None:
             # It can still be looked at, only not judged.
-            console.warn(f"{_label(found)} has no answer: {item.problem}")
+            console.warn(f"{found.label} has no answer: {item.problem}")
             words.append("no answer")
         else:
             row = judge.answer([item])[0]
@@ -238,7 +236,7 @@ def _taker(output: Path | None) -> Iterator[Take]:
     else:
         waiting: list[Look] = []
 
-        def keep(look: Look, found: Found) -> None:
+        def keep(look: Look, found: Item) -> None:
             if waiting:
                 raise UsageError(
                     f"{output} holds one figure, but there are more spectra",
@@ -256,7 +254,7 @@ def _folder_taker(folder: Path) -> Take:
 
     taken: set[str] = set()
 
-    def take(look: Look, found: Found) -> None:
+    def take(look: Look, found: Item) -> None:
         name = file_stem(Path(found.file)) + (f".{found.row}" if found.of_many else "")
         number, free = 1, name
         while free.casefold() in taken:  # some file systems do not tell a from A
@@ -278,7 +276,7 @@ def _pdf_taker(output: Path) -> Iterator[Take]:
 
     pages = 0
 
-    def take(look: Look, found: Found) -> None:
+    def take(look: Look, found: Item) -> None:
         nonlocal pages
         pdf.savefig(draw(look))
         pages += 1

@@ -83,7 +83,7 @@ def render(
     kind = "gallery" if gallery else image or config.image
     drawn = failed = 0
     taken: set[str] = set()
-    for item in load_all(expand(files), config.grid, ReadOptions(air, wavelength_unit)):
+    for item in load_all(expand(files), ReadOptions(air, wavelength_unit), grid=config.grid):
         if item.skipped:
             continue
         if item.prepared is None:

@@ -282,7 +282,7 @@ def predict_files(
 
     def wanted() -> Iterator[Item]:
         nonlocal passed_over
-        for item in load_all(targets, model.grid, options, workers):
+        for item in load_all(targets, options, grid=model.grid, workers=workers):
             passed_over += item.skipped
             if not (item.skipped or (item.target == 0 and item.place < skip)):
                 yield item

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.inference.failures import Failures
 from spectromer_cli.outputs import resume
 from spectromer_cli.outputs.resume import Progress, Unfinished
+from spectromer_cli.spectra.loading import Inputs
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.model.tasks import Task
     from spectromer_cli.spectra.sources import Target
-
-# For fewer files, worker processes take longer to start than to help.
-FEW_FILES = 50
-# Up to here the files are counted first, so that the progress bar knows its end.
-COUNTABLE = 100_000
 
 
 @dataclass(frozen=True)
@@ -148,22 +143,21 @@ def demand(model: Spectromer, rate: float) -> None:
     )
 
 
+def inputs_of(request: Request) -> Inputs:
+    """What the request reads."""
+    return Inputs(
+        files=request.files,
+        catalog=request.catalog,
+        spectra_dir=request.spectra_dir,
+        air=request.air,
+        wavelength_unit=request.wavelength_unit,
+        workers=request.workers,
+    )
+
+
 def check(request: Request) -> None:
     """Refuse options that make no sense together."""
-    if request.files and request.catalog:
-        raise UsageError("FILES and --catalog exclude each other", "give one of them")
-    if not request.files and not request.catalog:
-        raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
-    if request.spectra_dir and not request.catalog:
-        raise UsageError("--spectra-dir goes with --catalog", "name the folder as an input instead")
-    if request.wavelength_unit:
-        from spectromer_cli.spectra.readers.columns import is_unit
-
-        if not is_unit(request.wavelength_unit):
-            raise UsageError(
-                f"--wavelength-unit {request.wavelength_unit}: no unit of wavelength",
-                "use Angstrom, nm or um",
-            )
+    inputs_of(request)
     if request.resume and not request.grows:
         raise UsageError(
             "--resume goes with -o and a format that grows row by row",
@@ -175,20 +169,7 @@ def check(request: Request) -> None:
 
 def targets_of(request: Request) -> tuple[Iterator[Target], Table | None, int | None]:
     """What to read, the catalogue if there is one, and how many, where that is soon known."""
-    from itertools import chain, islice
-
-    from spectromer_cli.spectra import catalogues, sources
-
-    if request.catalog is not None:
-        listed, catalogue = catalogues.read_catalogue(request.catalog, request.spectra_dir)
-        return iter(listed), catalogue, len(listed)
-    targets = sources.expand(request.files or [])
-    if "-" in (request.files or []):
-        return targets, None, None  # whoever writes the names may wait for our answers
-    head = list(islice(targets, COUNTABLE))
-    if len(head) < COUNTABLE:
-        return iter(head), None, len(head)
-    return chain(head, targets), None, None
+    return inputs_of(request).targets()
 
 
 def chunks_of(
@@ -214,7 +195,7 @@ def chunks_of(
             targets,
             options=ReadOptions(request.air, request.wavelength_unit),
             batch_size=request.batch_size,
-            workers=_workers(request, total) if request.workers is None else request.workers,
+            workers=inputs_of(request).processes(total),
             refined=request.refined,
             skip=done.place,
         ):
@@ -242,13 +223,6 @@ def after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:
             "give the same inputs, or begin anew in another -o",
         )
     return chain([last], targets)
-
-
-def _workers(request: Request, total: int | None) -> int:
-    """Processes that read: none for a few files, or for names that come one by one."""
-    if "-" in (request.files or []) or (total is not None and total < FEW_FILES):
-        return 0
-    return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
 def stack(chunks: list[Table]) -> Table:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
-from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
+from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import Importance, pack_spectrum, pack_templates
 from spectromer_cli.inspector.page import Page, html
 from spectromer_cli.inspector.results import read_results
 from spectromer_cli.paths import atomic_path
-from spectromer_cli.spectra.readers import ReadOptions, open_spectra
+from spectromer_cli.spectra.loading import Item, load_all
+from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target, home_expanded
 
 if TYPE_CHECKING:
     from spectromer_cli.model.template_fit import Basis
-    from spectromer_cli.spectra.spectrum import Spectrum
     from spectromer_cli.weights.store import Weights
 
 # So many spectra open within three seconds.
@@ -42,29 +41,6 @@ class Written:
     pages: list[Path]
     rows: int
     missing: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """One spectrum of a target, or why there is none.
-
-    Parameters
-    ----------
-    file : str
-    row : int
-        Its number in the file.
-    of_many : bool
-        The file has other spectra too.
-    spectrum : Spectrum or None
-    problem : str
-        One line, empty if there is a spectrum.
-    """
-
-    file: str
-    row: int
-    of_many: bool
-    spectrum: Spectrum | None
-    problem: str = ""
 
 
 def write_report(
@@ -118,7 +94,7 @@ def write_report(
     names = [output.name, *(f"{first}-{n}{output.suffix}" for n in range(2, len(parts) + 1))]
     templates = pack_templates(templates_of(weights), weights.config.grid.dloglam)
     targets = find_spectra(rows, results, spectra_dir)
-    found = spectra_of(targets, options or ReadOptions())
+    found = load_all(targets, options or ReadOptions())
     written = Written([], len(rows), 0)
     missing = 0
     with console.progress("spectra", len(rows)) as advance:
@@ -181,61 +157,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def spectra_of(targets: Iterable[Target], options: ReadOptions) -> Iterator[Found]:
-    """Read spectra in their own sampling; a file named many times in a row is opened once.
-
-    Parameters
-    ----------
-    targets : iterable of Target
-        Without a row: all spectra of the file.
-    options : ReadOptions
-
-    Yields
-    ------
-    Found
-        In the order of the targets. Files in a searched folder that hold no spectrum give
-        nothing.
-    """
-    for (path, problem), group in groupby(targets, lambda target: (target.path, target.problem)):
-        if problem:
-            yield from (Found(str(path), 0, False, None, problem) for _ in group)
-        else:
-            yield from _spectra_of_file(path, list(group), options)
-
-
-def _spectra_of_file(path: Path, targets: list[Target], options: ReadOptions) -> Iterator[Found]:
-    file, row, is_many = str(path), 0, False
-    wanted = [(target, target.row) for target in targets]
-    try:
-        with open_spectra(path, options) as spectra:
-            is_many = len(spectra) > 1
-            for target in targets:
-                rows = range(len(spectra)) if target.row is None else [target.row]
-                for row in rows:
-                    yield _spectrum_of(spectra, file, row)
-                del wanted[0]
-    except ReadError as error:  # the file cannot be opened: so for all that it should hold
-        for target, number in wanted:
-            if not (target.found_in_folder and isinstance(error, NotASpectrum)):
-                yield Found(file, number or 0, is_many, None, _line(error))
-
-
-def _spectrum_of(spectra: Any, file: str, row: int) -> Found:
-    is_many = len(spectra) > 1
-    if not 0 <= row < len(spectra):
-        problem = f"{file} has {len(spectra)} spectra, numbered from 0: there is no {row}"
-        return Found(file, row, is_many, None, problem)
-    try:
-        return Found(file, row, is_many, spectra.get(row))
-    except ReadError as error:
-        return Found(file, row, is_many, None, _line(error))
-
-
-def _line(error: ReadError) -> str:
-    return " ".join((f"{error}: {error.hint}" if error.hint else str(error)).split())
-
-
-def _packed(found: Found, importance: Path | None) -> tuple[dict[str, Any] | None, str]:
+def _packed(found: Item, importance: Path | None) -> tuple[dict[str, Any] | None, str]:
     """The packed spectrum, or None and the reason."""
     if found.spectrum is None:
         return None, found.problem
@@ -245,7 +167,7 @@ def _packed(found: Found, importance: Path | None) -> tuple[dict[str, Any] | Non
         return None, str(error)
 
 
-def _importance_of(found: Found, place: Path | None) -> Importance | None:
+def _importance_of(found: Item, place: Path | None) -> Importance | None:
     """The importance of a spectrum, or None, said on stderr where its file is broken."""
     if place is None:
         return None

@@ -1,25 +1,124 @@
-"""From targets to prepared spectra: read in order, in worker processes if there are many.
+"""From the command line to spectra: read in order, in worker processes if there are many.
 
 Memory does not grow with the number of files, nor with the number of spectra in one.
 """
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from spectromer_cli.errors import NotASpectrum, ReadError
+from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
+from spectromer_cli.spectra import catalogues, sources
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
-from spectromer_cli.spectra.readers import ReadOptions, open_spectra
+from spectromer_cli.spectra.readers import ReadOptions, Spectra, open_spectra
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
 
-# A file of many spectra is read in pieces of this many, so that memory stays bounded.
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+# At most this many spectra of one file are read at a time, so that memory stays bounded.
 PIECE = 256
+# For fewer files, worker processes take longer to start than they save.
+FEW_FILES = 50
+# Up to this many files are counted first, so that the progress bar knows its end.
+COUNTABLE = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What to read; the fields are the options of the command line.
+
+    Parameters
+    ----------
+    files : sequence of str
+        As `sources.expand` takes them.
+    catalog : Path, optional
+        As `catalogues.read_catalogue` takes it, instead of `files`.
+    spectra_dir : Path, optional
+        Where the spectra of the catalogue lie.
+    air : bool
+    wavelength_unit : str
+        See `ReadOptions`.
+    workers : int, optional
+        Processes that read; None chooses by the number of files.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing to read, or the options contradict each other.
+    """
+
+    files: Sequence[str] | None = None
+    catalog: Path | None = None
+    spectra_dir: Path | None = None
+    air: bool = False
+    wavelength_unit: str = ""
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        from spectromer_cli.spectra.readers.columns import is_unit
+
+        if self.files and self.catalog:
+            raise UsageError("FILES and --catalog exclude each other", "give one of them")
+        if not self.files and not self.catalog:
+            raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
+        if self.spectra_dir and not self.catalog:
+            raise UsageError(
+                "--spectra-dir goes with --catalog", "name the folder as an input instead"
+            )
+        if self.wavelength_unit and not is_unit(self.wavelength_unit):
+            raise UsageError(
+                f"--wavelength-unit {self.wavelength_unit}: no unit of wavelength",
+                "use Angstrom, nm or um",
+            )
+
+    @property
+    def options(self) -> ReadOptions:
+        """What the files do not say themselves."""
+        return ReadOptions(self.air, self.wavelength_unit)
+
+    @property
+    def from_stdin(self) -> bool:
+        """Whether names come from stdin, one by one: whoever writes them may wait for results."""
+        return "-" in (self.files or ())
+
+    def targets(self) -> tuple[Iterator[Target], Table | None, int | None]:
+        """What to read, in order.
+
+        Returns
+        -------
+        targets : iterator of Target
+        catalogue : astropy Table or None
+            The catalogue, if there is one; the targets know their rows in it.
+        total : int or None
+            How many targets, where that can be told soon.
+        """
+        if self.catalog is not None:
+            listed, catalogue = catalogues.read_catalogue(self.catalog, self.spectra_dir)
+            return iter(listed), catalogue, len(listed)
+        targets = sources.expand(self.files or ())
+        if self.from_stdin:
+            return targets, None, None
+        head = list(islice(targets, COUNTABLE))
+        if len(head) < COUNTABLE:
+            return iter(head), None, len(head)
+        return chain(head, targets), None, None
+
+    def processes(self, total: int | None) -> int:
+        """How many processes read `total` targets (None: not known); 0 for this one alone."""
+        if self.workers is not None:
+            return self.workers
+        if self.from_stdin or (total is not None and total < FEW_FILES):
+            return 0
+        return max(1, min(4, (os.cpu_count() or 2) - 1))
 
 
 @dataclass
@@ -35,11 +134,13 @@ class Item:
     meta : dict
         `Spectrum.meta`.
     sn_median : float
-        Median S/N a pixel.
+        Median S/N per pixel.
+    spectrum : Spectrum or None
+        In its own sampling, where no grid was given; None if it could not be read.
     prepared : Prepared or None
-        None if it could not be read.
+        On the grid, where one was given; None if it could not be read.
     problem : str
-        Why not.
+        Why there is neither; empty otherwise.
     catalogue_row : int or None
         Row of the catalogue that asked for it.
     skipped : bool
@@ -56,6 +157,7 @@ class Item:
     row: int = 0
     meta: dict[str, Any] = field(default_factory=dict)
     sn_median: float = float("nan")
+    spectrum: Spectrum | None = None
     prepared: Prepared | None = None
     problem: str = ""
     catalogue_row: int | None = None
@@ -70,27 +172,31 @@ class Item:
         return self.place == 0
 
     @property
+    def label(self) -> str:
+        """The file, with the number of the spectrum where the file has several."""
+        return f"{self.file}[{self.row}]" if self.of_many else self.file
+
+    @property
     def complaint(self) -> str:
         """What is wrong, in one line that names the file."""
-        if self.file in self.problem:
-            return self.problem
-        where = f"{self.file}[{self.row}]" if self.of_many else self.file
-        return f"{where}: {self.problem}"
+        return self.problem if self.file in self.problem else f"{self.label}: {self.problem}"
 
 
 def load_all(
-    targets: Iterable[Target], grid: Grid, options: ReadOptions, workers: int = 0
+    targets: Iterable[Target], options: ReadOptions, *, grid: Grid | None = None, workers: int = 0
 ) -> Iterator[Item]:
-    """Read and prepare spectra, in the order of the targets.
+    """Read spectra, in the order of the targets.
+
+    A file that consecutive targets name, each for another of its spectra, is opened once.
 
     Parameters
     ----------
     targets : iterable of Target
         What to read; consumed as the work goes on.
-    grid : Grid
-        The model's.
     options : ReadOptions
         What the files do not say themselves.
+    grid : Grid, optional
+        Bring the spectra onto this grid; without it they keep their own sampling.
     workers : int
         Processes that read; 0 reads in this one.
 
@@ -101,72 +207,98 @@ def load_all(
     """
     with _loader(workers, grid, options) as submit:
         window = max(1, 4 * workers)
-        first_pieces = ((target, 0) for target in targets)
-        read = _in_order(first_pieces, submit, window)
-        for number, ((target, _), (items, count)) in enumerate(read):
-            later = ((target, start) for start in range(PIECE, count, PIECE))
+        first_pieces = ((unit, 0) for unit in _units(targets))
+        for (unit, _), (items, count) in _in_order(first_pieces, submit, window):
+            later = ((unit, start) for start in range(PIECE, count, PIECE))
             pieces = (more for _, (more, _) in _in_order(later, submit, window))
             for place, item in enumerate(chain(items, chain.from_iterable(pieces))):
-                item.target, item.place = number, place
+                if len(unit) == 1:
+                    item.target, item.place = unit[0][0], place
+                else:
+                    item.target = unit[place][0]
                 yield item
 
 
-def load(target: Target, start: int, grid: Grid, options: ReadOptions) -> tuple[list[Item], int]:
-    """Read and prepare the spectra of one target.
+# Numbered targets that are read together: one file, or several spectra of one file.
+Unit = list[tuple[int, Target]]
 
-    Parameters
-    ----------
-    target : Target
-        A file, or one spectrum in it.
-    start : int
-        First spectrum wanted; at most `PIECE` are read.
-    grid : Grid
-        The model's.
-    options : ReadOptions
+
+def _units(targets: Iterable[Target]) -> Iterator[Unit]:
+    waiting: Unit = []
+    for number, target in enumerate(targets):
+        alone = target.row is None or bool(target.problem)
+        if waiting and (alone or waiting[0][1].path != target.path or len(waiting) == PIECE):
+            yield waiting
+            waiting = []
+        if alone:
+            yield [(number, target)]
+        else:
+            waiting.append((number, target))
+    if waiting:
+        yield waiting
+
+
+def _load(
+    unit: Unit, start: int, grid: Grid | None, options: ReadOptions
+) -> tuple[list[Item], int]:
+    """Read a file, from spectrum `start` on and at most `PIECE`, or the spectra named of it.
 
     Returns
     -------
     items : list of Item
         What cannot be read has its reason in ``problem``.
     count : int
-        How many spectra the target has in all.
+        How many spectra the unit has in all.
     """
-    file = str(target.path)
-    if target.problem:
-        return [Item(file, problem=target.problem, catalogue_row=target.catalogue_row)], 1
+    first = unit[0][1]
+    file = str(first.path)
+    if first.problem:
+        return [Item(file, problem=first.problem, catalogue_row=first.catalogue_row)], 1
     try:
-        with open_spectra(target.path, options) as spectra:
-            if target.row is None:
-                rows = range(len(spectra))[start : start + PIECE]
-                count = len(spectra)
-            elif 0 <= target.row < len(spectra):
-                rows, count = range(target.row, target.row + 1), 1
-            else:
-                raise ReadError(
-                    f"{file} has {len(spectra)} spectra, numbered from 0: there is no {target.row}"
-                )
+        with open_spectra(first.path, options) as spectra:
+            count = len(spectra)
             if not count:
                 raise ReadError(f"{file} has no spectrum in it")
-            items = [_read_row(spectra.get, row, file, grid) for row in rows]
+            if first.row is None:
+                wanted = [(first, row) for row in range(count)[start : start + PIECE]]
+            else:
+                wanted = [(target, int(target.row or 0)) for _, target in unit]
+            items = [_read_row(spectra, row, file, grid) for _, row in wanted]
+            for item, (target, _) in zip(items, wanted, strict=True):
+                item.catalogue_row = target.catalogue_row
+                item.of_many = count > 1 or target.row is not None
+            return items, count if first.row is None else len(items)
     except ReadError as error:
-        skipped = target.found_in_folder and isinstance(error, NotASpectrum)
-        items, count = [Item(file, target.row or 0, problem=_line(error), skipped=skipped)], 1
-    for item in items:
-        item.catalogue_row = target.catalogue_row
-        item.of_many = count > 1 or target.row is not None
-    return items, count
+        return [
+            Item(
+                file, target.row or 0, problem=_line(error), catalogue_row=target.catalogue_row,
+                skipped=target.found_in_folder and isinstance(error, NotASpectrum),
+                of_many=target.row is not None,
+            )
+            for _, target in unit
+        ], len(unit)  # fmt: skip
 
 
-def _read_row(get: Callable[[int], Spectrum], row: int, file: str, grid: Grid) -> Item:
+def _read_row(spectra: Spectra, row: int, file: str, grid: Grid | None) -> Item:
+    if not 0 <= row < len(spectra):
+        problem = f"{file} has {len(spectra)} spectra, numbered from 0: there is no {row}"
+        return Item(file, row, problem=problem)
     try:
-        return item_of(get(row), file, row, grid)
+        spectrum = spectra.get(row)
     except ReadError as error:  # leaves the other spectra of its file untouched
         return Item(file, row, problem=_line(error))
+    return item_of(spectrum, file, row, grid)
 
 
-def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid) -> Item:
-    """Prepare a spectrum; one that cannot be drawn gets its reason in ``problem``."""
+def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
+    """An item of a spectrum, brought onto the grid if there is one.
+
+    A spectrum that cannot be brought onto it has the reason in ``problem``.
+    """
     item = Item(file, row, spectrum.meta, spectrum.sn_median)
+    if grid is None:
+        item.spectrum = spectrum
+        return item
     try:
         item.prepared = prepare(spectrum, grid)
     except ReadError as error:
@@ -183,14 +315,14 @@ def _line(error: Exception) -> str:
     return " ".join(text.split())
 
 
-Submit = Callable[[Target, int], Callable[[], tuple[list[Item], int]]]
+Submit = Callable[[Unit, int], Callable[[], tuple[list[Item], int]]]
 
 
 @contextmanager
-def _loader(workers: int, grid: Grid, options: ReadOptions) -> Iterator[Submit]:
-    """Give `submit(target, start)`, which returns a function that waits for the result."""
+def _loader(workers: int, grid: Grid | None, options: ReadOptions) -> Iterator[Submit]:
+    """Give `submit(unit, start)`, which returns a function that waits for the result."""
     if workers == 0:
-        yield lambda target, start: lambda: load(target, start, grid, options)
+        yield lambda unit, start: lambda: _load(unit, start, grid, options)
         return
     import multiprocessing
     import signal
@@ -204,12 +336,12 @@ def _loader(workers: int, grid: Grid, options: ReadOptions) -> Iterator[Submit]:
         initargs=(signal.SIGINT, signal.SIG_IGN),
     )
     try:
-        yield lambda target, start: pool.submit(load, target, start, grid, options).result
+        yield lambda unit, start: pool.submit(_load, unit, start, grid, options).result
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-Piece = tuple[Target, int]
+Piece = tuple[Unit, int]
 
 
 def _in_order(

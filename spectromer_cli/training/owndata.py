@@ -174,7 +174,7 @@ def read(
     columns = _columns(found, wanted)
     flux, ivar, unread, metas, items = [], [], [], [], []
     with console.progress("reading", len(found.targets)) as advance:
-        for item in load_all(found.targets, grid, options, workers):
+        for item in load_all(found.targets, options, grid=grid, workers=workers):
             advance(item.begins)
             if item.prepared is None:
                 if not item.skipped:
