@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import tomllib
 
 import pytest
+from conftest import ROOT
 
-HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
+RUFF = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
+BANNED = RUFF["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
+HEAVY = ("numpy", *BANNED)
 COMMANDS = (
     "", "classify", "redshift", "explain", "evaluate", "render", "plot", "report", "fetch",
     "weights", "finetune", "train", "simulate",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
+import torch
 
 from spectromer_cli.errors import UsageError
 from spectromer_cli.metrics import expected_calibration_error, pull_figures

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch import Tensor  # noqa: TID253
+import torch
+from torch import Tensor
 
 from spectromer_cli.errors import UsageError
 from spectromer_cli.explain.question import Question

@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch.utils.data import Dataset  # noqa: TID253
+import torch
+from torch.utils.data import Dataset
 
 from spectromer_cli.model import taxonomy
 from spectromer_cli.simulation.simulator import SAME_INSTRUMENT, Donors, Simulator

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
+import torch
 
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.network import SpectralViT

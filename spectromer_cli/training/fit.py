@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch.utils.data import DataLoader  # noqa: TID253
+import torch
+from torch.utils.data import DataLoader
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError

@@ -7,8 +7,8 @@ finds at once (Kumar et al. 2022, arXiv:2202.10054: first the linear probe, then
 from __future__ import annotations
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch import Tensor  # noqa: TID253
+import torch
+from torch import Tensor
 
 from spectromer_cli import console
 from spectromer_cli.model import tasks

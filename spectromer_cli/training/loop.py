@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch import distributed  # noqa: TID253
+import torch
+from torch import distributed
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, SpectromerError, UsageError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch import Tensor, nn  # noqa: TID253
+import torch
+from torch import Tensor, nn
 
 from spectromer_cli.model.network import SpectralViT
 

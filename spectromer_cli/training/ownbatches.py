@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch.utils.data import Dataset  # noqa: TID253
+import torch
+from torch.utils.data import Dataset
 
 from spectromer_cli.model import taxonomy
 from spectromer_cli.training import augment

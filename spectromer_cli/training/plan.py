@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
+import torch
 
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.training import lora, split

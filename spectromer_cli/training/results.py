@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
+import torch
 
 from spectromer_cli import __version__
 from spectromer_cli.model import decoding, tasks, taxonomy

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
+import torch
 
 from spectromer_cli.metrics import LIGHT_SPEED, OUTLIERS, expected_calibration_error
 from spectromer_cli.model import decoding, tasks, taxonomy

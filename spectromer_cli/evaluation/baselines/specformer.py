@@ -13,9 +13,9 @@ from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
-import torch  # noqa: TID253  (this module is imported only where torch is needed)
-from torch import Tensor, nn  # noqa: TID253
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: TID253
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spectromer_cli import console
 from spectromer_cli.model import decoding, tasks, taxonomy
