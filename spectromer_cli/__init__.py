@@ -14,15 +14,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spectromer_cli.archives.fetch import fetch
     from spectromer_cli.inference.predictor import Spectromer, load_model
     from spectromer_cli.spectra.readers import read
     from spectromer_cli.spectra.spectrum import Spectrum
 
 __version__ = "0.1.0"
-__all__ = ["Spectromer", "Spectrum", "__version__", "load_model", "read"]
+__all__ = ["Spectromer", "Spectrum", "__version__", "fetch", "load_model", "read"]
 
 _HOMES = {
     "Spectromer": "spectromer_cli.inference.predictor",
+    "fetch": "spectromer_cli.archives.fetch",
     "load_model": "spectromer_cli.inference.predictor",
     "read": "spectromer_cli.spectra.readers",
     "Spectrum": "spectromer_cli.spectra.spectrum",

@@ -1,14 +1,16 @@
-"""Where things lie on disk: the cache, the weights that ship with the package, atomic writing."""
+"""Files on disk: the cache, the weights that ship with the package, safe writing, hashes."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spectromer_cli.errors import UsageError
+from spectromer_cli.errors import SpectromerError, UsageError
 
 
 def cache_dir() -> Path:
@@ -19,6 +21,29 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("spectromer")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the user's cache, made if missing.
+
+    The cache is marked as one (CACHEDIR.TAG, https://bford.info/cachedir), so that backup
+    programs skip it.
+
+    Raises
+    ------
+    SpectromerError
+        If it cannot be made.
+    """
+    folder = cache_dir() / name
+    tag = cache_dir() / "CACHEDIR.TAG"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not tag.exists():
+            tag.write_text(
+                "Signature: 8a477f597d28d172789f06886806bc55\n"
+                "# This file marks the cache of spectromer. See https://bford.info/cachedir\n"
+            )
+    return folder
 
 
 def bundled_weights_dir() -> Path:
@@ -59,6 +84,34 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Say in one line why a file cannot be written.
+
+    Raises
+    ------
+    SpectromerError
+        In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SpectromerError(
+                f"{target} cannot be written: the disk is full", "make room and run it again"
+            ) from error
+        raise SpectromerError(
+            f"{target} cannot be written: {error.strerror or error}",
+            "check the permissions, or choose another folder",
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_writable_folder(target: Path) -> None:

@@ -1,7 +1,7 @@
 """A server on this machine that speaks as the archives do: SkyServer, SAS, LAMOST and the rest.
 
 The shapes of the answers were written by hand after the services' own; the spectra come from
-`survey_files`. It keeps `FileServer`'s ranges and faults for files, and has faults of its own
+`survey_files`. It keeps `FileServer`'s faults for files, and has faults of its own
 for questions.
 """
 
@@ -22,7 +22,7 @@ from astropy.table import Table
 from http_server import Fault, FileServer, _Handler
 from survey_files import made, write_lamost_image, write_spec
 
-from spectromer_cli.archives.match import separation
+from spectromer_cli.archives.targets import separation
 
 COLUMNS = ("plate", "mjd", "fiberID", "run2d", "ra", "dec", "class", "subClass", "z", "zErr",
            "zWarning", "snMedian")  # fmt: skip

@@ -1,9 +1,8 @@
-"""A small HTTP server on this machine: ranges, validators, and faults on demand."""
+"""A small HTTP server on this machine, with faults on demand."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 import threading
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ class Fault:
 
     status: answer this instead of the file, with `headers` and an empty body.
     cut: promise the whole answer, but hang up after so many bytes of it.
-    ignore_range: send the whole file, whatever was asked for.
     wait: say nothing for so many seconds first.
     length: what to say that the answer's length is.
     """
@@ -25,7 +23,6 @@ class Fault:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut: int | None = None
-    ignore_range: bool = False
     wait: float = 0.0
     length: int | None = None
 
@@ -106,28 +103,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(404, {"Content-Length": "0", "X-Error-Code": code})
             return
         data, headers = self.server.files[self.path]
-        status, start = self._range(data, headers, fault)
-        if status == 416:
-            self._head(416, {"Content-Range": f"bytes */{len(data)}", "Content-Length": "0"})
-            return
-        if status == 206:
-            span = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            headers = {**headers, "Content-Range": span}
-        rest = data[start:]
-        length = len(rest) if fault.length is None else fault.length
-        self._head(status, {**headers, **fault.headers, "Content-Length": str(length)})
+        length = len(data) if fault.length is None else fault.length
+        self._head(200, {**headers, **fault.headers, "Content-Length": str(length)})
         if body:
-            self.wfile.write(rest[: fault.cut])
+            self.wfile.write(data[: fault.cut])
         self.close_connection = True
-
-    def _range(self, data: bytes, headers: dict[str, str], fault: Fault) -> tuple[int, int]:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        condition = self.headers.get("If-Range")
-        versions = (None, headers.get("ETag"), headers.get("Last-Modified"))
-        if asked is None or fault.ignore_range or condition not in versions:
-            return 200, 0
-        start = int(asked[1])
-        return (206, start) if start < len(data) else (416, 0)
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

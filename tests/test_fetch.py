@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from archive_server import ArchiveServer
 from astropy.table import Table
 from conftest import Run
 
+import spectromer_cli as spectromer
 from spectromer_cli.archives import targets
-from spectromer_cli.archives.match import safe_name, separation
+from spectromer_cli.archives.targets import safe_name, separation
 from spectromer_cli.cli import fetch
 from spectromer_cli.errors import UsageError
 from spectromer_cli.spectra.catalogues import read_catalogue
@@ -32,7 +34,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveS
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.delenv("SPECTROMER_LAMOST_TOKEN", raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("spectromer_cli.archives.downloads.A_SECOND", 1000.0)
+    monkeypatch.setattr("spectromer_cli.archives.download.REQUESTS_PER_SECOND", 1000.0)
     with ArchiveServer(tmp_path) as server, cache_conf.set_temp("cache_active", False):
         for name, url in server.environment.items():
             monkeypatch.setenv(name, url)
@@ -131,6 +133,7 @@ def test_lamost_by_obsid(run: Run, server: ArchiveServer) -> None:
     assert not list(Path("..").glob("evil*")) and not list(Path().glob("evil*"))
     assert server.requests[0].path == "/lamost/dr10/v2.0/spectrum/fits/101001"
     assert catalogue()["obsid"].tolist() == [101001]
+    assert np.isnan(catalogue()["separation"][0])  # from no position that was asked for
 
 
 def test_the_token_goes_to_the_server_and_nowhere_else(
@@ -192,7 +195,7 @@ def test_a_name_is_asked_of_every_archive(
     monkeypatch.setitem(sys.modules, "sparcl.client", None)
     result = run("fetch", "M 87")
     assert result.code == 0, result.err
-    assert "desi is passed over" in result.err
+    assert "desi is skipped" in result.err
     table = catalogue()
     assert dict(zip(table["archive"], table["status"], strict=True)) == {
         "sdss": "ok", "lamost": "no match", "eso": "ok"
@@ -202,6 +205,9 @@ def test_a_name_is_asked_of_every_archive(
     unknown = run("fetch", "--radius", "3arcsec", "Nothing So Named", "-o", "none")
     assert unknown.code == 0
     assert set(catalogue(Path("none"))["status"]) == {"no match: Sesame does not know the name"}
+    assert run("fetch", "lamost", "45.75 -0.5", "Unheard Of", "10.0 10.0", "-o", "mixed").code == 0
+    order = ["45.75 -0.5", "Unheard Of", "10.0 10.0"]
+    assert catalogue(Path("mixed"))["target"].tolist() == order
     archive = run("fetch", "object", "sdss")
     assert archive.code == 2 and "is an archive" in archive.err
 
@@ -219,13 +225,13 @@ def test_examples(run: Run, server: ArchiveServer) -> None:
 
 
 def test_the_examples_are_what_they_are_said_to_be(shared: Path) -> None:
-    from spectromer_cli.archives import examples
+    from spectromer_cli.archives.fetch import example_matches
     from spectromer_cli.archives.verify import verify
 
     folder = shared / "data" / "fits"
-    names = ["sdss/" + match.file for match in examples.find()[:3]]
+    names = ["sdss/" + match.file for match in example_matches()[:3]]
     names.append("lamost/spec-59674-HD141736N112006M01_sp04-233.fits.gz")
-    for match, name in zip(examples.find(), names, strict=True):
+    for match, name in zip(example_matches(), names, strict=True):
         verify(folder / name, match)
         assert match.survey_class == {"galaxy": "GALAXY", "quasar": "QSO"}.get(match.target, "STAR")
 
@@ -278,6 +284,57 @@ def test_the_examples_in_the_help(line: str, run: Run, server: ArchiveServer) ->
     Path("targets.csv").write_text("ra,dec\n147.25,-0.5\n")
     result = run(*shlex.split(line)[1:])
     assert result.code == 0, result.err
+
+
+# From Python ---------------------------------------------------------------------------------
+
+
+def test_from_python(server: ArchiveServer) -> None:
+    found = spectromer.fetch(["147.25 -0.5", "10.0 10.0"], "mine", archive="sdss")
+    assert (found.fetched, found.without, found.failed) == (1, 1, 0)
+    assert found.table["target"].tolist() == ["147.25 -0.5", "10.0 10.0"]
+    assert (Path("mine") / found.table["file"][0]).is_file()
+    again = spectromer.fetch("147.25 -0.5", "mine", archive="sdss", radius=2.0)
+    assert (again.fetched, again.here) == (0, 1)
+    planned = spectromer.fetch(ids=[{"Plate": 266, "mjd": 51602, "fiber": 2}], archive="sdss",
+                               output="other", dry_run=True)  # fmt: skip
+    assert [match.object_id for match in planned.missing] == ["0266-51602-0002"]
+    assert planned.table["status"].tolist() == ["wanted"]
+    size = len(server.files[next(iter(server.files))][0])
+    assert planned.about_bytes() == pytest.approx(size, rel=0.02)
+    assert not Path("other").exists()
+
+
+def test_from_python_a_failure_is_a_row(server: ArchiveServer) -> None:
+    server.files.clear()
+    found = spectromer.fetch(ids=[{"obsid": 101001}], archive="lamost")
+    assert found.failed == 1 and found.table["status"][0].startswith("failed: ")
+    assert "does not exist" in found.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({}, "nothing to fetch"),
+        ({"targets": "M 87", "sql": "SELECT"}, "too many ways"),
+        ({"targets": "M 87", "archive": "hubble"}, "hubble is not an archive"),
+        ({"targets": "M 87", "release": "dr17"}, "release: only together with one archive"),
+        ({"targets": "M 87", "archive": "eso", "release": "dr17"}, "eso takes no release"),
+        ({"targets": "M 87", "archive": "sdss", "token": "t"}, "sdss takes no token"),
+        ({"sql": "SELECT", "archive": "eso"}, "eso takes no SQL"),
+        ({"ids": [{"obsid": 1}]}, "ids: only together with one archive"),
+        ({"ids": [{"obsid": 1}], "archive": "sdss"}, "sdss knows no spectrum by obsid"),
+        ({"ids": [{"mjd": 1, "fiberid": 2}], "archive": "sdss"}, "no spectrum by mjd, fiberid"),
+        ({"ids": [{"plate": 1, "fibre": 2}], "archive": "sdss"}, "no spectrum by plate, fibre"),
+        ({"ids": [{"field": 1, "mjd": 2}], "archive": "sdss"}, "no spectrum by field, mjd"),
+    ],
+)
+def test_from_python_what_cannot_be_asked(
+    server: ArchiveServer, what: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        spectromer.fetch(**what)
+    assert not Path("spectra").exists() and server.questions == []
 
 
 # What comes of it ---------------------------------------------------------------------------
@@ -385,3 +442,4 @@ def test_names_stay_in_the_folder() -> None:
 def test_separation() -> None:
     assert separation(10.0, 60.0, 10.0 + 2 / 3600.0, 60.0) == pytest.approx(1.0, rel=1e-6)
     assert separation(359.9999, 0.0, 0.0001, 0.0) == pytest.approx(0.72, rel=1e-6)
+    assert np.isnan(separation(np.nan, np.nan, 10.0, 60.0))

@@ -19,7 +19,7 @@ from astropy.table import Table
 from conftest import ROOT, Run
 from http_server import Fault
 
-from spectromer_cli.archives.downloads import Pace
+from spectromer_cli.archives.download import Pace
 
 PLATE = ("fetch", "sdss", "--plate", 266)
 NAMES = [f"spec-0266-51602-{fiber:04d}.fits" for fiber in (1, 2, 3)]
@@ -31,7 +31,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveS
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("spectromer_cli.archives.downloads.A_SECOND", 1000.0)
+    monkeypatch.setattr("spectromer_cli.archives.download.REQUESTS_PER_SECOND", 1000.0)
     with ArchiveServer(tmp_path) as server, cache_conf.set_temp("cache_active", False):
         for name, url in server.environment.items():
             monkeypatch.setenv(name, url)
@@ -73,7 +73,7 @@ def test_a_second_run_fetches_only_what_is_missing(run: Run, server: ArchiveServ
     result = run(*PLATE)
     assert result.code == 0
     assert sorted(Path(request.path).name for request in server.requests[3:]) == NAMES[1:]
-    assert "2 came, 1 were here" in result.err
+    assert "2 fetched, 1 here already" in result.err
     assert catalogue()["sha256"].tolist() == first["sha256"].tolist()
     assert run(*PLATE, "--force").code == 0
     assert len(server.requests) == 8
@@ -144,12 +144,10 @@ def test_a_server_that_asks_for_too_much_patience(
     assert "asks to wait 86400 s" in result.err
 
 
-def test_cut_off_and_resumed(run: Run, server: ArchiveServer, waits: list[float]) -> None:
+def test_cut_off_and_fetched_again(run: Run, server: ArchiveServer, waits: list[float]) -> None:
     server.faults = [Fault(cut=5000)]
     assert run(*PLATE, "--max-connections", 1).code == 0
-    assert [request.headers.get("Range") for request in server.requests] == [
-        None, "bytes=5000-", None, None
-    ]  # fmt: skip
+    assert len(server.requests) == 4
     assert here() == NAMES
 
 
@@ -239,8 +237,8 @@ def test_redirect_loop(run: Run, server: ArchiveServer, waits: list[float]) -> N
 
 
 def test_silence(run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spectromer_cli.archives.downloads.TIMEOUT", 0.2)
-    monkeypatch.setattr("spectromer_cli.archives.downloads.RETRIES", 0)
+    monkeypatch.setattr("spectromer_cli.archives.download.TIMEOUT", 0.2)
+    monkeypatch.setattr("spectromer_cli.archives.download.RETRIES", 0)
     server.faults = [Fault(wait=0.6)]
     result = run(*PLATE, "--max-connections", 1)
     assert result.code == 3
@@ -314,7 +312,7 @@ def test_one_archive_down_does_not_stop_the_others(
 def test_an_archive_that_stops_answering_keeps_what_it_said(
     run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch, waits: list[float]
 ) -> None:
-    monkeypatch.setattr("spectromer_cli.archives.fetch.ASKED", 1)
+    monkeypatch.setattr("spectromer_cli.archives.fetch.TARGETS_PER_QUESTION", 1)
     rows = "".join(f"{name},266,51602,{name}\n" for name in (1, 2, 3))
     Path("t.csv").write_text("name,plate,mjd,fiber\n" + rows)
     server.service_faults = [Fault(), Fault(status=404), Fault()]
@@ -343,20 +341,20 @@ def test_what_failed_before_leaves_no_row_behind(
 def test_so_many_connections_at_a_time(
     run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from spectromer_cli.archives import downloads
+    from spectromer_cli.archives import download
 
     now, most = 0, 0
-    bring = downloads.download
+    save = download._save
 
     def counted(*arguments: Any, **options: Any) -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
         time.sleep(0.05)
-        bring(*arguments, **options)
+        save(*arguments, **options)
         now -= 1
 
-    monkeypatch.setattr(downloads, "download", counted)
+    monkeypatch.setattr(download, "_save", counted)
     for fiber in range(4, 9):
         server.add_sdss(266, 51602, fiber)
     assert run(*PLATE, "--max-connections", 2).code == 0
@@ -367,7 +365,7 @@ def test_requests_to_a_host_are_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "monotonic", lambda: 100.0 + sum(slept))
     monkeypatch.setattr(time, "sleep", slept.append)
-    pace = Pace(a_second=50.0)
+    pace = Pace(per_second=50.0)
     for _ in range(6):
         pace.wait("one")
     assert slept == pytest.approx([0.0] + 5 * [0.02])
@@ -394,5 +392,5 @@ def test_an_interrupted_run_keeps_what_is_done(
     _, err = process.communicate(timeout=30)
     assert process.returncode == code, err
     assert b"Traceback" not in err
-    assert here() == NAMES[:1]
+    assert sorted(path.name for path in Path("spectra").iterdir()) == ["fetched.ecsv", NAMES[0]]
     assert catalogue()["status"].tolist() == ["ok", "wanted", "wanted"]

@@ -12,9 +12,8 @@ import pytest
 from astropy.table import Table
 from conftest import Run
 
-from spectromer_cli.archives import desi, eso, lamost, names, sdss
-from spectromer_cli.archives.match import WANTED, Match
-from spectromer_cli.archives.targets import Wanted
+from spectromer_cli.archives import desi, eso, lamost, sdss
+from spectromer_cli.archives.targets import WANTED, Match, Wanted, resolve
 
 pytestmark = pytest.mark.remote_data
 
@@ -101,5 +100,5 @@ def test_eso_tap_and_files(run: Run, tmp_path: Path) -> None:
 
 
 def test_sesame() -> None:
-    (resolved,) = names.resolve([Wanted("M 87", name="M 87")])
+    (resolved,) = resolve([Wanted("M 87", name="M 87")])
     assert (resolved.ra, resolved.dec) == pytest.approx((187.7059, 12.3911), abs=1e-3)

@@ -279,7 +279,7 @@ def test_file_of_another_program(bundled: Path) -> None:
         resolve()
     file.write_bytes(b"no safetensors at all")
     edit_entry(bundled, "toy-tiny.v1", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-    with pytest.raises(SpectromerError, match="no safetensors file"):
+    with pytest.raises(SpectromerError, match="not a safetensors file"):
         resolve()
 
 
@@ -389,7 +389,7 @@ def test_hub_file_tampered_with(hub: FileServer) -> None:
     [
         ("hf-hub:nobody/nothing", "does not exist on the hub", 4),
         ("hf-hub:someone/else", "has no file manifest.json", 4),
-        ("hf-hub:not/a/name", "no name of a repository", 2),
+        ("hf-hub:not/a/name", "not the name of a repository", 2),
     ],
 )
 def test_hub_without_such_weights(hub: FileServer, name: str, words: str, code: int) -> None:

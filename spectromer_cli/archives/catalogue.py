@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectromer_cli.archives.match import Match
-from spectromer_cli.errors import SpectromerError, UsageError
-from spectromer_cli.paths import atomic_path
+from spectromer_cli.archives.targets import IDS, Match
+from spectromer_cli.errors import UsageError
+from spectromer_cli.paths import atomic_path, disk_errors, sha256_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
 NAME = "fetched.ecsv"
-IDS = ("plate", "mjd", "fiberid", "obsid", "targetid")
 # `file` first: it is what --catalog of the other commands goes by.
 COLUMNS: dict[str, type] = {
     "file": str, "target": str, "archive": str, "release": str, "object_id": str,
@@ -111,18 +108,10 @@ class Fetched:
         SpectromerError
             If the disk does not take it.
         """
-        try:
-            with atomic_path(self.path) as temporary:
-                table_of(self.rows.values()).write(
-                    temporary, format="ascii.ecsv", delimiter=",", overwrite=True
-                )
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise SpectromerError(
-                f"{self.path} cannot be written: "
-                f"{'the disk is full' if full else error.strerror or error}",
-                "make room and run it again: what has come is kept",
-            ) from error
+        with disk_errors(self.path), atomic_path(self.path) as temporary:
+            table_of(self.rows.values()).write(
+                temporary, format="ascii.ecsv", delimiter=",", overwrite=True
+            )
 
 
 def table_of(rows: Iterable[Row]) -> Table:
@@ -143,12 +132,6 @@ def table_of(rows: Iterable[Row]) -> Table:
             table[name] = [str(cell or "") for cell in cells] or MaskedColumn([], dtype="U1")
         table[name].unit = _UNITS.get(name)
     return table
-
-
-def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _key(row: Row) -> tuple[str, str, str, str]:

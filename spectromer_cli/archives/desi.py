@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from spectromer_cli.archives import services
-from spectromer_cli.archives.match import Match, no_match, separation
-from spectromer_cli.archives.tables import number, text
-from spectromer_cli.archives.targets import Wanted
+from spectromer_cli.archives.services import number, text, whole
+from spectromer_cli.archives.targets import Match, Wanted, no_match, separation
 from spectromer_cli.errors import NetworkError, UsageError
 
 RELEASE = "DR1"
@@ -21,31 +20,27 @@ IDS_A_QUESTION = 500
 
 
 def find(wanted: Sequence[Wanted], radius: float, release: str = RELEASE) -> list[Match]:
-    """Find the spectra of targets.
+    """Find the spectra of targets, by targetid or by position.
 
     Parameters
     ----------
-    wanted : sequence of Wanted
-        With a targetid, or with a place on the sky.
-    radius : float
-        Arcsec around a place.
+    wanted, radius
+        As for every archive.
     release : str
         "DR1" or "EDR".
 
     Returns
     -------
     list of Match
-        In the order of the targets; all spectra of a place, and a row that says so for none.
 
     Raises
     ------
-    NetworkError
-        If SPARCL does not answer.
     UsageError
-        If its client is not installed.
+        Also if SPARCL's client is not installed.
     """
     client = _client()
-    name = f"DESI-{release.upper().removeprefix('DESI-')}"
+    release = release.lower().removeprefix("desi-")
+    name = f"DESI-{release.upper()}"
     targetids = [one.ids["targetid"] for one in wanted if "targetid" in one.ids]
     records: dict[int, list[dict[str, Any]]] = {}
     for start in range(0, len(targetids), IDS_A_QUESTION):
@@ -58,8 +53,8 @@ def find(wanted: Sequence[Wanted], radius: float, release: str = RELEASE) -> lis
             found = records.get(one.ids["targetid"], [])
         else:
             found = _around(client, one, radius, name) if one.has_place else []
-        matches += [_match(client, one, record, name) for record in found] or [
-            no_match(one.label, "desi", name.removeprefix("DESI-").lower())
+        matches += [_match(client, one, record, release) for record in found] or [
+            no_match(one, "desi", release)
         ]
     return matches
 
@@ -110,11 +105,9 @@ def _around(client: Any, one: Wanted, radius: float, name: str) -> list[dict[str
     return [r for r in found if separation(one.ra, one.dec, r["ra"], r["dec"]) <= radius]
 
 
-def _match(client: Any, one: Wanted, record: dict[str, Any], name: str) -> Match:
+def _match(client: Any, one: Wanted, record: dict[str, Any], release: str) -> Match:
     targetid, sparcl_id = int(record["targetid"]), str(record["sparcl_id"])
-    release = name.removeprefix("DESI-").lower()
     ra, dec = float(record["ra"]), float(record["dec"])
-    warning = record.get("redshift_warning")
     return Match(
         one.label,
         "desi",
@@ -126,15 +119,15 @@ def _match(client: Any, one: Wanted, record: dict[str, Any], name: str) -> Match
         survey_class=text(record, "spectype"),
         survey_z=number(record, "redshift"),
         survey_z_err=number(record, "redshift_err"),
-        survey_zwarning=None if warning is None else int(warning),
+        survey_zwarning=whole(record, "redshift_warning"),
         ids={"targetid": targetid},
         file=f"desi-{release}-{targetid}.fits",
         url=f"{services.base('SPARCL')}/sparcl_id/{sparcl_id}",
-        bring=lambda path: _bring(client, sparcl_id, path),
+        write=lambda path: _write(client, sparcl_id, path),
     )
 
 
-def _bring(client: Any, sparcl_id: str, path: Path) -> None:
+def _write(client: Any, sparcl_id: str, path: Path) -> None:
     """Write one record as a FITS table of one row, each cell of an array column a vector."""
     import numpy as np
     from astropy.table import Table

@@ -11,37 +11,28 @@ from typing import Any
 from urllib.parse import quote
 
 from spectromer_cli.archives import services
-from spectromer_cli.archives.match import Match, no_match, safe_name, separation
-from spectromer_cli.archives.tables import rows_of, text
-from spectromer_cli.archives.targets import Wanted
+from spectromer_cli.archives.services import rows_of, text
+from spectromer_cli.archives.targets import Match, Wanted, no_match, safe_name, separation
 
 
-def find(wanted: Sequence[Wanted], radius: float, release: str = "") -> list[Match]:
+def find(wanted: Sequence[Wanted], radius: float, instrument: str = "") -> list[Match]:
     """Find the spectra around targets.
 
     Parameters
     ----------
-    wanted : sequence of Wanted
-        With a place on the sky.
-    radius : float
-        Arcsec around a place.
-    release : str
-        The instrument, as "XSHOOTER"; all if empty.
+    wanted, radius
+        As for every archive.
+    instrument : str
+        As "XSHOOTER"; all if empty.
 
     Returns
     -------
     list of Match
-        In the order of the targets, and a row that says so for none.
-
-    Raises
-    ------
-    NetworkError
-        If ESO does not answer.
     """
     matches: list[Match] = []
     for one in wanted:
-        rows = _around(one, radius, release) if one.has_place else []
-        matches += [_match(one, row) for row in rows] or [no_match(one.label, "eso")]
+        rows = _around(one, radius, instrument) if one.has_place else []
+        matches += [_match(one, row) for row in rows] or [no_match(one, "eso")]
     return matches
 
 

@@ -1,4 +1,4 @@
-"""One HTTP request, its troubles told in a line: what passes by waiting, and what does not."""
+"""One HTTP request, and its troubles in one line: those that waiting mends, and the others."""
 
 from __future__ import annotations
 
@@ -58,34 +58,28 @@ def patiently(url: str, work: Callable[[bool], T], retries: int = 5) -> T:
             if attempt == retries or wait > LONGEST_WAIT:
                 asked = f" and asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
                 raise NetworkError(
-                    f"{url} cannot be downloaded: {trouble}{asked}",
-                    "run it again later: it goes on where it stopped",
+                    f"{url} cannot be downloaded: {trouble}{asked}", "run it again later"
                 ) from trouble
             console.info(f"{host(url)}: {trouble}; trying again in {wait:.0f} s")
             time.sleep(wait)
     raise AssertionError("the last try returns or raises")
 
 
-def get(
+def request(
+    method: str,
     url: str,
     *,
-    offset: int,
-    validator: str | None,
     timeout: float,
-    first: bool,
+    first: bool = True,
     query: Mapping[str, str] | None = None,
 ) -> requests.Response:
-    """Ask for a file from a byte on; the answer's body is not read yet.
+    """Ask for a file; the answer's body is not read yet.
 
     Parameters
     ----------
+    method : {"GET", "HEAD"}
     url : str
         http or https; certificates are always verified.
-    offset : int
-        First byte wanted.
-    validator : str or None
-        Version of the file (`validator_of`) that the bytes before `offset` belong to. A
-        server with another version sends the whole file.
     timeout : float
         Longest silence of the server, in seconds.
     first : bool
@@ -96,7 +90,7 @@ def get(
     Returns
     -------
     requests.Response
-        With status 200 (whole file), 206 (from `offset` on) or 416 (there is no such byte).
+        With status 200.
 
     Raises
     ------
@@ -107,36 +101,20 @@ def get(
     """
     import requests
 
-    # identity: ranges, sizes and hashes are those of the file as it lies on the server.
+    # identity: sizes and hashes are those of the file as it lies on the server.
     headers = {"User-Agent": f"spectromer/{__version__}", "Accept-Encoding": "identity"}
-    if offset and validator:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
-        response = requests.get(url, params=query, headers=headers, stream=True, timeout=timeout)
-    except requests.RequestException as error:
+        response = requests.request(
+            method, url, params=query, headers=headers, stream=True, timeout=timeout
+        )
+    except OSError as error:  # of requests, or of a file of certificates that is not there
         raise told(url, error, first) from error
     check_status(url, response)
     return response
 
 
-def size_of(url: str, timeout: float, query: Mapping[str, str] | None = None) -> int | None:
-    """The size of a file on a server in bytes; None where the server does not tell.
-
-    Raises
-    ------
-    TryAgain, NetworkError
-        As `get`.
-    """
-    import requests
-
-    headers = {"User-Agent": f"spectromer/{__version__}", "Accept-Encoding": "identity"}
-    try:
-        response = requests.head(
-            url, params=query, headers=headers, timeout=timeout, allow_redirects=True
-        )
-    except requests.RequestException as error:
-        raise told(url, error, first=True) from error
-    check_status(url, response)
+def size_of(response: requests.Response) -> int | None:
+    """The size of the file in bytes; None where the server does not tell."""
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
 
@@ -148,13 +126,15 @@ def told(url: str, error: Exception, first: bool) -> Exception:
     ----------
     url : str
         What was asked for.
-    error : requests.RequestException
-        What went wrong.
+    error : OSError
+        What went wrong; `requests` raises subclasses of it.
     first : bool
-        As in `get`.
+        As in `request`.
     """
     import requests
 
+    if not isinstance(error, requests.RequestException):
+        return NetworkError(f"{host(url)} cannot be reached: {error}", "check REQUESTS_CA_BUNDLE")
     if isinstance(error, requests.exceptions.SSLError):
         return NetworkError(
             f"the certificate of {host(url)} cannot be verified",
@@ -185,7 +165,7 @@ def _never_connected(error: Exception) -> bool:
 
 
 def check_status(url: str, response: requests.Response) -> None:
-    """Say what is wrong with an answer that is neither 200, 206 nor 416.
+    """Say what is wrong with an answer that is not 200.
 
     Raises
     ------
@@ -195,7 +175,7 @@ def check_status(url: str, response: requests.Response) -> None:
         If there is no such file, or it is refused.
     """
     status = response.status_code
-    if status in (200, 206, 416):
+    if status == 200:
         return
     response.close()
     answer = f"{status} {response.reason}"
@@ -221,14 +201,6 @@ def retry_after(value: str | None) -> float | None:
     if date.tzinfo is None:  # "-0000": UTC of an unknown zone
         date = date.replace(tzinfo=UTC)
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def validator_of(response: requests.Response) -> str | None:
-    """What tells this version of the file from others: strong ETag, else modification date."""
-    etag = response.headers.get("ETag")
-    if etag and not etag.startswith("W/"):  # If-Range takes no weak ones (RFC 9110, 13.1.5)
-        return etag
-    return response.headers.get("Last-Modified")
 
 
 def is_web_page(response: requests.Response, start: bytes) -> bool:

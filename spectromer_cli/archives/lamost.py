@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from spectromer_cli.archives import services
-from spectromer_cli.archives.match import Match, no_match, safe_name, separation
-from spectromer_cli.archives.tables import number, rows_of, text, whole
-from spectromer_cli.archives.targets import Wanted
+from spectromer_cli.archives.services import number, rows_of, text, whole
+from spectromer_cli.archives.targets import Match, Wanted, no_match, safe_name, separation
 from spectromer_cli.errors import UsageError
 
 RELEASE = "dr10"
@@ -25,30 +24,20 @@ PLACES_A_QUESTION = 50
 def find(
     wanted: Sequence[Wanted], radius: float, release: str = RELEASE, token: str | None = None
 ) -> list[Match]:
-    """Find the low-resolution spectra of targets.
+    """Find the low-resolution spectra of targets, by obsid or by position.
 
     Parameters
     ----------
-    wanted : sequence of Wanted
-        With an obsid, or with a place on the sky.
-    radius : float
-        Arcsec around a place.
+    wanted, radius
+        As for every archive.
     release : str
-        As "dr10" or "dr10/v2.0"; "gavo" asks GAVO's copy of DR6, which knows places only.
+        As "dr10" or "dr10/v2.0"; "gavo" asks GAVO's copy of DR6, which knows positions only.
     token : str, optional
         For releases that are not public; by default the environment's.
 
     Returns
     -------
     list of Match
-        In the order of the targets; all spectra of a place, and a row that says so for none.
-
-    Raises
-    ------
-    NetworkError
-        If a catalogue does not answer.
-    UsageError
-        If the release is none.
     """
     if release.lower() == "gavo":
         found = {id(one): _at_gavo(one, radius) for one in wanted}
@@ -65,7 +54,7 @@ def find(
         }
     matches: list[Match] = []
     for one in wanted:
-        none = no_match(one.label, "lamost", release.split("/")[0].lower())
+        none = no_match(one, "lamost", release.split("/")[0].lower())
         matches += found[id(one)] or [none]
     return matches
 
@@ -76,8 +65,8 @@ def _folder(release: str) -> str:
     version = version or _VERSIONS.get(name, "")
     if not re.fullmatch(r"dr\d+", name) or not re.fullmatch(r"v[\d.]+", version):
         raise UsageError(
-            f"--release {release}: no release of LAMOST that is known here",
-            f"use {', '.join(_VERSIONS)}, or name the version too: dr12/v1.0; or gavo",
+            f"{release} is not a release of LAMOST that is known here",
+            f"choose from {', '.join(_VERSIONS)}, gavo; or name the version too: dr12/v1.0",
         )
     return f"{name}/{version}"
 
@@ -143,10 +132,12 @@ def _at_vizier(wanted: Sequence[Wanted], radius: float) -> dict[int, list[dict[s
 
 def _at_gavo(one: Wanted, radius: float) -> list[Match]:
     """The spectra around a place in GAVO's copy of DR6, by the protocol SSA."""
+    if one.problem:
+        return []
     if not one.has_place:
         raise UsageError(
-            f"GAVO's copy of LAMOST is searched by place, not by obsid ({one.label})",
-            "give coordinates or a name, or another --release",
+            f"GAVO's copy of LAMOST is searched by position, not by obsid ({one.label})",
+            "give coordinates or a name, or another release",
         )
 
     def question() -> list[dict[str, Any]]:

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from spectromer_cli.archives import services
-from spectromer_cli.archives.match import Match, no_match, separation
-from spectromer_cli.archives.tables import number, rows_of, text, whole
-from spectromer_cli.archives.targets import Wanted
+from spectromer_cli.archives.services import number, rows_of, text, whole
+from spectromer_cli.archives.targets import Match, Wanted, label_of, no_match, separation
 from spectromer_cli.errors import UsageError
 
 RELEASE = "dr17"
@@ -23,66 +22,41 @@ IDS_A_QUESTION = 60
 PLACES_A_QUESTION = 100
 # The reductions of SDSS-V in the public releases: sdss.org/dr19/data_access, dr18 likewise.
 _SDSS_V = {18: "v6_0_4", 19: "v6_1_3"}
-_LONG_AGO = ("26", "103", "104")  # the reductions of SDSS-I and II
 
 
 def find(wanted: Sequence[Wanted], radius: float, release: str = RELEASE) -> list[Match]:
-    """Find the spectra of targets.
+    """Find the spectra of targets, by ids or by position.
 
     Parameters
     ----------
-    wanted : sequence of Wanted
-        With ids, or with a place on the sky.
-    radius : float
-        Arcsec around a place.
+    wanted, radius
+        As for every archive; the ids of a plate alone stand for all its spectra.
     release : str
         As "dr17"; SDSS-V's field, mjd and catalogid are known from "dr18" on.
 
     Returns
     -------
     list of Match
-        In the order of the targets; all spectra of a place, and a row that says so for none.
-
-    Raises
-    ------
-    NetworkError
-        If SkyServer does not answer.
-    UsageError
-        If the release is none.
     """
     dr = release_number(release)
-    by_ids = [one for one in wanted if {"plate", "mjd", "fiberid"} <= set(one.ids)]
-    robots = [one for one in wanted if {"field", "mjd", "catalogid"} <= set(one.ids)]
-    named = {id(one) for one in (*by_ids, *robots)}
-    by_place = [one for one in wanted if id(one) not in named and one.has_place]
+    by_ids: list[Wanted] = []
+    by_place: list[Wanted] = []
     found: dict[int, list[Match]] = {id(one): [] for one in wanted}
-    for one, match in _of_ids(by_ids, dr):
-        found[id(one)].append(match)
-    for one in robots:
-        found[id(one)].append(_of_robot(one, dr))
-    for one, match in _of_places(by_place, radius, dr):
+    for one in wanted:
+        if {"plate", "mjd", "fiberid"} <= set(one.ids):
+            by_ids.append(one)
+        elif one.has_ids("sdss"):
+            found[id(one)].append(_of_robot(one, dr))
+        elif one.has_place:
+            by_place.append(one)
+        elif "plate" in one.ids and not one.problem:
+            found[id(one)] += _of_plate(one, dr)
+    for one, match in (*_of_ids(by_ids, dr), *_of_places(by_place, radius, dr)):
         found[id(one)].append(match)
     matches: list[Match] = []
     for one in wanted:
-        matches += found[id(one)] or [no_match(one.label, "sdss", f"dr{dr}")]
+        matches += found[id(one)] or [no_match(one, "sdss", f"dr{dr}")]
     return matches
-
-
-def find_plate(plate: int, mjd: int | None, fiber: int | None, release: str) -> list[Match]:
-    """Find the spectra of a plate: of all its nights and fibres, or of those given.
-
-    Raises
-    ------
-    NetworkError, UsageError
-        As `find`.
-    """
-    dr = release_number(release)
-    given = {"plate": plate, "mjd": mjd, "fiberID": fiber}
-    where = " AND ".join(f"s.{key} = {value}" for key, value in given.items() if value is not None)
-    label = "-".join(str(value) for value in given.values() if value is not None)
-    rows = query(f"{_select()} WHERE {where} ORDER BY s.mjd, s.fiberID", dr)
-    matches = [match_of(row, label, dr) for row in rows]
-    return matches or [no_match(label, "sdss", f"dr{dr}")]
 
 
 def find_sql(sql: str, release: str) -> list[Match]:
@@ -97,29 +71,25 @@ def find_sql(sql: str, release: str) -> list[Match]:
         If SkyServer does not answer.
     """
     dr = release_number(release)
-    rows = query(sql, dr)
     matches: list[Match] = []
-    for place, row in enumerate(rows):
+    wanted = []
+    for place, row in enumerate(query(sql, dr)):
         ids = {key: whole(row, key) for key in ("plate", "mjd", "fiberid", "field", "catalogid")}
         known = {key: value for key, value in ids.items() if value is not None}
-        if {"plate", "mjd", "fiberid"} <= set(known) and "run2d" in row:
-            matches.append(match_of(row, _label(known), dr))
-        elif {"field", "mjd", "catalogid"} <= set(known):
-            matches.append(_of_robot(Wanted(_label(known), ids=known), dr))
-        elif {"plate", "mjd", "fiberid"} <= set(known):
-            # Without run2d nobody knows the folder: one question more tells all of them.
-            wanted = [
-                Wanted(_label(r), ids=r)
-                for r in ({k: int(row[k]) for k in ("plate", "mjd", "fiberid")} for row in rows)
-            ]
-            return find(wanted, 0.0, release)
-        else:
+        one = Wanted(label_of(known), ids=known)
+        if not one.has_ids("sdss"):
             raise UsageError(
-                f"row {place} of the answer to --sql names no spectrum; its columns are: "
+                f"row {place} of the answer to the SQL names no spectrum; its columns are: "
                 f"{', '.join(row)}",
                 "select plate, mjd, fiberID and run2d",
             )
-    return matches or [no_match("--sql", "sdss", f"dr{dr}")]
+        if "fiberid" in known and "run2d" in row:
+            matches.append(match_of(row, one.label, dr))
+        else:
+            wanted.append(one)
+    # Without run2d nobody knows the folder: one question more tells all of them.
+    matches += find(wanted, 0.0, release)
+    return matches or [no_match(Wanted("SQL"), "sdss", f"dr{dr}")]
 
 
 def query(sql: str, dr: int) -> list[dict[str, Any]]:
@@ -180,16 +150,12 @@ def release_number(release: str) -> int:
     Raises
     ------
     UsageError
-        If it is none, or older than DR9, the first whose files have this layout.
+        If it is not one, or older than DR9, the first whose files have this layout.
     """
     digits = release.lower().removeprefix("dr")
     if not digits.isdigit() or int(digits) < 9:
-        raise UsageError(f"--release {release}: no release of SDSS", "from dr9 to dr19")
+        raise UsageError(f"{release} is not a release of SDSS", "choose from dr9 to dr19")
     return int(digits)
-
-
-def _label(ids: dict[str, int]) -> str:
-    return "-".join(str(value) for value in ids.values())
 
 
 def _select() -> str:
@@ -213,6 +179,13 @@ def _redux(run2d: str, dr: int) -> str:
     return f"{services.base('SAS')}/dr{dr}/{survey}/redux/{run2d}"
 
 
+def _of_plate(one: Wanted, dr: int) -> list[Match]:
+    """The spectra of a plate: of all its nights and fibres, or of those given."""
+    where = " AND ".join(f"s.{key} = {value}" for key, value in one.ids.items())
+    rows = query(f"{_select()} WHERE {where} ORDER BY s.mjd, s.fiberID", dr)
+    return [match_of(row, one.label, dr) for row in rows]
+
+
 def _of_ids(wanted: Sequence[Wanted], dr: int) -> Iterable[tuple[Wanted, Match]]:
     """By SQL rather than query_specobj, which loses spectra that have no photometry."""
     for start in range(0, len(wanted), IDS_A_QUESTION):
@@ -227,7 +200,7 @@ def _of_ids(wanted: Sequence[Wanted], dr: int) -> Iterable[tuple[Wanted, Match]]
         for one in group:
             row = keyed.get((one.ids["plate"], one.ids["mjd"], one.ids["fiberid"]))
             if row is not None:
-                yield one, _near(match_of(row, one.label, dr), one)
+                yield one, _match(row, one, dr)
 
 
 def _of_places(wanted: Sequence[Wanted], radius: float, dr: int) -> Iterable[tuple[Wanted, Match]]:
@@ -252,20 +225,21 @@ def _of_places(wanted: Sequence[Wanted], radius: float, dr: int) -> Iterable[tup
 
         seen = set()
         for row in services.ask("SKYSERVER", question):
-            match = match_of(row, "", dr)
+            at = number(row, "ra"), number(row, "dec")
             # The answer does not say for which place it is. The photometric object lies within
             # the radius, the fibre up to an arcsec from it.
             for one in group:
-                key = id(one), match.object_id
-                away = separation(one.ra, one.dec, match.ra, match.dec)
-                if away <= radius + 1.0 and key not in seen:
-                    seen.add(key)
-                    yield one, _near(match_of(row, one.label, dr), one)
+                if separation(one.ra, one.dec, *at) > radius + 1.0:
+                    continue
+                match = _match(row, one, dr)
+                if (id(one), match.object_id) not in seen:
+                    seen.add((id(one), match.object_id))
+                    yield one, match
 
 
-def _near(match: Match, one: Wanted) -> Match:
-    if one.has_place:
-        match.separation = separation(one.ra, one.dec, match.ra, match.dec)
+def _match(row: dict[str, Any], one: Wanted, dr: int) -> Match:
+    match = match_of(row, one.label, dr)
+    match.separation = separation(one.ra, one.dec, match.ra, match.dec)
     return match
 
 

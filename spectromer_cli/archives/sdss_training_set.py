@@ -1,7 +1,7 @@
 """A labelled set for training: SDSS spectra of safe redshift, as many of each class.
 
 The "small" set of the paper (arXiv:2506.00294). It comes in shards, folders of a thousand spectra
-with a catalogue each, so that it can be broken off and gone on with at any time.
+with a catalogue each, so that it can be interrupted and resumed at any time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from spectromer_cli import console
-from spectromer_cli.archives import fetch, sdss
+from spectromer_cli.archives import sdss
 from spectromer_cli.archives.catalogue import NAME, Row
-from spectromer_cli.archives.match import Match
+from spectromer_cli.archives.download import CONNECTIONS
+from spectromer_cli.archives.fetch import Outcome, fetch_matches
+from spectromer_cli.archives.targets import Match
 from spectromer_cli.errors import UsageError
 from spectromer_cli.paths import atomic_path, make_folder
 
@@ -42,7 +44,7 @@ class Choice:
     per_class : int
         How many of each class, where there are so many.
     min_sn : float
-        Least median S/N a pixel.
+        Least median S/N per pixel.
     """
 
     release: str
@@ -50,8 +52,15 @@ class Choice:
     min_sn: float
 
 
-def assemble(choice: Choice, folder: Path, *, force: bool, connections: int) -> fetch.Outcome:
-    """Bring what is missing of the set, shard by shard, and write its labels.
+def assemble(
+    choice: Choice,
+    folder: Path,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    max_connections: int = CONNECTIONS,
+) -> Outcome:
+    """Fetch what is missing of the set, shard by shard, and write its labels.
 
     Parameters
     ----------
@@ -59,13 +68,13 @@ def assemble(choice: Choice, folder: Path, *, force: bool, connections: int) -> 
         If the folder holds the beginning of a set, it must be of the same choice.
     folder : Path
         Made if missing.
-    force, connections
-        As `fetch.bring`.
+    dry_run, force, max_connections
+        As for `fetch.fetch`.
 
     Returns
     -------
-    fetch.Outcome
-        Without rows: they are in the shards' catalogues.
+    Outcome
+        Its rows are those of all shards, with ``file`` relative to `folder`.
 
     Raises
     ------
@@ -76,28 +85,26 @@ def assemble(choice: Choice, folder: Path, *, force: bool, connections: int) -> 
     SpectromerError
         If the disk is full.
     """
-    matches = select(choice, folder, keep=True)
-    whole = fetch.Outcome()
-    labelled: list[Row] = []
-    shards = list(_shards(matches, folder))
-    for shard, some in shards:
-        console.info(f"{shard.name} of {len(shards)}")
-        part = fetch.bring(some, shard, force=force, connections=connections)
-        for name in ("came", "here", "without", "failed"):
-            setattr(whole, name, getattr(whole, name) + getattr(part, name))
-        whole.errors += part.errors
-        labelled += [
-            {**row, "file": f"{shard.name}/{row['file']}"} for row in part.rows if row["file"]
-        ]
-        _write(folder / LABELS, _labels(labelled), choice)
+    matches = select(choice, folder, keep=not dry_run)
+    whole = Outcome()
+    starts = range(0, len(matches), SHARD)
+    for number, start in enumerate(starts):
+        shard = folder / f"shard-{number:04d}"
+        if not dry_run:
+            console.info(f"shard {number + 1} of {len(starts)}")
+        part = fetch_matches(
+            matches[start : start + SHARD],
+            shard,
+            dry_run=dry_run,
+            force=force,
+            max_connections=max_connections,
+        )
+        for row in part.rows:
+            row["file"] = row["file"] and f"{shard.name}/{row['file']}"
+        whole.add(part)
+        if not dry_run:
+            _write(folder / LABELS, _labels(whole.rows), choice)
     return whole
-
-
-def missing(choice: Choice, folder: Path, force: bool) -> tuple[list[Match], int]:
-    """What `assemble` would bring, and how many spectra the set has in all."""
-    matches = select(choice, folder, keep=False)
-    parts = [fetch.missing(some, shard, force) for shard, some in _shards(matches, folder)]
-    return [match for part in parts for match in part], len(matches)
 
 
 def select(choice: Choice, folder: Path, keep: bool) -> list[Match]:
@@ -125,11 +132,6 @@ def select(choice: Choice, folder: Path, keep: bool) -> list[Match]:
     return [sdss.match_of(row, sdss.match_of(row, "", dr).object_id, dr) for row in rows]
 
 
-def _shards(matches: list[Match], folder: Path) -> Iterator[tuple[Path, list[Match]]]:
-    for number, start in enumerate(range(0, len(matches), SHARD)):
-        yield folder / f"shard-{number:04d}", matches[start : start + SHARD]
-
-
 def _class_rows(name: str, choice: Choice, dr: int) -> list[dict[str, Any]]:
     """The spectra of a class, from all over the survey and the same ones every time.
 
@@ -148,7 +150,7 @@ def _class_rows(name: str, choice: Choice, dr: int) -> list[dict[str, Any]]:
         dr,
     )
     if len(rows) < choice.per_class:
-        console.warn(f"there are only {len(rows)} spectra of {name} that fit, not so many as asked")
+        console.warn(f"only {len(rows)} spectra of class {name} fit, fewer than were asked for")
     return rows
 
 
@@ -166,14 +168,15 @@ def _kept(path: Path, choice: Choice) -> list[dict[str, Any]] | None:
     if dict(table.meta.get("choice", {})) != asdict(choice):
         raise UsageError(
             f"{path} is of another choice: {table.meta.get('choice')}",
-            "repeat that choice to go on with it, or choose another -o",
+            "repeat that choice to resume it, or choose another -o",
         )
     cells = zip(*(table[name].tolist() for name in table.colnames), strict=True)
     return [dict(zip(table.colnames, row, strict=True)) for row in cells]
 
 
 def _labels(rows: list[Row]) -> dict[str, list[Any]]:
-    return {name: [row[source] for row in rows] for name, source in _LABELS.items()}
+    here = [row for row in rows if row["file"]]
+    return {name: [row[source] for row in here] for name, source in _LABELS.items()}
 
 
 def _write(path: Path, columns: dict[str, list[Any]], choice: Choice) -> None:

@@ -1,14 +1,18 @@
-"""The addresses of the archives' services, and the one way in which their libraries are asked."""
+"""The archives' services: addresses, how their libraries are asked, and cells of the answers."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spectromer_cli.archives import http
 from spectromer_cli.errors import NetworkError, SpectromerError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 # Each can be set by the environment variable SPECTROMER_<NAME>_URL, for a mirror.
 SERVICES = {
@@ -34,7 +38,7 @@ def base(name: str) -> str:
     return (os.environ.get(f"SPECTROMER_{name}_URL") or SERVICES[name]).rstrip("/")
 
 
-def ask(name: str, question: Callable[[], T], retries: int = 4) -> T:
+def ask(name: str, question: Callable[[], T]) -> T:
     """Call a client library, patiently, and tell its troubles in a line.
 
     Parameters
@@ -43,8 +47,6 @@ def ask(name: str, question: Callable[[], T], retries: int = 4) -> T:
         A key of `SERVICES`.
     question : callable
         Calls the library.
-    retries : int
-        How often to ask again where the trouble will probably pass.
 
     Raises
     ------
@@ -74,8 +76,11 @@ def _told(url: str, error: Exception, first: bool) -> Exception:
     while isinstance(cause, BaseException) and not isinstance(cause, requests.RequestException):
         cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
     if isinstance(cause, requests.HTTPError) and cause.response is not None:
-        return _refusal(url, cause.response)
-    if isinstance(cause, requests.RequestException) and not isinstance(cause, ValueError):
+        try:
+            http.check_status(cause.response.url.split("?")[0], cause.response)
+        except (http.TryAgain, NetworkError) as refusal:
+            return refusal
+    elif isinstance(cause, requests.RequestException) and not isinstance(cause, ValueError):
         return http.told(url, cause, first)
     if "timeout" in type(error).__name__.lower() or isinstance(error, TimeoutError):
         return http.TryAgain("it does not answer in time")
@@ -88,12 +93,47 @@ def _told(url: str, error: Exception, first: bool) -> Exception:
     )
 
 
-def _refusal(url: str, response: object) -> Exception:
-    import requests
+def rows_of(table: Table | None) -> list[dict[str, Any]]:
+    """The rows as dicts with lower-case names, None where a cell is masked.
 
-    assert isinstance(response, requests.Response)
-    try:
-        http.check_status(response.url.split("?")[0], response)
-    except (http.TryAgain, NetworkError) as refusal:
-        return refusal
-    return NetworkError(f"{http.host(url)} does not answer as it should", "try again later")
+    Raises
+    ------
+    NetworkError
+        If it is the first line of a web page, which some parsers take for a table.
+    """
+    if table is None:
+        return []
+    names = [name.lower() for name in table.colnames]
+    if any(name.startswith(("<", "{")) for name in names):
+        raise NetworkError(
+            "the service sent a web page instead of a table",
+            "try again later; the service may be down for maintenance",
+        )
+    columns = [table[name].tolist() for name in table.colnames]
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def text(row: Mapping[str, Any], *names: str) -> str:
+    """The first of the named cells that is there, as text; empty if none is."""
+    value = next((row[name] for name in names if row.get(name) is not None), "")
+    return value.decode() if isinstance(value, bytes) else str(value).strip()
+
+
+def number(row: Mapping[str, Any], *names: str) -> float:
+    """The first of the named cells that is a number; NaN if none is."""
+    for name in names:
+        try:
+            return float(row[name])
+        except (KeyError, TypeError, ValueError):
+            continue
+    return math.nan
+
+
+def whole(row: Mapping[str, Any], *names: str) -> int | None:
+    """The first of the named cells that is a whole number; None if none is."""
+    for name in names:
+        try:
+            return int(row[name])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            continue
+    return None

@@ -7,14 +7,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from spectromer_cli.archives.match import Match, safe_name
+from spectromer_cli.archives.targets import IDS, Match, safe_name
 from spectromer_cli.errors import ReadError
 
 # FITS readers catch warnings, which is global to the process.
 _one_at_a_time = threading.Lock()
 
 
-def verify(path: Path, match: Match) -> dict[str, Any]:
+def verify(path: Path, match: Match) -> None:
     """Read a file's spectrum and compare the ids in its headers with those asked for.
 
     Parameters
@@ -22,13 +22,8 @@ def verify(path: Path, match: Match) -> dict[str, Any]:
     path : Path
         The file, whatever its name.
     match : Match
-        What was asked for; what the archive did not say of position and the survey's answer
+        What was asked for; what the archive did not say of position and the survey's result
         is filled in from the file.
-
-    Returns
-    -------
-    dict
-        `Spectrum.meta`.
 
     Raises
     ------
@@ -47,12 +42,11 @@ def verify(path: Path, match: Match) -> dict[str, Any]:
             said = meta.get("targetid", meta.get("object_id", number))
         if str(said) != str(number):
             raise _another(match, f"{key} {said} instead of {number}")
-    if "catalogid" not in match.ids and match.archive == "sdss":
+    if match.archive == "sdss":
         said = str(meta.get("object_id") or match.object_id)
         if said != match.object_id:
             raise _another(match, f"{said} instead of {match.object_id}")
     _fill(match, meta)
-    return meta
 
 
 def _another(match: Match, which: str) -> ReadError:
@@ -70,7 +64,7 @@ def _fill(match: Match, meta: dict[str, Any]) -> None:
             setattr(match, name, str(meta.get(name) or ""))
     if match.survey_zwarning is None:
         match.survey_zwarning = meta.get("survey_zwarning")
-    for name in ("plate", "mjd", "fiberid", "obsid", "targetid"):
+    for name in IDS:
         if name in meta:
             match.ids.setdefault(name, int(meta[name]))
 

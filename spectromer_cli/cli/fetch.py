@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from spectromer_cli import console
-from spectromer_cli.cli import fetching, options
-from spectromer_cli.errors import UsageError
+from spectromer_cli import __version__, console
+from spectromer_cli.cli import options
+from spectromer_cli.errors import NetworkError, SomeInputsFailed, UsageError
+
+if TYPE_CHECKING:
+    from spectromer_cli.archives.fetch import Outcome
 
 EPILOG = """Examples:
 
@@ -34,9 +41,9 @@ class _NamesToo(TyperGroup):
 commands = typer.Typer(
     cls=_NamesToo,
     help="Spectra from the archives: found, downloaded, verified, and kept in a catalogue.\n\n"
-    "What is no command is the name of an object, and every archive is asked for it. The folder "
-    "gets a catalogue, fetched.ecsv, which --catalog of the other commands takes. A second run "
-    "fetches only what is missing.",
+    "Anything that is not a command is taken for the name of an object, and every archive is asked "
+    "for it. The folder gets a catalogue, fetched.ecsv, which --catalog of the other commands "
+    "takes. A second run fetches only what is missing.",
     epilog=EPILOG,
     no_args_is_help=True,
 )
@@ -78,7 +85,7 @@ Radius = Annotated[
     typer.Option(
         "--radius",
         metavar="ANGLE",
-        help="How far from a place: 2arcsec, 0.1arcmin; at most 3arcmin.",
+        help="How far from a position: 2arcsec, 0.1arcmin; at most 3arcmin.",
         rich_help_panel=options.INPUTS,
     ),
 ]
@@ -129,29 +136,13 @@ def sdss(
     quiet: options.Quiet = 0,
 ) -> None:
     """SDSS, BOSS, eBOSS and SDSS-V: the small "lite" files."""
-    console.set_quiet(quiet)
-    from spectromer_cli.archives import sdss as archive
-
-    ways = [bool(targets), catalog is not None, sql is not None, plate is not None]
-    ways.append(field is not None or catalogid is not None)
-    if sum(ways) != 1:
-        raise UsageError(
-            "nothing to fetch" if not any(ways) else "too many ways to say what to fetch",
-            "give one of: targets, --catalog, --plate, --field and --catalogid, --sql",
-        )
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    if sql is not None:
-        fetching.finish(how, fetching.asked("sdss", lambda: archive.find_sql(sql, release)))
-    elif plate is not None:
-        one = lambda: archive.find_plate(plate, mjd, fiber, release)  # noqa: E731
-        fetching.finish(how, fetching.asked("sdss", one))
-    elif field is not None or catalogid is not None:
-        if field is None or catalogid is None or mjd is None:
-            raise UsageError("SDSS-V goes by three ids", "give --field, --mjd and --catalogid")
-        ids = {"field": field, "mjd": mjd, "catalogid": catalogid}
-        fetching.by_ids(how, "sdss", [ids], release=release)
-    else:
-        fetching.by_targets(how, ["sdss"], targets, catalog, radius, release=release)
+    given = {"plate": plate, "field": field, "mjd": mjd, "fiberid": fiber, "catalogid": catalogid}
+    ids = {name: value for name, value in given.items() if value is not None}
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    how.run(
+        targets=targets, catalog=catalog, ids=[ids] if ids else [], sql=sql or "",
+        archive="sdss", radius=radius, release=release,
+    )  # fmt: skip
 
 
 @commands.command(
@@ -182,14 +173,11 @@ def lamost(
     quiet: options.Quiet = 0,
 ) -> None:
     """LAMOST, low resolution; places are looked up in the catalogues of DR5 and DR7."""
-    console.set_quiet(quiet)
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    fetching.one_way(targets, catalog, obsid, "--obsid")
-    if obsid:
-        ids = [{"obsid": one} for one in obsid]
-        fetching.by_ids(how, "lamost", ids, release=release, token=token)
-    else:
-        fetching.by_targets(how, ["lamost"], targets, catalog, radius, release=release, token=token)
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    how.run(
+        targets=targets, catalog=catalog, ids=[{"obsid": one} for one in obsid or []],
+        archive="lamost", radius=radius, release=release, token=token,
+    )  # fmt: skip
 
 
 @commands.command(
@@ -210,13 +198,11 @@ def desi(
     quiet: options.Quiet = 0,
 ) -> None:
     """DESI, through SPARCL and its client, which the extra desi installs."""
-    console.set_quiet(quiet)
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    fetching.one_way(targets, catalog, targetid, "--targetid")
-    if targetid:
-        fetching.by_ids(how, "desi", [{"targetid": one} for one in targetid], release=release)
-    else:
-        fetching.by_targets(how, ["desi"], targets, catalog, radius, release=release)
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    how.run(
+        targets=targets, catalog=catalog, ids=[{"targetid": one} for one in targetid or []],
+        archive="desi", radius=radius, release=release,
+    )  # fmt: skip
 
 
 @commands.command(
@@ -237,10 +223,8 @@ def eso(
     quiet: options.Quiet = 0,
 ) -> None:
     """ESO Phase 3: reduced spectra of all instruments."""
-    console.set_quiet(quiet)
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    fetching.one_way(targets, catalog, None, "")
-    fetching.by_targets(how, ["eso"], targets, catalog, radius, release=instrument)
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    how.run(targets=targets, catalog=catalog, archive="eso", radius=radius, instrument=instrument)
 
 
 @commands.command(
@@ -260,11 +244,13 @@ def any_archive(
     quiet: options.Quiet = 0,
 ) -> None:
     """Ask every archive for an object; the word object may be left out."""
-    console.set_quiet(quiet)
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    fetching.one_way(targets, catalog, None, "")
-    archives = ["sdss", "lamost", "desi", "eso"]
-    fetching.by_targets(how, archives, targets, catalog, radius)
+    from spectromer_cli.archives.targets import KEYS
+
+    for text in targets or []:
+        if text in KEYS:
+            raise UsageError(f"{text} is an archive", f"write it first: spectromer fetch {text} …")
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    how.run(targets=targets, catalog=catalog, radius=radius)
 
 
 @commands.command(epilog="Examples:\n\nspectromer fetch examples -o spectra/\n")
@@ -277,11 +263,10 @@ def examples(
     quiet: options.Quiet = 0,
 ) -> None:
     """A small real sample: a star, a galaxy and a quasar of SDSS, and a LAMOST star."""
-    console.set_quiet(quiet)
-    from spectromer_cli.archives import examples as sample
+    from spectromer_cli.archives.fetch import example_matches, fetch_matches
 
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    fetching.finish(how, sample.find())
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    how.show(fetch_matches(example_matches(), output, **how.options))
 
 
 @commands.command(
@@ -294,7 +279,7 @@ def training(
         int, typer.Option(min=1, help="Spectra of each class.", rich_help_panel=options.INPUTS)
     ] = 30000,
     min_sn: Annotated[
-        float, typer.Option(help="Least median S/N a pixel.", rich_help_panel=options.INPUTS)
+        float, typer.Option(help="Least median S/N per pixel.", rich_help_panel=options.INPUTS)
     ] = 5.0,
     output: options.OutputFolder = Path("training"),
     dry_run: DryRun = False,
@@ -304,6 +289,128 @@ def training(
     quiet: options.Quiet = 0,
 ) -> None:
     """A labelled set of SDSS for finetune: zWarning = 0, as many stars as galaxies and quasars."""
-    console.set_quiet(quiet)
-    how = fetching.How(output, dry_run, force, max_connections, as_json)
-    fetching.training_set(how, release, per_class, min_sn)
+    from spectromer_cli.archives.sdss_training_set import LABELS, Choice, assemble
+
+    how = How(output, dry_run, force, max_connections, as_json, quiet)
+    choice = Choice(release, per_class, min_sn)
+    how.show(assemble(choice, output, **how.options), output / LABELS)
+
+
+@dataclass(frozen=True)
+class How:
+    """The options of all `fetch` commands, and what follows from them."""
+
+    output: Path
+    dry_run: bool
+    force: bool
+    max_connections: int
+    json: bool
+    quiet: int
+
+    def __post_init__(self) -> None:
+        console.set_quiet(self.quiet)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of `archives.fetch.fetch`."""
+        return {
+            "dry_run": self.dry_run, "force": self.force, "max_connections": self.max_connections,
+        }  # fmt: skip
+
+    def run(self, *, targets: list[str] | None, **what: Any) -> None:
+        """Fetch, and show what came of it."""
+        from spectromer_cli.archives.fetch import fetch
+
+        self.show(fetch(targets or (), self.output, **what, **self.options))
+
+    def show(self, outcome: Outcome, labels: Path | None = None) -> None:
+        """Print the rows, or for a training set where its labels are; end with the exit code due.
+
+        Raises
+        ------
+        SomeInputsFailed
+            If some spectra did not come.
+        NetworkError
+            If none did.
+        """
+        from spectromer_cli.archives.catalogue import NAME
+
+        others = outcome.fetched + outcome.here + len(outcome.missing)
+        status = "success" if not outcome.failed else "partial" if others else "error"
+        if self.dry_run:
+            _show_plan(outcome, status, self.json)
+        else:
+            if labels is None:
+                _show_rows(outcome, status, self.json)
+            elif self.json:
+                counts = ("fetched", "here", "without", "failed", "errors")
+                numbers = {name: getattr(outcome, name) for name in counts}
+                _print_json(status, **numbers, labels=str(labels))
+            else:
+                print(labels)
+            console.info(
+                f"{outcome.fetched} fetched, {outcome.here} here already, {outcome.without} "
+                f"targets without a spectrum, {outcome.failed} failed; "
+                f"{labels or self.output / NAME} lists them"
+            )
+        if outcome.failed and others:
+            raise SomeInputsFailed(
+                f"{outcome.failed} failed; the column status says why",
+                "run the same command again: it fetches only what is missing",
+            )
+        if outcome.failed:
+            failure = NetworkError(
+                f"all {outcome.failed} failed; the column status says why",
+                "run the same command again later",
+            )
+            failure.told = True
+            raise failure
+
+
+def _show_plan(outcome: Outcome, status: str, as_json: bool) -> None:
+    """Counts and sizes of --dry-run."""
+    missing, size = len(outcome.missing), outcome.about_bytes()
+    if as_json:
+        _print_json(
+            status, to_fetch=missing, bytes=size, here=outcome.here, without=outcome.without
+        )
+        return
+    said = "size unknown" if size is None else f"about {size / 1e6:.1f} MB"
+    print(
+        f"{missing} to fetch ({said}), {outcome.here} here already, "
+        f"{outcome.without} targets without a spectrum"
+    )
+
+
+def _show_rows(outcome: Outcome, status: str, as_json: bool) -> None:
+    """The rows on stdout: JSON, a table for a person, or CSV for a pipe."""
+    from spectromer_cli.outputs import screen, tables
+
+    if as_json:
+        print(screen.to_json_document(outcome.table, _provenance(), status, outcome.errors))
+    elif sys.stdout.isatty():
+        columns = ["file", "target", "archive", "survey_class", "survey_z", "separation", "status"]
+        screen.show(outcome.table[columns], "Fetched")
+    else:
+        with tables.open_writer(None, _provenance()) as writer:
+            writer.write(outcome.table)
+
+
+def _print_json(status: str, **numbers: Any) -> None:
+    print(json.dumps({"spectromer_result_version": 1, "status": status, **numbers}, indent=2))
+
+
+def _provenance() -> dict[str, str]:
+    from datetime import UTC, datetime
+
+    words = [*sys.argv[1:]]
+    for place, word in enumerate(words):  # a token is nobody else's business
+        if word.startswith("--token="):
+            words[place] = "--token=…"
+        elif place and words[place - 1] == "--token":
+            words[place] = "…"
+    return {
+        "version": f"spectromer {__version__}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["spectromer", *words]),
+    }

@@ -125,7 +125,7 @@ def download(
     quiet: options.Quiet = 0,
 ) -> None:
     """Download weights into the cache, verify them, and print where they lie."""
-    from spectromer_cli.weights.publish import fetch
+    from spectromer_cli.weights.publish import download_published
     from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
@@ -137,7 +137,7 @@ def download(
             "weights from an address are taken only with their hash",
             "ask who published them: --sha256 HEX, 64 digits",
         )
-    print(fetch(name, sha256))
+    print(download_published(name, sha256))
 
 
 @commands.command(

@@ -30,7 +30,7 @@ def hub_file(repository: str, file: str, force: bool) -> Path:
     Raises
     ------
     UsageError
-        If `repository` is no such name.
+        If `repository` is not such a name.
     NetworkError
         If the hub cannot be reached, or has no such repository or file.
     """
@@ -47,7 +47,9 @@ def hub_file(repository: str, file: str, force: bool) -> Path:
     try:
         return Path(hf_hub_download(repository, file, force_download=force))
     except HFValidationError as error:
-        raise UsageError(f"{name} is no name of a repository", "write hf-hub:OWNER/NAME") from error
+        raise UsageError(
+            f"{name} is not the name of a repository", "write hf-hub:OWNER/NAME"
+        ) from error
     except RepositoryNotFoundError as error:
         raise NetworkError(
             f"{name} does not exist on the hub, or is private",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from spectromer_cli.errors import SpectromerError, UsageError
-from spectromer_cli.paths import atomic_path, bundled_weights_dir
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.paths import atomic_path, bundled_weights_dir, sha256_of
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
@@ -83,6 +84,31 @@ def bundled_manifest() -> Manifest:
     """
     folder = bundled_weights_dir()
     return load_manifest(folder) if (folder / MANIFEST).exists() else Manifest(folder)
+
+
+def describe(path: Path, config: ModelConfig, **extra: Any) -> dict[str, Any]:
+    """The manifest's entry for a file of weights.
+
+    Parameters
+    ----------
+    path : Path
+        The safetensors file, named after the weights.
+    config : ModelConfig
+        The configuration in its header.
+    **extra
+        ``licence``, ``trained_on``, ``description``, ``url``. What follows from the file and
+        the configuration cannot be given.
+    """
+    return {
+        **extra,
+        "name": path.stem,
+        "file": path.name,
+        "sha256": sha256_of(path),
+        "size": path.stat().st_size,
+        "image": config.image,
+        "grid": asdict(config.grid),
+        "labels": {task["name"]: task["labels"] for task in config.tasks if "labels" in task},
+    }
 
 
 def add_entry(folder: Path, entry: dict[str, Any]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.paths import atomic_path, make_folder
-from spectromer_cli.weights.manifest import add_entry, load_manifest
+from spectromer_cli.paths import atomic_path, cache_folder, make_folder
+from spectromer_cli.weights.manifest import add_entry, describe, load_manifest
 from spectromer_cli.weights.store import Located, read_config, verify
 
 
@@ -49,7 +48,7 @@ def publish(folder: Path, target: Path) -> dict[str, Any]:
     return entry
 
 
-def fetch(url: str, sha256: str) -> Path:
+def download_published(url: str, sha256: str) -> Path:
     """Download published weights into the cache.
 
     Parameters
@@ -67,29 +66,18 @@ def fetch(url: str, sha256: str) -> Path:
     Raises
     ------
     UsageError
-        If the URL names no safetensors file.
+        If the URL is not that of a safetensors file.
     NetworkError, WeightsNotVerified, SpectromerError
-        As `archives.download.download` does; if it is no file of spectromer's.
+        As `archives.download.download`; also if spectromer did not write the file.
     """
-    from spectromer_cli.archives.download import cache_folder, download
+    from spectromer_cli.archives.download import download
 
     name = Path(urlsplit(url).path).name
     if not name.endswith(".safetensors") or name.startswith("."):
-        raise UsageError(f"{url} names no .safetensors file", "give the address of the file itself")
-    folder = cache_folder("weights") / name.removesuffix(".safetensors")
-    make_folder(folder)
-    path = folder / name
+        raise UsageError(
+            f"{url} is not the address of a .safetensors file", "give that of the file itself"
+        )
+    path = cache_folder("weights") / Path(name).stem / name
     download(url, path, sha256=sha256)
-    config = read_config(path)
-    entry = {
-        "name": folder.name,
-        "file": name,
-        "sha256": sha256.lower(),
-        "size": path.stat().st_size,
-        "url": url,
-        "image": config.image,
-        "grid": asdict(config.grid),
-        "labels": {task["name"]: task["labels"] for task in config.tasks if "labels" in task},
-    }
-    add_entry(folder, entry)
-    return folder
+    add_entry(path.parent, describe(path, read_config(path), url=url))
+    return path.parent

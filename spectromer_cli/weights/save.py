@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import SpectromerError, UsageError
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.paths import atomic_path, make_folder
-from spectromer_cli.weights.manifest import add_entry
+from spectromer_cli.weights.manifest import add_entry, describe
 from spectromer_cli.weights.store import HEADER_KEY
 
 if TYPE_CHECKING:
@@ -39,8 +37,7 @@ def write_weights(
     config : ModelConfig
         Goes into the file's header.
     entry_extra : mapping
-        ``licence``, ``trained_on``, ``description``, ``url``. What follows from the file and
-        the configuration is filled in here and cannot be given.
+        As for `manifest.describe`.
 
     Returns
     -------
@@ -63,17 +60,7 @@ def write_weights(
     target = folder / f"{name}.safetensors"
     with atomic_path(target) as temporary:
         save_file(tensors, temporary, metadata={HEADER_KEY: config.to_json()})
-        data = temporary.read_bytes()
-    entry = {
-        **entry_extra,
-        "name": name,
-        "file": target.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "size": len(data),
-        "image": config.image,
-        "grid": asdict(config.grid),
-        "labels": {task["name"]: task["labels"] for task in config.tasks if "labels" in task},
-    }
+    entry = describe(target, config, **entry_extra)
     add_entry(folder, entry)
     return entry
 

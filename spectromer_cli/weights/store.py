@@ -8,14 +8,13 @@ on the Hugging Face hub.
 from __future__ import annotations
 
 import difflib
-import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from spectromer_cli.errors import SpectromerError, UsageError, WeightsNotVerified
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.paths import cache_dir
+from spectromer_cli.paths import cache_dir, cache_folder, sha256_of
 from spectromer_cli.weights import hub
 from spectromer_cli.weights.manifest import MANIFEST, Manifest, bundled_manifest, load_manifest
 
@@ -102,7 +101,7 @@ def locate(name: str | None, *, force: bool = False) -> Located:
             "name a folder of your own with --model DIR, or reinstall spectromer",
         )
     if wanted in bundled.entries:
-        return locate_bundled(bundled, wanted)
+        return _locate_bundled(bundled, wanted)
     # A folder, or what `spectromer weights download URL` put into the cache.
     folders = [f for f in (Path(wanted), cache_dir() / "weights" / wanted) if f.is_dir()]
     if folders:
@@ -130,7 +129,7 @@ def _locate_file(path: Path) -> Located:
     )
 
 
-def locate_bundled(bundled: Manifest, name: str) -> Located:
+def _locate_bundled(bundled: Manifest, name: str) -> Located:
     """Find weights of the bundled manifest: in the cache, else beside the manifest.
 
     The cache comes first, so that a download mends a damaged file in a folder that the user
@@ -179,7 +178,7 @@ def resolve(name: str | None = None, *, force: bool = False) -> Weights:
 
 
 def _download_into_cache(found: Located) -> Located:
-    from spectromer_cli.archives.download import cache_folder, download
+    from spectromer_cli.archives.download import download
 
     entry = found.entry
     if not entry.get("url"):
@@ -187,8 +186,8 @@ def _download_into_cache(found: Located) -> Located:
             f"the weights {found.name} have no address to download them from", _REINSTALL
         )
     target = cache_folder("weights") / entry["file"]
-    download(entry["url"], target, sha256=entry["sha256"], size=entry.get("size"))
-    return Located(found.name, target, entry, found.source)
+    download(entry["url"], target, sha256=entry["sha256"])
+    return replace(found, path=target)
 
 
 def verify(found: Located) -> str:
@@ -209,8 +208,7 @@ def verify(found: Located) -> str:
     path = found.path
     assert path is not None, "locate it, download it, then verify it"
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
     except OSError as error:
         raise SpectromerError(
             f"{path} cannot be read ({error.strerror})", "restore it or train it again"
@@ -247,7 +245,7 @@ def read_config(path: Path) -> ModelConfig:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise SpectromerError(f"{path} is no safetensors file ({error})") from error
+        raise SpectromerError(f"{path} is not a safetensors file ({error})") from error
     if HEADER_KEY not in header:
         raise SpectromerError(
             f"{path} was not written by spectromer: its header has no configuration",
