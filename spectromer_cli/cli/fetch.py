@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -99,213 +102,16 @@ Connections = Annotated[
 ]
 
 
-def _release(default: str, text: str) -> Any:
-    return typer.Option("--release", metavar=default, help=text, rich_help_panel=options.INPUTS)
-
-
-@commands.command(
-    epilog="Examples:\n\nspectromer fetch sdss --plate 266 --mjd 51602 --fiber 1 -o spectra/\n\n"
-    "spectromer fetch sdss --catalog targets.csv --radius 2arcsec\n\n"
-    'spectromer fetch sdss --sql "SELECT TOP 500 plate, mjd, fiberID, run2d FROM SpecObj '
-    "WHERE class = 'QSO' AND z > 3\"\n\n"
-    "spectromer fetch sdss --field 15000 --mjd 59146 --catalogid 4375924756 --release dr19\n"
-)
-def sdss(
-    targets: Targets = None,
-    catalog: Catalog = None,
-    plate: Id = None,
-    mjd: Id = None,
-    fiber: Id = None,
-    field: RobotId = None,
-    catalogid: RobotId = None,
-    sql: Annotated[
-        str | None,
-        typer.Option(
-            help="SQL for SkyServer; select plate, mjd, fiberID, run2d, and what else is wanted "
-            "of ra, dec, class, subClass, z, zErr, zWarning.",
-            rich_help_panel=options.INPUTS,
-        ),
-    ] = None,
-    radius: Radius = "2arcsec",
-    release: Annotated[str, _release("dr17", "Data release, dr9 to dr19.")] = "dr17",
-    output: options.OutputFolder = Path("spectra"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """SDSS, BOSS, eBOSS and SDSS-V: the small "lite" files."""
-    given = {"plate": plate, "field": field, "mjd": mjd, "fiberid": fiber, "catalogid": catalogid}
-    ids = {name: value for name, value in given.items() if value is not None}
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    how.run(
-        targets=targets, catalog=catalog, ids=[ids] if ids else [], sql=sql or "",
-        archive="sdss", radius=radius, release=release,
-    )  # fmt: skip
-
-
-@commands.command(
-    epilog="Examples:\n\nspectromer fetch lamost --obsid 101001 --release dr10\n\n"
-    "spectromer fetch lamost '332.2024 -2.0567' --release gavo\n"
-)
-def lamost(
-    targets: Targets = None,
-    catalog: Catalog = None,
-    obsid: Ids = None,
-    radius: Radius = "2arcsec",
-    release: Annotated[
-        str, _release("dr10", "Data release: dr7 to dr11, dr12/v1.0, or gavo for GAVO's DR6.")
-    ] = "dr10",
-    token: Annotated[
-        str | None,
-        typer.Option(
-            help="For releases that are not public; better in SPECTROMER_LAMOST_TOKEN.",
-            rich_help_panel=options.INPUTS,
-            show_default=False,
-        ),
-    ] = None,
-    output: options.OutputFolder = Path("spectra"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """LAMOST, low resolution; places are looked up in the catalogues of DR5 and DR7."""
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    how.run(
-        targets=targets, catalog=catalog, ids=[{"obsid": one} for one in obsid or []],
-        archive="lamost", radius=radius, release=release, token=token,
-    )  # fmt: skip
-
-
-@commands.command(
-    epilog="Examples:\n\nspectromer fetch desi --targetid 39628473198347264 --release DR1\n\n"
-    "spectromer fetch desi '187.706 12.391' --radius 10arcsec\n"
-)
-def desi(
-    targets: Targets = None,
-    catalog: Catalog = None,
-    targetid: Ids = None,
-    radius: Radius = "2arcsec",
-    release: Annotated[str, _release("DR1", "Data release, EDR or DR1.")] = "DR1",
-    output: options.OutputFolder = Path("spectra"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """DESI, through SPARCL and its client, which the extra desi installs."""
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    how.run(
-        targets=targets, catalog=catalog, ids=[{"targetid": one} for one in targetid or []],
-        archive="desi", radius=radius, release=release,
-    )  # fmt: skip
-
-
-@commands.command(
-    epilog="Examples:\n\nspectromer fetch eso 'NGC 253' --instrument XSHOOTER --radius 10arcsec\n"
-)
-def eso(
-    targets: Targets = None,
-    catalog: Catalog = None,
-    radius: Radius = "2arcsec",
-    instrument: Annotated[
-        str, typer.Option(help="Of this instrument only.", rich_help_panel=options.INPUTS)
-    ] = "",
-    output: options.OutputFolder = Path("spectra"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """ESO Phase 3: reduced spectra of all instruments."""
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    how.run(targets=targets, catalog=catalog, archive="eso", radius=radius, instrument=instrument)
-
-
-@commands.command(
-    "object",
-    epilog='Examples:\n\nspectromer fetch "M 87"\n\n'
-    "spectromer fetch object '187.706 12.391' --radius 10arcsec --dry-run\n",
-)
-def any_archive(
-    targets: Targets = None,
-    catalog: Catalog = None,
-    radius: Radius = "5arcsec",
-    output: options.OutputFolder = Path("spectra"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """Ask every archive for an object; the word object may be left out."""
-    from spectromer_cli.archives.targets import KEYS
-
-    for text in targets or []:
-        if text in KEYS:
-            raise UsageError(f"{text} is an archive", f"write it first: spectromer fetch {text} …")
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    how.run(targets=targets, catalog=catalog, radius=radius)
-
-
-@commands.command(epilog="Examples:\n\nspectromer fetch examples -o spectra/\n")
-def examples(
-    output: options.OutputFolder = Path("spectra"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """A small real sample: a star, a galaxy and a quasar of SDSS, and a LAMOST star."""
-    from spectromer_cli.archives.fetch import example_matches, fetch_matches
-
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    how.show(fetch_matches(example_matches(), output, **how.options))
-
-
-@commands.command(
-    epilog="Examples:\n\n"
-    "spectromer fetch training --release dr17 --per-class 30000 --min-sn 5 -o training/\n"
-)
-def training(
-    release: Annotated[str, _release("dr17", "Data release of SDSS.")] = "dr17",
-    per_class: Annotated[
-        int, typer.Option(min=1, help="Spectra of each class.", rich_help_panel=options.INPUTS)
-    ] = 30000,
-    min_sn: Annotated[
-        float, typer.Option(help="Least median S/N per pixel.", rich_help_panel=options.INPUTS)
-    ] = 5.0,
-    output: options.OutputFolder = Path("training"),
-    dry_run: DryRun = False,
-    force: Force = False,
-    max_connections: Connections = 4,
-    as_json: options.Json = False,
-    quiet: options.Quiet = 0,
-) -> None:
-    """A labelled set of SDSS for finetune: zWarning = 0, as many stars as galaxies and quasars."""
-    from spectromer_cli.archives.sdss_training_set import LABELS, Choice, assemble
-
-    how = How(output, dry_run, force, max_connections, as_json, quiet)
-    choice = Choice(release, per_class, min_sn)
-    how.show(assemble(choice, output, **how.options), output / LABELS)
-
-
 @dataclass(frozen=True)
 class How:
-    """The options of all `fetch` commands, and what follows from them."""
+    """The options that all `fetch` commands have, and what they do with an outcome."""
 
-    output: Path
-    dry_run: bool
-    force: bool
-    max_connections: int
-    json: bool
-    quiet: int
+    output: options.OutputFolder = Path("spectra")
+    dry_run: DryRun = False
+    force: Force = False
+    max_connections: Connections = 4
+    as_json: options.Json = False
+    quiet: options.Quiet = 0
 
     def __post_init__(self) -> None:
         console.set_quiet(self.quiet)
@@ -338,11 +144,11 @@ class How:
         others = outcome.fetched + outcome.here + len(outcome.missing)
         status = "success" if not outcome.failed else "partial" if others else "error"
         if self.dry_run:
-            _show_plan(outcome, status, self.json)
+            _show_plan(outcome, status, self.as_json)
         else:
             if labels is None:
-                _show_rows(outcome, status, self.json)
-            elif self.json:
+                _show_rows(outcome, status, self.as_json)
+            elif self.as_json:
                 counts = ("fetched", "here", "without", "failed", "errors")
                 numbers = {name: getattr(outcome, name) for name in counts}
                 _print_json(status, **numbers, labels=str(labels))
@@ -365,6 +171,182 @@ class How:
             )
             failure.told = True
             raise failure
+
+
+def _command(name: str | None = None, *, epilog: str, folder: str = "spectra") -> Any:
+    """Register a function of a `How` and its own options as a command that has both kinds."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        own = list(signature(function, eval_str=True).parameters.values())[1:]
+        shared = dict(signature(How, eval_str=True).parameters)
+        shared["output"] = shared["output"].replace(default=Path(folder))
+
+        @wraps(function)
+        def command(**given: Any) -> None:
+            how = How(**{name: given.pop(name) for name in shared})
+            function(how, **given)
+
+        # What Typer reads the options from.
+        command.__signature__ = Signature([*own, *shared.values()])  # type: ignore[attr-defined]
+        command.__annotations__ = {}
+        commands.command(name, epilog=epilog)(command)
+        return function
+
+    return register
+
+
+def _release(default: str, text: str) -> Any:
+    return typer.Option("--release", metavar=default, help=text, rich_help_panel=options.INPUTS)
+
+
+@_command(
+    epilog="Examples:\n\nspectromer fetch sdss --plate 266 --mjd 51602 --fiber 1 -o spectra/\n\n"
+    "spectromer fetch sdss --catalog targets.csv --radius 2arcsec\n\n"
+    'spectromer fetch sdss --sql "SELECT TOP 500 plate, mjd, fiberID, run2d FROM SpecObj '
+    "WHERE class = 'QSO' AND z > 3\"\n\n"
+    "spectromer fetch sdss --field 15000 --mjd 59146 --catalogid 4375924756 --release dr19\n"
+)
+def sdss(
+    how: How,
+    targets: Targets = None,
+    catalog: Catalog = None,
+    plate: Id = None,
+    mjd: Id = None,
+    fiber: Id = None,
+    field: RobotId = None,
+    catalogid: RobotId = None,
+    sql: Annotated[
+        str | None,
+        typer.Option(
+            help="SQL for SkyServer; select plate, mjd, fiberID, run2d, and what else is wanted "
+            "of ra, dec, class, subClass, z, zErr, zWarning.",
+            rich_help_panel=options.INPUTS,
+        ),
+    ] = None,
+    radius: Radius = "2arcsec",
+    release: Annotated[str, _release("dr17", "Data release, dr9 to dr19.")] = "dr17",
+) -> None:
+    """SDSS, BOSS, eBOSS and SDSS-V: the small "lite" files."""
+    given = {"plate": plate, "field": field, "mjd": mjd, "fiberid": fiber, "catalogid": catalogid}
+    ids = {name: value for name, value in given.items() if value is not None}
+    how.run(
+        targets=targets, catalog=catalog, ids=[ids] if ids else [], sql=sql or "",
+        archive="sdss", radius=radius, release=release,
+    )  # fmt: skip
+
+
+@_command(
+    epilog="Examples:\n\nspectromer fetch lamost --obsid 101001 --release dr10\n\n"
+    "spectromer fetch lamost '332.2024 -2.0567' --release gavo\n"
+)
+def lamost(
+    how: How,
+    targets: Targets = None,
+    catalog: Catalog = None,
+    obsid: Ids = None,
+    radius: Radius = "2arcsec",
+    release: Annotated[
+        str, _release("dr10", "Data release: dr7 to dr11, dr12/v1.0, or gavo for GAVO's DR6.")
+    ] = "dr10",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="For releases that are not public; better in SPECTROMER_LAMOST_TOKEN.",
+            rich_help_panel=options.INPUTS,
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """LAMOST, low resolution; places are looked up in the catalogues of DR5 and DR7."""
+    how.run(
+        targets=targets, catalog=catalog, ids=[{"obsid": one} for one in obsid or []],
+        archive="lamost", radius=radius, release=release, token=token,
+    )  # fmt: skip
+
+
+@_command(
+    epilog="Examples:\n\nspectromer fetch desi --targetid 39628473198347264 --release DR1\n\n"
+    "spectromer fetch desi '187.706 12.391' --radius 10arcsec\n"
+)
+def desi(
+    how: How,
+    targets: Targets = None,
+    catalog: Catalog = None,
+    targetid: Ids = None,
+    radius: Radius = "2arcsec",
+    release: Annotated[str, _release("DR1", "Data release, EDR or DR1.")] = "DR1",
+) -> None:
+    """DESI, through SPARCL and its client, which the extra desi installs."""
+    how.run(
+        targets=targets, catalog=catalog, ids=[{"targetid": one} for one in targetid or []],
+        archive="desi", radius=radius, release=release,
+    )  # fmt: skip
+
+
+@_command(
+    epilog="Examples:\n\nspectromer fetch eso 'NGC 253' --instrument XSHOOTER --radius 10arcsec\n"
+)
+def eso(
+    how: How,
+    targets: Targets = None,
+    catalog: Catalog = None,
+    radius: Radius = "2arcsec",
+    instrument: Annotated[
+        str, typer.Option(help="Of this instrument only.", rich_help_panel=options.INPUTS)
+    ] = "",
+) -> None:
+    """ESO Phase 3: reduced spectra of all instruments."""
+    how.run(targets=targets, catalog=catalog, archive="eso", radius=radius, instrument=instrument)
+
+
+@_command(
+    "object",
+    epilog='Examples:\n\nspectromer fetch "M 87"\n\n'
+    "spectromer fetch object '187.706 12.391' --radius 10arcsec --dry-run\n",
+)
+def any_archive(
+    how: How,
+    targets: Targets = None,
+    catalog: Catalog = None,
+    radius: Radius = "5arcsec",
+) -> None:
+    """Ask every archive for an object; the word object may be left out."""
+    from spectromer_cli.archives.targets import KEYS
+
+    for text in targets or []:
+        if text in KEYS:
+            raise UsageError(f"{text} is an archive", f"write it first: spectromer fetch {text} …")
+    how.run(targets=targets, catalog=catalog, radius=radius)
+
+
+@_command(epilog="Examples:\n\nspectromer fetch examples -o spectra/\n")
+def examples(how: How) -> None:
+    """A small real sample: a star, a galaxy and a quasar of SDSS, and a LAMOST star."""
+    from spectromer_cli.archives.fetch import example_matches, fetch_matches
+
+    how.show(fetch_matches(example_matches(), how.output, **how.options))
+
+
+@_command(
+    epilog="Examples:\n\n"
+    "spectromer fetch training --release dr17 --per-class 30000 --min-sn 5 -o training/\n",
+    folder="training",
+)
+def training(
+    how: How,
+    release: Annotated[str, _release("dr17", "Data release of SDSS.")] = "dr17",
+    per_class: Annotated[
+        int, typer.Option(min=1, help="Spectra of each class.", rich_help_panel=options.INPUTS)
+    ] = 30000,
+    min_sn: Annotated[
+        float, typer.Option(help="Least median S/N per pixel.", rich_help_panel=options.INPUTS)
+    ] = 5.0,
+) -> None:
+    """A labelled set of SDSS for finetune: zWarning = 0, as many stars as galaxies and quasars."""
+    from spectromer_cli.archives.sdss_training_set import LABELS, Choice, assemble
+
+    choice = Choice(release, per_class, min_sn)
+    how.show(assemble(choice, how.output, **how.options), how.output / LABELS)
 
 
 def _show_plan(outcome: Outcome, status: str, as_json: bool) -> None:
