@@ -117,7 +117,7 @@ class How:
         console.set_quiet(self.quiet)
 
     @property
-    def options(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Those of `archives.fetch.fetch`."""
         return {
             "dry_run": self.dry_run, "force": self.force, "max_connections": self.max_connections,
@@ -127,7 +127,7 @@ class How:
         """Fetch, and show what came of it."""
         from spectromer_cli.archives.fetch import fetch
 
-        self.show(fetch(targets or (), self.output, **what, **self.options))
+        self.show(fetch(targets or (), self.output, **what, **self.settings))
 
     def show(self, outcome: Outcome, labels: Path | None = None) -> None:
         """Print the rows, or for a training set where its labels are; end with the exit code due.
@@ -324,7 +324,7 @@ def examples(how: How) -> None:
     """A small real sample: a star, a galaxy and a quasar of SDSS, and a LAMOST star."""
     from spectromer_cli.archives.fetch import example_matches, fetch_matches
 
-    how.show(fetch_matches(example_matches(), how.output, **how.options))
+    how.show(fetch_matches(example_matches(), how.output, **how.settings))
 
 
 @_command(
@@ -346,7 +346,7 @@ def training(
     from spectromer_cli.archives.sdss_training_set import LABELS, Choice, assemble
 
     choice = Choice(release, per_class, min_sn)
-    how.show(assemble(choice, how.output, **how.options), how.output / LABELS)
+    how.show(assemble(choice, how.output, **how.settings), how.output / LABELS)
 
 
 def _show_plan(outcome: Outcome, status: str, as_json: bool) -> None:

@@ -58,11 +58,7 @@ class Spectromer:
         self.network = SpectralViT(weights.config)
         state = {name: value.float() for name, value in load_file(weights.path).items()}
         self.bases = {
-            # Older weights know one scale for both parts of the error.
-            name: Basis(
-                vectors=state.pop(f"templates.{name}").numpy(),
-                **{"misfit_scale": values.get("error_scale", 1.0), **values},
-            )
+            name: Basis(vectors=state.pop(f"templates.{name}").numpy(), **values)
             for name, values in weights.config.templates.items()
         }
         known = {
@@ -211,9 +207,7 @@ class Spectromer:
             answers[task.name] = task.answer(tempered).double().cpu().numpy()
         if self.familiar is None:
             return answers, np.full(len(prepared), np.nan)
-        # Weights up to v2 know the features alone.
-        known = features if self.familiar.centres.shape[1] == features.shape[1] else layers
-        return answers, self.familiar.score(known.float().cpu().numpy())
+        return answers, self.familiar.score(layers.float().cpu().numpy())
 
 
 def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
