@@ -21,6 +21,7 @@ from spectromer_cli.errors import NetworkError, SpectromerError, UsageError, Wei
 from spectromer_cli.model.config import CONFIG_VERSION, ModelConfig
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.weights.manifest import load_manifest
+from spectromer_cli.weights.publish import download_published, publish
 from spectromer_cli.weights.save import write_weights
 from spectromer_cli.weights.store import resolve
 
@@ -281,6 +282,25 @@ def test_file_of_another_program(bundled: Path) -> None:
     edit_entry(bundled, "toy-tiny.v1", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
     with pytest.raises(SpectromerError, match="not a safetensors file"):
         resolve()
+
+
+# Publishing
+
+
+def test_published_weights_come_back_with_the_same_entry(
+    tmp_path: Path, bundled: Path, server: FileServer
+) -> None:
+    mine = write_weights(tmp_path / "mine", "own.v1", STATE, CONFIG, EXTRA)
+    assert publish(tmp_path / "mine", tmp_path / "out") == mine
+    url = server.add("/own.v1.safetensors", (tmp_path / "out" / "own.v1.safetensors").read_bytes())
+    folder = download_published(url, mine["sha256"].upper())
+    # What the file does not hold comes with its card.
+    assert load_manifest(folder).entries["own.v1"] == {
+        **{key: value for key, value in mine.items() if key not in EXTRA}, "url": url
+    }  # fmt: skip
+    assert resolve("own.v1").config == CONFIG
+    with pytest.raises(UsageError, match="safetensors"):
+        download_published(server.url + "/own.zip", mine["sha256"])
 
 
 # Downloading

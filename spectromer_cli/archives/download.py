@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 from spectromer_cli import console
 from spectromer_cli.archives import http
+from spectromer_cli.archives.http import RETRIES
 from spectromer_cli.archives.targets import Match, safe_name
 from spectromer_cli.archives.verify import file_name, verify
 from spectromer_cli.errors import NetworkError, ReadError, SpectromerError, WeightsNotVerified
@@ -23,7 +24,6 @@ from spectromer_cli.paths import atomic_path, disk_errors, sha256_of
 CONNECTIONS = 4
 REQUESTS_PER_SECOND = 10.0  # to one host, at most
 TIMEOUT = 30.0  # s, longest silence of a server
-RETRIES = 5
 CHUNK = 1 << 18  # bytes
 
 

@@ -317,7 +317,7 @@ def _search(
     """
     matches: list[Match] = []
     for archive in archives:
-        console.info(f"asking {archive} for {len(wanted)} targets")
+        console.info(f"asking {archive} for {len(wanted)} target{'s' * (len(wanted) != 1)}")
         find = _find_of(archive)
         with console.progress(f"asking {archive}", len(wanted)) as advance:
             for start in range(0, len(wanted), TARGETS_PER_QUESTION):

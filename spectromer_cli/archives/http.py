@@ -16,6 +16,7 @@ from spectromer_cli.errors import NetworkError
 if TYPE_CHECKING:
     import requests
 
+RETRIES = 5
 PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 # Nobody waits longer at a prompt; a server that asks for more is an error that says so.
 LONGEST_WAIT = 120.0  # seconds
@@ -31,7 +32,7 @@ class TryAgain(Exception):
         self.wait = wait
 
 
-def patiently(url: str, work: Callable[[bool], T], retries: int = 5) -> T:
+def patiently(url: str, work: Callable[[bool], T], retries: int = RETRIES) -> T:
     """Do some work on a server, and try again where its trouble will probably pass.
 
     Parameters
