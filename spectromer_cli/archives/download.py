@@ -54,8 +54,7 @@ def download(url: str, target: Path, *, sha256: str | None = None, retries: int 
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             _save(url, temporary, retries=retries, bar=f"Downloading {target.name}")
-            found = sha256_of(temporary)
-            if sha256 is not None and found != sha256.lower():
+            if sha256 is not None and (found := sha256_of(temporary)) != sha256.lower():
                 raise WeightsNotVerified(
                     f"{target.name} from {http.host(url)} is not what it should be: sha256 "
                     f"{found[:12]} instead of {sha256[:12]}; it was thrown away",
