@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spectromer_cli.errors import UsageError
+from spectromer_cli.errors import SpectromerError, UsageError
 
 
 def cache_dir() -> Path:
@@ -59,6 +59,28 @@ def atomic_path(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(target: Path | None) -> Iterator[None]:
+    """Tell of what goes wrong with the disk in this block in one line that names `target`.
+
+    None is stdout, whose errors pass through: a closed pipe is not for us to explain.
+
+    Raises
+    ------
+    SpectromerError
+        If the disk does not take the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if target is None:
+            raise
+        raise SpectromerError(
+            f"{target} cannot be written: {error.strerror or error}",
+            "free some space, shorten the name, or choose another -o",
+        ) from error
 
 
 def require_writable_folder(target: Path) -> None:
