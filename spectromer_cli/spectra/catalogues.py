@@ -6,6 +6,7 @@ CSV, ECSV, FITS, VOTable and Parquet, known by their content.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,29 +37,55 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
     Parameters
     ----------
     path : Path
-        CSV, ECSV, FITS, VOTable or Parquet, known by its content. The columns (upper or lower
-        case) ``file`` (relative to the catalogue, or else to `spectra_dir`; with ``row``, if
-        there is one), or ``plate, mjd, fiberid`` (or ``fiber``), or ``obsid``, or
-        ``targetid`` say which spectra; the first of these wins.
+        CSV, ECSV, FITS, VOTable or Parquet, known by its content.
     spectra_dir : Path or None
-        The folder below which spectra are looked up by number. Of several files that fit,
-        the first by name is taken.
+        As for `find_targets`.
 
     Returns
     -------
     targets : list of Target
-        One a row of the catalogue, with `problem` where the spectrum was not found.
+        One per row of the catalogue, with `problem` where the spectrum was not found.
     table : astropy Table
         The catalogue.
 
     Raises
     ------
     UsageError
-        If the catalogue is empty or has none of these columns, or there is no `spectra_dir`.
+        As `find_targets`.
     ReadError
         If the catalogue cannot be read.
     """
     table = read_table(path)
+    return find_targets(table, path, spectra_dir), table
+
+
+def find_targets(table: Table, path: Path, spectra_dir: Path | None) -> list[Target]:
+    """Find the spectra that a table names.
+
+    Parameters
+    ----------
+    table : astropy Table
+        The columns (upper or lower case) ``file`` (with ``row``, if there is one), or
+        ``plate, mjd, fiberid`` (or ``fiber``), or ``obsid``, or ``targetid`` say which
+        spectra; the first of these wins.
+    path : Path
+        Where the table lies. A ``file`` is relative to `spectra_dir`, to the folder of the
+        table, or to the working directory, whichever has it; in `spectra_dir` it is also found
+        without the folders in its name, unless another row has a file of that name.
+    spectra_dir : Path or None
+        The folder below which spectra are looked up by number. Of several files that fit,
+        the first by name is taken.
+
+    Returns
+    -------
+    list of Target
+        One per row of the table, with `problem` where the spectrum was not found.
+
+    Raises
+    ------
+    UsageError
+        If the table is empty or has none of these columns, or there is no `spectra_dir`.
+    """
     columns = {name.lower(): name for name in reversed(table.colnames)}
     if "fiber" in columns:
         columns.setdefault("fiberid", columns["fiber"])
@@ -70,17 +97,18 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
         )
     if len(table) == 0:
         raise UsageError(f"the catalogue {path} has no rows", "check that it is the right file")
+    if spectra_dir is not None and not spectra_dir.is_dir():
+        raise UsageError(f"--spectra-dir {spectra_dir} is not a directory", "check the name")
     if key == ("file",):
-        find = _finder_by_name(path, spectra_dir)
+        find = _finder_by_name(table[columns["file"]].tolist(), path, spectra_dir)
         key += ("row",) if "row" in columns else ()
     else:
         find = _finder_by_number(key, path, spectra_dir)
     rows = zip(*(table[columns[name]].tolist() for name in key), strict=True)
-    targets = [
+    return [
         replace(_target(find, key, values, f"{path.name}, row {number}"), catalogue_row=number)
         for number, values in enumerate(rows)
     ]
-    return targets, table
 
 
 def _target(find: Find, key: tuple[str, ...], values: tuple[Any, ...], where: str) -> Target:
@@ -118,18 +146,38 @@ _LAMOST = re.compile(r"(spec|med)-\d{5}-.+_sp\d\d-\d{3}\.fits(\.gz)?")
 _DESI = re.compile(r"(coadd|spectra)-.+\.fits(\.gz)?")
 
 
-def _finder_by_name(catalogue: Path, spectra_dir: Path | None) -> Find:
-    folders = [catalogue.parent] + ([spectra_dir] if spectra_dir else [])
+def _finder_by_name(files: list[Any], catalogue: Path, spectra_dir: Path | None) -> Find:
+    folders = list(dict.fromkeys([catalogue.parent, Path()]))
+    # Files of one name in several folders cannot be told apart without their folders.
+    names = Counter(_path(file).name for file in set(files))
 
     def find(file: Any, row: Any = None) -> tuple[Path, int | None]:
-        name = home_expanded(str(file).strip())
-        found = next((f / name for f in folders if (f / name).is_file()), None)
+        name = _path(file)
+        places = [folder / name for folder in folders]
+        if spectra_dir is not None:
+            flat = [spectra_dir / name.name] if names[name.name] == 1 else []
+            places = [spectra_dir / name, *flat, *places]
+        found = next((place for place in places if _is_file(place)), None)
         if found is None:
-            searched = " or ".join(map(str, folders))
-            raise LookupError(f"{name} is not in {searched}; check the catalogue's column file")
+            searched = " or ".join(map(str, [*([spectra_dir] if spectra_dir else []), *folders]))
+            hint = (
+                "the column file" if spectra_dir else "the column file, or give --spectra-dir DIR"
+            )
+            raise LookupError(f"{name} is not in {searched}; check {hint}")
         return found, None if row is None else _whole(row)
 
     return find
+
+
+def _path(file: Any) -> Path:
+    return home_expanded(str(file or "").strip())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no disk can have
+        return False
 
 
 def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path | None) -> Find:
@@ -138,8 +186,6 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
             f"the catalogue {catalogue} has {', '.join(key)}, but where are the spectra?",
             "name their folder: --spectra-dir DIR",
         )
-    if not spectra_dir.is_dir():
-        raise UsageError(f"--spectra-dir {spectra_dir} is no folder", "check the name")
     files = []
     for target in walk(spectra_dir, ()):
         if target.problem:
@@ -220,7 +266,7 @@ def _obsids(files: list[Path]) -> dict[int, Path]:
             try:
                 index.setdefault(int(fits.getheader(path).get("OBSID", 0)), path)
             except (OSError, EOFError, ValueError, TypeError) as error:
-                console.warn(f"{path} is passed over: its OBSID cannot be read ({error})")
+                console.warn(f"{path} is skipped: its OBSID cannot be read ({error})")
             advance(1)
     index.pop(0, None)  # the oldest files have none
     return index
@@ -261,7 +307,7 @@ def _first_rows(path: Path, column: str, hdu: str | int) -> dict[int, int]:
             for row, value in enumerate(hdus[hdu].data[column].tolist()):
                 index.setdefault(value, row)
     except (OSError, EOFError, KeyError, IndexError, ValueError, TypeError) as error:
-        console.warn(f"{path} is passed over: its column {column} cannot be read ({error})")
+        console.warn(f"{path} is skipped: its column {column} cannot be read ({error})")
     return index
 
 
