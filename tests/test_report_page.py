@@ -480,26 +480,3 @@ def test_the_page_fits_templates_as_the_program_does(page) -> None:
     good = (prepared.ivar > 0) & np.isfinite(model)
     shown = np.array(fit["model"], dtype=float)
     assert np.abs(shown * packed["level"] - model)[good].max() < 0.005
-
-
-def test_importance_is_blue_for_and_orange_against(browser, run, weights, tmp_path) -> None:
-    write_spec(tmp_path / "a.fits", made(3000))
-    Table({"file": ["a.fits"], "row": [0]}).write(tmp_path / "z.csv")
-    write_importance(tmp_path / "a.ecsv", 5000.0)
-    table = Table.read(tmp_path / "a.ecsv")
-    table["importance"][-3:] = -1.0
-    table.write(tmp_path / "a.ecsv", overwrite=True)
-    options = ("--importance", tmp_path / "a.ecsv", "-o", tmp_path / "r.html", *weights[:2])
-    assert run("report", tmp_path / "z.csv", *options).code == 0
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto((tmp_path / "r.html").as_uri())
-    page.wait_for_selector("html[data-ready=yes]")
-    band = page.evaluate("() => Bokeh.documents[0].get_model_by_name('importance').data")
-    strong = {
-        colour: round(left, -2)
-        for left, colour in zip(band["left"], band["colour"], strict=True)
-        if colour.endswith(",1)")
-    }
-    assert strong == {"rgba(0,114,178,1)": 5000, "rgba(213,94,0,1)": 7000}
-    context.close()

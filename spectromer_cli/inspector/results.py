@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import pack_importance
+from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.outputs.cells import json_rows, json_value, plain
 from spectromer_cli.outputs.naming import output_stem
 from spectromer_cli.spectra import catalogues
@@ -40,7 +41,6 @@ COLUMNS = {
     "z_err": ("z_err", "zerr", "survey_z_err"),
     "zwarn": ("zwarn", "zwarning", "survey_zwarning"),
 }
-CLASSES = ("STAR", "GALAXY", "QSO")
 # The page calculates with these.
 NUMBERS = re.compile(r"z|z_err|z_prob|zwarn|class_prob|sn_median|z_alt\d+(_prob)?")
 

@@ -69,8 +69,8 @@ class View {
     this.set("importance", {
       left: bins.map((_, i) => edge(i)),
       right: bins.map((_, i) => edge(i + 1)),
-      // For the prediction: blue; against it: orange; as in the figures of `explain`.
-      colour: bins.map((v) => `rgba(${v < 0 ? "213,94,0" : "0,114,178"},${Math.abs(v) / 127})`),
+      // For the answer: orange; against it: blue.
+      colour: bins.map((v) => `rgba(${v < 0 ? "0,114,178" : "213,94,0"},${Math.abs(v) / 127})`),
     });
     this.smooth(width);
     const good = spectrum.sigma.filter((s) => s > 0);
