@@ -87,8 +87,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def disk_errors(target: Path) -> Iterator[None]:
+def disk_errors(target: Path | None) -> Iterator[None]:
     """Say in one line why a file cannot be written.
+
+    None is stdout, whose errors pass through: a closed pipe is not for us to explain.
 
     Raises
     ------
@@ -98,13 +100,15 @@ def disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if target is None:
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SpectromerError(
                 f"{target} cannot be written: the disk is full", "make room and run it again"
             ) from error
         raise SpectromerError(
             f"{target} cannot be written: {error.strerror or error}",
-            "check the permissions, or choose another folder",
+            "check the permissions, shorten the name, or choose another -o",
         ) from error
 
 

@@ -13,6 +13,7 @@ from survey_files import made, write_spec, write_spplate
 from spectromer_cli import images
 from spectromer_cli.errors import UsageError
 from spectromer_cli.outputs import figures
+from spectromer_cli.outputs.naming import output_stem, unique
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
 from spectromer_cli.spectra.readers import read
 
@@ -97,6 +98,30 @@ def test_inputs_of_the_same_name_do_not_overwrite_each_other(render: Run, tmp_pa
     assert result.names == ["spec.tiles.png", "spec-2.tiles.png", "Spec-3.tiles.png"]
     assert "spec-2" in result.err
     assert len({path.read_bytes() for path in (tmp_path / "out").iterdir()}) == 3
+
+
+def test_names_of_what_is_written() -> None:
+    assert output_stem("night/spec.fits") == "spec"
+    assert output_stem(Path("spec-55859.v2.fits.gz"), 0) == "spec-55859.v2"
+    assert output_stem("coadd.FITS.FZ", 12, of_many=True) == "coadd.12"
+    assert output_stem("coadd.fits", 0, of_many=True) == "coadd.0"
+    taken: set[str] = set()
+    names = [unique(name, taken) for name in ("a.1", "A.1", "b", "a.1", "a.1-2")]
+    assert names == ["a.1", "A.1-2", "b", "a.1-3", "a.1-2-2"]
+
+
+def test_spectra_of_a_catalogue(render: Run, tmp_path: Path) -> None:
+    write_spec(tmp_path / "a.fits", made(3000))
+    write_spplate(tmp_path / "plate.fits", [made(3000, seed) for seed in range(3)])
+    catalogue = tmp_path / "targets.csv"
+    catalogue.write_text("file,row\nplate.fits,2\na.fits,\ngone.fits,\n")
+    result = render("--catalog", catalogue, "-o", tmp_path / "out")
+    assert result.code == 3
+    assert result.names == ["plate.2.tiles.png", "a.tiles.png"]
+    assert "gone.fits" in result.err
+    both = render(tmp_path / "a.fits", "--catalog", catalogue, "-o", tmp_path / "none")
+    assert both.code == 2
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_second_run_replaces_the_first(render: Run, spec: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from astropy.table import MaskedColumn, Table
 
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.outputs.tables import open_writer
-from spectromer_cli.spectra.catalogues import read_catalogue
+from spectromer_cli.spectra.catalogues import find_targets, read_catalogue
 from spectromer_cli.spectra.sources import Target, expand
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "fits"
@@ -200,6 +200,36 @@ def test_catalogue_of_other_tables(folder):
     assert second.problem and second.path == Path("/nowhere/x.fits")
 
 
+def test_where_files_of_a_catalogue_lie(folder):
+    """Below --spectra-dir, beside the catalogue, or below the working directory, in this order."""
+    touch("cat/a.fits", "dir/a.fits", "a.fits", "cat/b.fits", "b.fits", "c.fits")
+    Path("cat/c.csv").write_text("file\na.fits\nb.fits\nc.fits\n")
+    targets, _ = read_catalogue(Path("cat/c.csv"), Path("dir"))
+    assert [str(target.path) for target in targets] == ["dir/a.fits", "cat/b.fits", "c.fits"]
+    targets, _ = read_catalogue(Path("cat/c.csv"), None)
+    assert [str(target.path) for target in targets] == ["cat/a.fits", "cat/b.fits", "c.fits"]
+
+
+def test_files_that_were_moved_into_one_folder(folder):
+    touch("dir/a.fits", "dir/x.fits")
+    Path("c.csv").write_text("file\nnight1/a.fits\n/gone/x.fits\nnight1/a.fits\n")
+    targets, _ = read_catalogue(Path("c.csv"), Path("dir"))
+    assert [str(target.path) for target in targets] == ["dir/a.fits", "dir/x.fits", "dir/a.fits"]
+    # Two spectra of one name: which of them is here cannot be told.
+    Path("c.csv").write_text("file\nnight1/a.fits\nnight2/a.fits\n")
+    targets, _ = read_catalogue(Path("c.csv"), Path("dir"))
+    assert all("is not in dir or ." in target.problem for target in targets)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0.fits", "  "])
+def test_a_name_that_no_disk_can_have(folder, name):
+    table = Table({"file": [name, "a.fits"]})
+    touch("a.fits")
+    bad, good = find_targets(table, Path("c.csv"), None)
+    assert "is not in ." in bad.problem
+    assert good == Target(Path("a.fits"), catalogue_row=1)
+
+
 def plate_file(path: str, fibers: list[int]) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     plugmap = fits.BinTableHDU(Table({"FIBERID": np.array(fibers, "i4")}))
@@ -251,7 +281,7 @@ def test_obsid(folder, monkeypatch, capsys):
     ]
     # Fibres and dates in names are no obsids.
     assert [bool(t.problem) for t in targets] == [False] * 4 + [True] * 3
-    assert "HD1_sp03-184.fits is passed over" in capsys.readouterr().err
+    assert "HD1_sp03-184.fits is skipped" in capsys.readouterr().err
     # Headers are read only if a name does not say it.
     monkeypatch.setattr(fits, "getheader", lambda path: pytest.fail("a header was read"))
     Path("c.csv").write_text("obsid\n101001\n")
@@ -327,7 +357,7 @@ def test_a_bad_catalogue(folder, content, error, words):
 
 def test_folders_that_are_not_there(folder):
     Path("c.csv").write_text("obsid\n1\n")
-    with pytest.raises(UsageError, match="nowhere is no folder"):
+    with pytest.raises(UsageError, match="nowhere is not a directory"):
         read_catalogue(Path("c.csv"), Path("nowhere"))
     with pytest.raises(ReadError, match="No such file"):
         read_catalogue(Path("missing.csv"), None)

@@ -249,7 +249,7 @@ def from_catalogue(path: Path) -> list[Wanted]:
     ReadError
         If it cannot be read.
     """
-    from spectromer_cli.spectra.tables import read_table
+    from spectromer_cli.spectra.catalogues import read_table
 
     if not path.is_file():
         raise UsageError(f"the catalogue {path} does not exist", "check the name")

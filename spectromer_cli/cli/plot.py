@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,21 +12,22 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.errors import ReadError, SomeInputsFailed, SpectromerError, UsageError
-from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
+from spectromer_cli.errors import ReadError, SomeInputsFailed, UsageError
+from spectromer_cli.paths import atomic_path, disk_errors, make_folder, require_writable_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.outputs.quicklook import Look
-    from spectromer_cli.spectra.lines import Kind
+    from spectromer_cli.spectra.lines import Kind, Line
     from spectromer_cli.spectra.loading import Item
 
     Take = Callable[[Look, Item], None]
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 200
+SEVERAL = "give -o FILE.pdf, or a folder"
 KINDS: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
 
 EPILOG = """Examples:
@@ -36,6 +37,8 @@ spectromer plot docs/examples/simulated-sdss-galaxy.fits --term
 spectromer plot docs/examples/*.fits --smooth 2 -o looks.pdf
 
 spectromer plot docs/examples/simulated-boss-quasar.fits --z 2.235 --class QSO -o quasar.png
+
+spectromer plot --catalog docs/examples/targets.csv -o looks/
 """
 
 
@@ -46,6 +49,8 @@ def register(app: typer.Typer) -> None:
 
 def plot(
     files: options.Files = None,
+    catalog: options.Catalog = None,
+    spectra_dir: options.SpectraDir = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -62,8 +67,7 @@ def plot(
         bool,
         typer.Option(
             "--term",
-            help="Draw in the terminal: a picture where it shows kitty's graphics or sixels, else "
-            "dots. The default on a terminal without -o.",
+            help="Draw in the terminal, with braille dots. The default on a terminal without -o.",
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
@@ -90,7 +94,7 @@ def plot(
     no_lines: Annotated[
         bool,
         typer.Option(
-            "--no-lines", help="No lines; the model is not asked.", rich_help_panel=options.RESULTS
+            "--no-lines", help="No lines; the model is not run.", rich_help_panel=options.RESULTS
         ),
     ] = False,
     smooth: Annotated[
@@ -117,30 +121,36 @@ def plot(
     """
     from spectromer_cli.inference.predictor import load_model
     from spectromer_cli.outputs.quicklook import Look, smoothed
-    from spectromer_cli.spectra.loading import load_all
-    from spectromer_cli.spectra.readers import ReadOptions
-    from spectromer_cli.spectra.sources import expand
+    from spectromer_cli.spectra.loading import Inputs, load_all
+    from spectromer_cli.spectra.sources import only_one
 
     console.set_quiet(quiet)
     kind = _kind(class_)
-    _check(files, output, term, z, no_lines)
-    asked = not no_lines and (z is None or kind is None)
-    judge = load_model(model, device) if asked else None
+    inputs = Inputs(
+        files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
+        wavelength_unit=wavelength_unit,
+    )  # fmt: skip
+    _check(output, term, z, no_lines)
+    targets, _, _ = inputs.targets()
+    if output is not None and _holds_one(output):
+        targets = only_one(targets, f"{output} holds one figure", SEVERAL)
+    lines_found = not no_lines and (z is None or kind is None)
+    predictor = load_model(model, device) if lines_found else None
     drawn = failed = 0
     with _taker(output) as take:
-        for found in load_all(expand(files or []), ReadOptions(air, wavelength_unit)):
-            if found.skipped:
+        for item in load_all(targets, inputs.options):
+            if item.skipped:
                 continue
             try:
-                if found.spectrum is None:
-                    raise ReadError(found.problem)
-                spectrum = smoothed(found.spectrum, smooth)
-                title, at, lines = _answer(found, judge, z, kind)
-                take(Look(spectrum, title, None if no_lines else at, lines), found)
+                if item.spectrum is None:
+                    raise ReadError(item.problem)
+                spectrum = smoothed(item.spectrum, smooth)
+                title, at, lines = _prediction(item, predictor, z, kind)
+                take(Look(spectrum, title, None if no_lines else at, lines), item)
             except ReadError as error:
                 failed += 1
-                reason = str(error)
-                console.error(reason if found.file in reason else f"{found.label}: {reason}")
+                item.problem = str(error)
+                console.error(item.complaint)
             else:
                 drawn += 1
     if failed:
@@ -153,15 +163,16 @@ def _kind(class_: str | None) -> str | None:
     if class_ is None:
         return None
     if class_.upper() not in KINDS:
-        raise UsageError(f"--class {class_}: no class with known lines", f"use {' '.join(KINDS)}")
+        raise UsageError(f"--class {class_}: invalid value", f"choose from {' '.join(KINDS)}")
     return class_.upper()
 
 
-def _check(
-    files: list[str] | None, output: Path | None, term: bool, z: float | None, no_lines: bool
-) -> None:
-    if not files:
-        raise UsageError("nothing to read", "give files, a folder or -")
+def _holds_one(output: Path) -> bool:
+    """Whether the output is a file for the figure of one spectrum."""
+    return bool(output.suffix) and output.suffix.lower() != ".pdf" and not output.is_dir()
+
+
+def _check(output: Path | None, term: bool, z: float | None, no_lines: bool) -> None:
     if z is not None and no_lines:
         raise UsageError("--z and --no-lines exclude each other", "give one of them")
     if output is not None and term:
@@ -172,31 +183,31 @@ def _check(
         if output.suffix.lower() not in SUFFIXES:
             raise UsageError(
                 f"{output}: the suffix names no format of figures",
-                f"end it in {' '.join(SUFFIXES)}",
+                f"choose from {' '.join(SUFFIXES)}",
             )
         require_writable_folder(output)
 
 
-def _answer(
-    found: Item, judge: Spectromer | None, z: float | None, kind: str | None
-) -> tuple[str, float | None, Any]:
-    """Title, redshift and lines: what was given counts, the rest is the model's."""
+def _prediction(
+    item: Item, predictor: Spectromer | None, z: float | None, kind: str | None
+) -> tuple[str, float | None, Sequence[Line]]:
+    """Title, redshift and lines: what was given counts, the rest is predicted."""
     from spectromer_cli.spectra.lines import lines_for
     from spectromer_cli.spectra.loading import item_of
 
-    assert found.spectrum is not None
-    words = [Path(found.label).name, f"S/N {found.spectrum.sn_median:.1f} a pixel"]
+    assert item.spectrum is not None
+    words = [Path(item.label).name, f"S/N {item.spectrum.sn_median:.1f} per pixel"]
     given = z is not None
-    if judge is not None:
-        item = item_of(found.spectrum, found.file, found.row, judge.grid)
-        if item.prepared is None:
-            # It can still be looked at, only not judged.
-            console.warn(f"{found.label} has no answer: {item.problem}")
-            words.append("no answer")
+    if predictor is not None:
+        prepared = item_of(item.spectrum, item.file, item.row, predictor.grid)
+        if prepared.prepared is None:
+            # It can still be looked at, only not classified.
+            console.warn(f"{item.label} has no prediction: {prepared.problem}")
+            words.append("no prediction")
         else:
-            row = judge.answer([item])[0]
+            row = predictor.answer([prepared])[0]
             kind = kind or (str(row["class"]) if "class" in row.colnames else None)
-            words += _said(row, given)
+            words += _in_words(row, given)
             if not given and "z" in row.colnames:
                 z = float(row["z"])
     if given:
@@ -205,8 +216,8 @@ def _answer(
     return "   ".join(words), z, lines
 
 
-def _said(row: Any, given: bool) -> list[str]:
-    """Class and redshift in words."""
+def _in_words(row: Any, given: bool) -> list[str]:
+    """The predicted class and redshift, as they stand in the title."""
     words = []
     if "class" in row.colnames:
         words.append(f"{row['class']} (p {row['class_prob']:.2f})")
@@ -222,48 +233,38 @@ def _said(row: Any, given: bool) -> list[str]:
 
 @contextmanager
 def _taker(output: Path | None) -> Iterator[Take]:
-    """Give `take(look, found)`, which draws into the terminal, a folder, a PDF or one file."""
+    """Give `take(look, item)`, which draws into the terminal, a folder, a PDF or one file."""
     if output is None:
         from spectromer_cli.outputs import terminal
 
-        yield lambda look, found: terminal.show(look)
-    elif output.is_dir() or not output.suffix:
-        make_folder(output)
-        yield _folder_taker(output)
-    elif output.suffix.lower() == ".pdf":
+        yield lambda look, item: terminal.show(look)
+    elif _holds_one(output):
+        looks: list[Look] = []
+
+        def keep(look: Look, item: Item) -> None:
+            if looks:
+                raise UsageError(f"{output} holds one figure, but there are more spectra", SEVERAL)
+            looks.append(look)
+
+        yield keep
+        for look in looks:
+            _save(look, output)
+    elif output.suffix.lower() == ".pdf" and not output.is_dir():
         with _pdf_taker(output) as take:
             yield take
     else:
-        waiting: list[Look] = []
-
-        def keep(look: Look, found: Item) -> None:
-            if waiting:
-                raise UsageError(
-                    f"{output} holds one figure, but there are more spectra",
-                    "use -o FILE.pdf or a folder",
-                )
-            waiting.append(look)
-
-        yield keep
-        for look in waiting:
-            _save(look, output)
+        make_folder(output)
+        yield _folder_taker(output)
 
 
 def _folder_taker(folder: Path) -> Take:
-    from spectromer_cli.inspector.build import file_stem
+    from spectromer_cli.outputs.naming import output_stem, unique
 
     taken: set[str] = set()
 
-    def take(look: Look, found: Item) -> None:
-        name = file_stem(Path(found.file)) + (f".{found.row}" if found.of_many else "")
-        number, free = 1, name
-        while free.casefold() in taken:  # some file systems do not tell a from A
-            number += 1
-            free = f"{name}-{number}"
-        if free != name:
-            console.warn(f"another input is named {name}: this one is drawn as {free}")
-        taken.add(free.casefold())
-        _save(look, folder / f"{free}.png")
+    def take(look: Look, item: Item) -> None:
+        name = unique(output_stem(item.file, item.row, item.of_many), taken)
+        _save(look, folder / f"{name}.png")
 
     return take
 
@@ -276,12 +277,12 @@ def _pdf_taker(output: Path) -> Iterator[Take]:
 
     pages = 0
 
-    def take(look: Look, found: Item) -> None:
+    def take(look: Look, item: Item) -> None:
         nonlocal pages
         pdf.savefig(draw(look))
         pages += 1
 
-    with _disk_errors(output), atomic_path(output) as temporary:
+    with disk_errors(output), atomic_path(output) as temporary:
         with PdfPages(temporary) as pdf:
             yield take
         if not pages:
@@ -292,16 +293,6 @@ def _pdf_taker(output: Path) -> Iterator[Take]:
 def _save(look: Look, path: Path) -> None:
     from spectromer_cli.outputs.quicklook import draw
 
-    with _disk_errors(path), atomic_path(path) as temporary:
+    with disk_errors(path), atomic_path(path) as temporary:
         draw(look).savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
     print(path, flush=True)
-
-
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        hint = "look at the space on the disk and the length of the name"
-        raise SpectromerError(f"{path} cannot be written: {reason}", hint) from error

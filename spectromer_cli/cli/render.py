@@ -9,8 +9,8 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.errors import SomeInputsFailed, SpectromerError, UsageError
-from spectromer_cli.paths import make_folder
+from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.paths import disk_errors, make_folder
 
 if TYPE_CHECKING:
     from spectromer_cli.model.config import ModelConfig
@@ -24,6 +24,8 @@ spectromer render docs/examples/*.fits -o images/
 spectromer render docs/examples/simulated-boss-quasar.fits --gallery -o images/
 
 spectromer render "docs/examples/simulated-desi-coadd.fits[1]" --image line -o images/
+
+spectromer render --catalog docs/examples/targets.csv -o images/
 """
 
 
@@ -34,6 +36,8 @@ def register(app: typer.Typer) -> None:
 
 def render(
     files: options.Files = None,
+    catalog: options.Catalog = None,
+    spectra_dir: options.SpectraDir = None,
     output: options.OutputFolder = Path("images"),
     image: Annotated[
         str | None,
@@ -66,32 +70,34 @@ def render(
     is named on stderr, and the exit code is 3.
     """
     from spectromer_cli.images import get_image
-    from spectromer_cli.spectra.loading import load_all
-    from spectromer_cli.spectra.readers import ReadOptions
-    from spectromer_cli.spectra.sources import expand
+    from spectromer_cli.outputs.naming import output_stem, unique
+    from spectromer_cli.spectra.loading import Inputs, load_all
     from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
-    if not files:
-        raise UsageError("nothing to read", "give files, a folder or -")
+    inputs = Inputs(
+        files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
+        wavelength_unit=wavelength_unit,
+    )  # fmt: skip
     if image and gallery:
         raise UsageError("--image and --gallery exclude each other", "a gallery shows all images")
     if image:
         get_image(image)
+    targets, _, _ = inputs.targets()
     config = resolve(model).config
     make_folder(output)
     kind = "gallery" if gallery else image or config.image
     drawn = failed = 0
     taken: set[str] = set()
-    for item in load_all(expand(files), ReadOptions(air, wavelength_unit), grid=config.grid):
+    for item in load_all(targets, inputs.options, grid=config.grid):
         if item.skipped:
             continue
         if item.prepared is None:
             failed += 1
             console.error(item.complaint)
             continue
-        name = _stem(Path(item.file)) + (f".{item.row}" if item.of_many else "")
-        path = output / f"{_free(name, taken)}.{kind}.png"
+        name = unique(output_stem(item.file, item.row, item.of_many), taken)
+        path = output / f"{name}.{kind}.png"
         _draw(item, item.prepared, kind, config, path)
         print(path, flush=True)
         drawn += 1
@@ -101,36 +107,14 @@ def render(
         raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
 
 
-def _stem(path: Path) -> str:
-    """The file's name without its suffix, nor the one of what is packed in it."""
-    return Path(path.stem).stem if path.suffix.lower() in (".gz", ".fz") else path.stem
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or with -2, -3, … after it if this run has used it: nothing is overwritten."""
-    number, free = 1, name
-    while free.casefold() in taken:  # some file systems do not tell a from A
-        number += 1
-        free = f"{name}-{number}"
-    if free != name:
-        console.warn(f"another input is named {name}: this one is drawn as {free}")
-    taken.add(free.casefold())
-    return free
-
-
 def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:
     from spectromer_cli.outputs import figures
 
-    try:
+    with disk_errors(path):
         if kind == "gallery":
-            row = f" [{item.row}]" if item.row else ""
-            title = f"{Path(item.file).name}{row}, S/N {item.sn_median:.1f} a pixel"
+            title = f"{Path(item.label).name}, S/N {item.sn_median:.1f} per pixel"
             sheet = figures.gallery(prepared, config.grid, config.tokens, title)
             figures.save_figure_png(sheet, path)
         else:
             pixels = figures.render_one(kind, prepared, config.grid, config.tokens)
             figures.save_image_png(pixels, path)
-    except OSError as error:
-        reason = error.strerror or error
-        hint = "look at the space on the disk and the length of the name"
-        raise SpectromerError(f"{path} cannot be written: {reason}", hint) from error

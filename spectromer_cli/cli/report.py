@@ -18,7 +18,9 @@ spectromer redshift docs/examples/*.fits -o z.ecsv
 
 spectromer report z.ecsv -o report.html
 
-spectromer report z.ecsv --spectra docs/examples/ -o report.html
+spectromer report z.ecsv --spectra-dir docs/examples/ -o report.html
+
+spectromer report --catalog docs/examples/truth.csv -o survey.html
 """
 
 
@@ -29,13 +31,36 @@ def register(app: typer.Typer) -> None:
 
 def report(
     results: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="RESULTS",
             help="What redshift or classify wrote: CSV, ECSV, FITS, VOTable, Parquet, JSON Lines.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    catalog: options.Catalog = None,
+    spectra_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--spectra-dir",
+            metavar="DIR",
+            help="Where the spectra lie, if neither beside the table nor below the working "
+            "directory.",
+            rich_help_panel=options.INPUTS,
+            show_default=False,
+        ),
+    ] = None,
+    importance: Annotated[
+        Path | None,
+        typer.Option(
+            "--importance",
+            metavar="DIR|FILE",
+            help="What explain -o DIR wrote: NAME.ecsv or NAME.12.ecsv for each spectrum, with "
+            "wavelength and importance; shown as a band.",
+            rich_help_panel=options.INPUTS,
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -46,28 +71,6 @@ def report(
             rich_help_panel=options.RESULTS,
         ),
     ] = Path("report.html"),
-    spectra: Annotated[
-        Path | None,
-        typer.Option(
-            "--spectra",
-            metavar="DIR",
-            help="Where the spectra lie, if their names lead nowhere from the working directory "
-            "nor from the folder of the results.",
-            rich_help_panel=options.INPUTS,
-            show_default=False,
-        ),
-    ] = None,
-    importance: Annotated[
-        Path | None,
-        typer.Option(
-            "--importance",
-            metavar="DIR|FILE",
-            help="ECSV tables with wavelength and importance, NAME.ecsv or NAME.12.ecsv for each "
-            "spectrum; shown as a band.",
-            rich_help_panel=options.INPUTS,
-            show_default=False,
-        ),
-    ] = None,
     model: options.Model = None,
     air: options.Air = False,
     wavelength_unit: options.WavelengthUnit = "",
@@ -77,32 +80,32 @@ def report(
 
     One HTML file that needs no network: a table to sort and filter, each
     spectrum with lines and the best template at any redshift, and buttons for
-    your own verdict, which you export as CSV. More than 500 rows make several
-    pages. Prints their names. A row whose spectrum is not found stays, and the
-    exit code is 3.
+    your own verdict, which you export as CSV. With --catalog instead of
+    results, the page shows the class and redshift that the catalogue has. More
+    than 500 rows make several pages. Prints their names. A row whose spectrum
+    is not found stays, and the exit code is 3.
     """
     from spectromer_cli.inspector.build import write_report
-    from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{output}: the page is HTML", "end -o in .html")
     require_writable_folder(output)
-    if spectra is not None and not spectra.is_dir():
-        raise UsageError(f"--spectra {spectra} is no folder", "check the name")
     written = write_report(
         results,
         output,
         resolve(model),
-        spectra_dir=spectra,
+        catalog=catalog,
+        spectra_dir=spectra_dir,
         importance=importance,
-        options=ReadOptions(air, wavelength_unit),
+        air=air,
+        wavelength_unit=wavelength_unit,
     )
     for path in written.pages:
         print(path)
     if written.missing:
         raise SomeInputsFailed(
             f"{written.missing} of {written.rows} rows have no spectrum; the page says why",
-            "name the folder of the spectra: --spectra DIR",
+            "name the folder of the spectra: --spectra-dir DIR",
         )

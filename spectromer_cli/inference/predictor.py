@@ -19,7 +19,7 @@ from spectromer_cli.inference.columns import (
 )
 from spectromer_cli.model import decoding, tasks
 from spectromer_cli.model.novelty import Familiar
-from spectromer_cli.model.template_fit import Basis, refine
+from spectromer_cli.model.template_fit import refine
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_DELTA_CHI2, MIN_SN, MIN_Z_PROB, ZWarn
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.loading import Item, item_of, load_all
@@ -51,16 +51,14 @@ class Spectromer:
         from safetensors.torch import load_file
 
         from spectromer_cli.model.network import SpectralViT
+        from spectromer_cli.weights.store import load_templates
 
         self.weights = weights
         self.config = weights.config
         self.device = device
         self.network = SpectralViT(weights.config)
         state = {name: value.float() for name, value in load_file(weights.path).items()}
-        self.bases = {
-            name: Basis(vectors=state.pop(f"templates.{name}").numpy(), **values)
-            for name, values in weights.config.templates.items()
-        }
+        self.bases = load_templates(weights)
         known = {
             name: state.pop(f"familiar.{name}").numpy()
             for name in FAMILIAR
@@ -69,8 +67,9 @@ class Spectromer:
         self.familiar = Familiar(**known) if known else None
         # Redshifts less confident than this are marked.
         self.min_z_prob = 0.0
-        # Populations are for simulating only (see training.populations).
-        own = {name: value for name, value in state.items() if not name.startswith("populations.")}
+        # Populations are for simulating only (see simulation.populations).
+        others = ("templates.", "populations.")
+        own = {name: value for name, value in state.items() if not name.startswith(others)}
         self.network.load_state_dict(own)
         self.network.to(device).eval()
 

@@ -1,29 +1,36 @@
-"""From a results file to the page that shows every row with its spectrum."""
+"""From a table of results, or a catalogue, to pages that show every row with its spectrum."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
-from spectromer_cli.inspector.packing import Importance, pack_spectrum, pack_templates
-from spectromer_cli.inspector.page import Page, html
-from spectromer_cli.inspector.results import read_results
-from spectromer_cli.paths import atomic_path
-from spectromer_cli.spectra.loading import Item, load_all
-from spectromer_cli.spectra.readers import ReadOptions
-from spectromer_cli.spectra.sources import Target, home_expanded
-
-if TYPE_CHECKING:
-    from spectromer_cli.model.template_fit import Basis
-    from spectromer_cli.weights.store import Weights
+from spectromer_cli.inspector.packing import pack_spectrum, pack_templates
+from spectromer_cli.inspector.plot import bokeh_script, plot_json
+from spectromer_cli.inspector.results import Row, read_importance, read_rows
+from spectromer_cli.model.zwarn import ZWarn
+from spectromer_cli.paths import atomic_path, disk_errors
+from spectromer_cli.spectra.lines import Kind, lines_for
+from spectromer_cli.spectra.loading import Inputs, Item, load_all
+from spectromer_cli.weights.store import Weights, load_templates
 
 # So many spectra open within three seconds.
-ROWS_A_PAGE = 500
+ROWS_PER_PAGE = 500
+SCRIPTS = ("spectrum.js", "view.js", "page.js")
+# Whose lines mark a class of the general model.
+LINES_OF: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
+# Names of lines that are heads of bands begin so; hot stars are easier to judge without them.
+MOLECULES = ("CN ", "CH ", "C2 ", "MgH ", "TiO ", "CaH ", "VO ", "FeH ")
 
 
 @dataclass(frozen=True)
@@ -44,31 +51,36 @@ class Written:
 
 
 def write_report(
-    results: Path,
+    results: Path | None,
     output: Path,
     weights: Weights,
     *,
+    catalog: Path | None = None,
     spectra_dir: Path | None = None,
     importance: Path | None = None,
-    options: ReadOptions | None = None,
+    air: bool = False,
+    wavelength_unit: str = "",
 ) -> Written:
     """Write the pages of a report.
 
     Parameters
     ----------
-    results : Path
+    results : Path or None
         A table that `spectromer redshift` or `classify` wrote, in any of its formats.
     output : Path
         The first page; further ones get -2, -3, … behind its stem.
     weights : Weights
         Their templates are fitted in the page.
+    catalog : Path, optional
+        Instead of results: a catalogue of targets, whose own class and redshift are shown.
     spectra_dir : Path, optional
-        Where the spectra lie, if neither beside the results nor below the working directory.
+        Where the spectra lie, if neither beside the table nor below the working directory.
     importance : Path, optional
         A table with columns wavelength and importance, or a folder of them, NAME.ecsv or
         NAME.12.ecsv for number 12 of a file of many.
-    options : ReadOptions, optional
-        What plain tables do not say themselves.
+    air : bool
+    wavelength_unit : str
+        What plain tables do not say themselves, see `ReadOptions`.
 
     Returns
     -------
@@ -77,143 +89,129 @@ def write_report(
     Raises
     ------
     UsageError
-        If the results name no files, or the output cannot be written.
+        If the table names no spectra, none of them has an importance, or the output cannot be
+        written.
     ReadError
-        If the results cannot be read.
+        If the table cannot be read.
+    SpectromerError
+        If the disk does not take a page.
     """
-    rows, provenance = read_results(results)
-    if importance is not None and not importance.exists():
-        raise UsageError(f"--importance {importance} does not exist", "check the name")
-    if importance is not None and importance.is_file() and len(rows) > 1:
-        raise UsageError(
-            f"--importance {importance} is one file, but the results have {len(rows)} rows",
-            "give a folder with a file for each spectrum",
-        )
-    parts = [rows[start : start + ROWS_A_PAGE] for start in range(0, len(rows), ROWS_A_PAGE)]
+    table = results or catalog
+    if table is None or (results and catalog):
+        raise UsageError("give RESULTS or --catalog, one of them", "spectromer report z.ecsv")
+    inputs = Inputs(
+        catalog=table, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit
+    )
+    rows, targets, provenance = read_rows(inputs, is_catalogue=results is None)
+    bands = read_importance(importance, targets) if importance else [None] * len(rows)
+    shared = {
+        "templates": pack_templates(load_templates(weights), weights.config.grid.dloglam),
+        "lines": {name: _lines(kind) for name, kind in LINES_OF.items()},
+        # The bits of a catalogue's own zwarn are not ours.
+        "zwarn": {int(bit): bit.name for bit in ZWarn} if results else {},
+        "provenance": provenance,
+    }
+    parts = range(0, len(rows), ROWS_PER_PAGE)
     first = output.name.removesuffix(output.suffix)
     names = [output.name, *(f"{first}-{n}{output.suffix}" for n in range(2, len(parts) + 1))]
-    templates = pack_templates(templates_of(weights), weights.config.grid.dloglam)
-    targets = find_spectra(rows, results, spectra_dir)
-    found = load_all(targets, options or ReadOptions())
-    written = Written([], len(rows), 0)
     missing = 0
     with console.progress("spectra", len(rows)) as advance:
-        for number, part in enumerate(parts):
+        shown = _shown(rows, bands, load_all(targets, inputs.options))
+        for number, start in enumerate(parts):
             spectra, problems = [], []
-            for _ in part:
-                packed, problem = _packed(next(found), importance)
+            for _ in rows[start : start + ROWS_PER_PAGE]:
+                packed, problem = next(shown)
                 spectra.append(packed)
                 problems.append(problem)
                 advance(1)
-            page = Page(
-                title=f"{results.name}" + (f", page {number + 1}" if len(parts) > 1 else ""),
-                key=_key(part), rows=part, problems=problems, spectra=spectra,
-                templates=templates, provenance=provenance, names=names, number=number,
-            )  # fmt: skip
+            part = rows[start : start + ROWS_PER_PAGE]
+            data = {
+                "key": _key(part), "stem": Path(names[number]).stem, "rows": part,
+                "problems": problems, **shared,
+            }  # fmt: skip
+            title = table.name + (f", page {number + 1}" if len(parts) > 1 else "")
             path = output.with_name(names[number])
-            with atomic_path(path) as temporary:
-                temporary.write_text(html(page), encoding="utf-8")
-            written.pages.append(path)
+            with disk_errors(path), atomic_path(path) as temporary:
+                page = _html(title, _links(names, number), data, spectra)
+                temporary.write_text(page, encoding="utf-8")
             missing += sum(map(bool, problems))
-    return Written(written.pages, len(rows), missing)
+    return Written([output.with_name(name) for name in names], len(rows), missing)
 
 
-def _key(rows: Sequence[dict[str, Any]]) -> str:
+def _lines(kind: Kind) -> list[dict[str, Any]]:
+    return [asdict(line) | {"band": line.name.startswith(MOLECULES)} for line in lines_for(kind)]
+
+
+def _key(rows: Sequence[Row]) -> str:
     """The same for the same spectra, so that a report made anew finds the verdicts again."""
-    names = "\n".join(f"{row['file']}[{row.get('row') or 0}]" for row in rows)
+    names = "\n".join(f"{row['file']}[{row['row']}]" for row in rows)
     return hashlib.sha256(names.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
-# --- their spectra --------------------------------------------------------------------------
+def _shown(
+    rows: Sequence[Row], bands: Sequence[dict[str, Any] | None], items: Iterator[Item]
+) -> Iterator[tuple[dict[str, Any] | None, str]]:
+    """The packed spectrum of each row, or None and the reason.
 
-
-def find_spectra(
-    rows: Iterable[dict[str, Any]], results: Path, spectra_dir: Path | None
-) -> Iterator[Target]:
-    """Where the spectrum of each row lies, with `problem` where it is not found.
-
-    Looked for are the name as it stands, from the working directory, then from the folder of
-    the results, then from `spectra_dir`, there also without the folders in the name.
+    A row gets what its spectrum says of itself, where the table has no column for it.
     """
-    for row in rows:
-        name = home_expanded(str(row["file"] or ""))
-        places = [name, results.parent / name]
-        if spectra_dir is not None:
-            places = [spectra_dir / name, spectra_dir / name.name, *places]
-        path = next((place for place in places if _is_file(place)), None)
-        number = row.get("row")
-        if not row["file"]:
-            yield Target(name, problem="the results give no file in this row")
-        elif path is None:
-            yield Target(name, problem=f"{name} is not found; name its folder with --spectra DIR")
-        else:
-            yield Target(path, row=number if isinstance(number, int) else 0)
+    for row, band, item in zip(rows, bands, items, strict=True):
+        for name in ("object_id", "survey"):
+            row.setdefault(name, item.meta.get(name))
+        row.setdefault("sn_median", item.sn_median if math.isfinite(item.sn_median) else None)
+        try:
+            if item.spectrum is None:
+                raise ReadError(item.problem)
+            yield pack_spectrum(item.spectrum) | ({"importance": band} if band else {}), ""
+        except ReadError as error:
+            yield None, str(error)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no disk can have
-        return False
+# --- the page -------------------------------------------------------------------------------
 
 
-def _packed(found: Item, importance: Path | None) -> tuple[dict[str, Any] | None, str]:
-    """The packed spectrum, or None and the reason."""
-    if found.spectrum is None:
-        return None, found.problem
-    try:
-        return pack_spectrum(found.spectrum, _importance_of(found, importance)), ""
-    except ReadError as error:
-        return None, str(error)
+def _html(
+    title: str, links: str, data: dict[str, Any], spectra: Sequence[dict[str, Any] | None]
+) -> str:
+    """The page, whole: no other file and no network is needed to show it.
+
+    Whatever comes from data reaches the page as JSON and is shown as text, never as HTML.
+    """
+    here = Path(__file__).parent
+    parts = {
+        "title": escape(title),
+        "pages": links,
+        "bokeh": bokeh_script(),
+        "plot": _json(plot_json()),
+        "data": _json(data),
+        "spectra": "\n".join(
+            f'<script type="application/json" id="spectrum-{number}">{_json(packed)}</script>'
+            for number, packed in enumerate(spectra)
+            if packed is not None
+        ),
+        "style": (here / "page.css").read_text("utf-8"),
+        "script": "\n".join((here / name).read_text("utf-8") for name in SCRIPTS),
+    }
+    template = (here / "page.html").read_text("utf-8")
+    # In one pass: what is put in is not searched again.
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
 
 
-def _importance_of(found: Item, place: Path | None) -> Importance | None:
-    """The importance of a spectrum, or None, said on stderr where its file is broken."""
-    if place is None:
-        return None
-    if place.is_dir():
-        stem = file_stem(Path(found.file))
-        names = [f"{stem}.{found.row}.ecsv"] + ([] if found.row else [f"{stem}.ecsv"])
-        place = next((place / name for name in names if (place / name).is_file()), place)
-        if place.is_dir():
-            return None
-    import numpy as np
-    from astropy.table import Table
-
-    try:
-        table = Table.read(place, format="ascii.ecsv")
-        name = next(name for name in table.colnames if name.startswith("importance"))
-        wavelength = np.asarray(table["wavelength"], dtype=float)
-        values = np.nan_to_num(np.asarray(table[name], dtype=float))
-        if wavelength.size < 2 or not (wavelength[0] > 0 and np.all(np.diff(wavelength) > 0)):
-            raise ValueError("its wavelengths do not increase")
-    except StopIteration:
-        console.warn(f"{place} is left out: it has no column importance")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        console.warn(f"{place} is left out: {reason}")
-    else:
-        return Importance(wavelength, values)
-    return None
+def _json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).replace(
+        "<", "\\u003c"
+    )
 
 
-def file_stem(path: Path) -> str:
-    """The file's name without its suffix, nor the one of what is packed in it."""
-    return Path(path.stem).stem if path.suffix.lower() in (".gz", ".fz") else path.stem
-
-
-# --- the templates --------------------------------------------------------------------------
-
-
-def templates_of(weights: Weights) -> dict[str, Basis]:
-    """The rest-frame templates that travel with weights, by class; empty if they have none."""
-    import numpy as np
-    from safetensors import safe_open
-
-    from spectromer_cli.model.template_fit import Basis
-
-    with safe_open(weights.path, framework="numpy") as file:
-        return {
-            name: Basis(vectors=file.get_tensor(f"templates.{name}").astype(np.float32), **values)
-            for name, values in weights.config.templates.items()
-        }
+def _links(names: Sequence[str], current: int) -> str:
+    """Links between the pages; empty if there is one only."""
+    if len(names) == 1:
+        return ""
+    links = [
+        f'<b aria-current="page">{number + 1}</b>'
+        if number == current
+        else f'<a href="./{escape(quote(name))}">{number + 1}</a>'  # a colon makes no scheme
+        for number, name in enumerate(names)
+    ]
+    return f'<nav aria-label="pages">page {" ".join(links)}</nav>'

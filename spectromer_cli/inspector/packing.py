@@ -7,7 +7,6 @@ Fluxes and errors are half-precision numbers in units of the median level: 11 si
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,30 +25,12 @@ EVEN_ENOUGH = 0.05
 IMPORTANCE_BINS = 400
 
 
-@dataclass(frozen=True)
-class Importance:
-    """What the model looked at.
-
-    Parameters
-    ----------
-    wavelength : array, shape (n,)
-        Observed vacuum wavelength in Å, increasing.
-    values : array, shape (n,)
-        In any unit; below zero where a stretch speaks against the answer.
-    """
-
-    wavelength: np.ndarray
-    values: np.ndarray
-
-
-def pack_spectrum(spectrum: Spectrum, importance: Importance | None = None) -> dict[str, Any]:
+def pack_spectrum(spectrum: Spectrum) -> dict[str, Any]:
     """Pack a spectrum for the page.
 
     Parameters
     ----------
     spectrum : Spectrum
-    importance : Importance, optional
-        Shown as a band below the spectrum.
 
     Returns
     -------
@@ -74,16 +55,13 @@ def pack_spectrum(spectrum: Spectrum, importance: Importance | None = None) -> d
     sigma = np.zeros(flux.size)
     # An error too small for the format is shown as the smallest: zero would mean a bad pixel.
     sigma[good] = np.clip(spectrum.ivar[good] ** -0.5 / level, 1e-7, MAX_LEVELS)
-    packed = {
+    return {
         "n": flux.size,
         "level": level,
         "axis": _axis(spectrum.wavelength),
         "flux": _base64(np.where(good, flux, 0.0), "<f2"),
         "sigma": _base64(sigma, "<f2"),
     }
-    if importance is not None:
-        packed["importance"] = _pack_importance(importance)
-    return packed
 
 
 def pack_templates(bases: dict[str, Basis], dloglam: float) -> dict[str, Any]:
@@ -107,6 +85,37 @@ def pack_templates(bases: dict[str, Basis], dloglam: float) -> dict[str, Any]:
     }
 
 
+def pack_importance(wavelength: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+    """Pack what the model looked at, which is shown as a band below the spectrum.
+
+    Parameters
+    ----------
+    wavelength : array, shape (n,)
+        Observed vacuum wavelength in Å, increasing.
+    values : array, shape (n,)
+        In any unit; below zero where a region speaks against the prediction.
+
+    Returns
+    -------
+    dict
+        Means over bins even in log λ, as signed bytes with the strongest bin at ±127.
+    """
+    loglam = np.log10(wavelength)
+    edges = np.linspace(loglam[0], loglam[-1], IMPORTANCE_BINS + 1)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    place = np.clip(np.digitize(loglam, edges) - 1, 0, IMPORTANCE_BINS - 1)
+    number = np.bincount(place, minlength=IMPORTANCE_BINS)
+    total = np.bincount(place, values, IMPORTANCE_BINS)
+    mean = np.interp(middle, loglam, values)  # where a bin has no sample
+    mean[number > 0] = total[number > 0] / number[number > 0]
+    strongest = float(np.abs(mean).max()) or 1.0
+    return {
+        "first": float(edges[0]),
+        "step": float(edges[1] - edges[0]),
+        "data": _base64(np.round(127.0 * mean / strongest), "i1"),
+    }
+
+
 def _axis(wavelength: np.ndarray) -> dict[str, Any]:
     """First value and step where the pixels are even in log10 λ or in λ; else every one."""
     for kind, values in (("log", np.log10(wavelength)), ("linear", wavelength)):
@@ -115,24 +124,6 @@ def _axis(wavelength: np.ndarray) -> dict[str, Any]:
         if np.abs(values - even).max() < EVEN_ENOUGH * step:
             return {"kind": kind, "first": float(values[0]), "step": float(step)}
     return {"kind": "listed", "data": _base64(wavelength, "<f4")}
-
-
-def _pack_importance(importance: Importance) -> dict[str, Any]:
-    """Means over bins even in log λ, as signed bytes with the strongest bin at ±127."""
-    loglam = np.log10(importance.wavelength)
-    edges = np.linspace(loglam[0], loglam[-1], IMPORTANCE_BINS + 1)
-    middle = 0.5 * (edges[1:] + edges[:-1])
-    place = np.clip(np.digitize(loglam, edges) - 1, 0, IMPORTANCE_BINS - 1)
-    number = np.bincount(place, minlength=IMPORTANCE_BINS)
-    total = np.bincount(place, importance.values, IMPORTANCE_BINS)
-    mean = np.interp(middle, loglam, importance.values)  # where a bin has no sample
-    mean[number > 0] = total[number > 0] / number[number > 0]
-    strongest = float(np.abs(mean).max()) or 1.0
-    return {
-        "first": float(edges[0]),
-        "step": float(edges[1] - edges[0]),
-        "data": _base64(np.round(127.0 * mean / strongest), "i1"),
-    }
 
 
 def _base64(values: np.ndarray, dtype: str) -> str:

@@ -22,11 +22,11 @@ const fixed = (digits) => (value) => (typeof value === "number" ? value.toFixed(
 const COLUMNS = [
   { name: "#", of: (row, i) => i + 1, title: "place in the results" },
   { name: "object", of: nameOf, text: true, title: "object, or file" },
-  { name: "class", of: (row) => row.class, text: true, title: "class found" },
-  { name: "z", of: (row) => row.z, show: fixed(5), title: "redshift found" },
+  { name: "class", of: (row) => row.class, text: true, title: "class" },
+  { name: "z", of: (row) => row.z, show: fixed(5), title: "redshift" },
   { name: "conf.", of: confidenceOf, show: fixed(3), title: "probability of the redshift; of the class where results have no redshift" },
   { name: "zwarn", of: (row) => row.zwarn, title: "bits of doubt, 0 if there are none" },
-  { name: "S/N", of: (row) => row.sn_median, show: fixed(1), title: "median signal-to-noise ratio a pixel" },
+  { name: "S/N", of: (row) => row.sn_median, show: fixed(1), title: "median signal-to-noise ratio per pixel" },
   { name: "you", of: (row) => verdicts[idOf(row)]?.quality, title: "quality of your verdict" },
 ];
 const ALIASES = { sn: (row) => row.sn_median, confidence: confidenceOf, "conf.": confidenceOf,
@@ -126,7 +126,7 @@ function testOf(term) {
 // --- the spectrum that is shown --------------------------------------------------------------
 
 const templates = {}; // unpacked when first wanted
-let view, spectrum = null, coarse = 0, z = 0, answerGain = null, answers = [];
+let view, spectrum = null, coarse = 0, z = 0, tableGain = null, redshifts = [];
 
 function select(index) {
   cells[selected]?.removeAttribute("aria-selected");
@@ -145,9 +145,9 @@ function select(index) {
   const wanted = verdict?.class || row.class || "";
   const options = new Set([...Object.keys(lines), "OTHER", ...rows.map((r) => r.class).filter(Boolean), ...(wanted ? [wanted] : [""])]);
   $("class").replaceChildren(...[...options].map((name) => new Option(name, name, false, name === wanted)));
-  listAnswers(row, verdict);
+  listRedshifts(row, verdict);
   if (spectrum) view.show(spectrum, Number($("smooth").value));
-  answerGain = spectrum && row.z != null && templatesOf(row.class)
+  tableGain = spectrum && row.z != null && templatesOf(row.class)
     ? fitTemplates(spectrum, templatesOf(row.class), row.z)?.gain ?? null : null;
   setRedshift(verdict?.z ?? row.z ?? 0);
   showVerdict();
@@ -187,12 +187,12 @@ function linesOf(name) {
   return $("show-bands").checked ? own : own.filter((line) => !line.band);
 }
 
-function listAnswers(row, verdict) {
-  answers = [["z", row.z, row.z_prob]];
-  for (let i = 1; `z_alt${i}` in row; i++) answers.push([`z_alt${i}`, row[`z_alt${i}`], row[`z_alt${i}_prob`]]);
-  if (verdict?.z != null) answers.push(["yours", verdict.z, null]);
-  answers = answers.filter(([, value]) => value != null);
-  $("answers").replaceChildren(...answers.map(([name, value, probability]) => {
+function listRedshifts(row, verdict) {
+  redshifts = [["z", row.z, row.z_prob]];
+  for (let i = 1; `z_alt${i}` in row; i++) redshifts.push([`z_alt${i}`, row[`z_alt${i}`], row[`z_alt${i}_prob`]]);
+  if (verdict?.z != null) redshifts.push(["yours", verdict.z, null]);
+  redshifts = redshifts.filter(([, value]) => value != null);
+  $("redshifts").replaceChildren(...redshifts.map(([name, value, probability]) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = `${name} ${value.toFixed(5)}${probability != null ? `  p ${probability.toFixed(2)}` : ""}`;
@@ -201,10 +201,10 @@ function listAnswers(row, verdict) {
   }));
 }
 
-function nextAnswer() {
-  if (!answers.length) return;
-  const now = answers.findIndex(([, value]) => Math.abs(value - z) < 1e-7);
-  setRedshift(answers[(now + 1) % answers.length][1]);
+function nextRedshift() {
+  if (!redshifts.length) return;
+  const now = redshifts.findIndex(([, value]) => Math.abs(value - z) < 1e-7);
+  setRedshift(redshifts[(now + 1) % redshifts.length][1]);
 }
 
 // A redshift chosen outright: the coarse slider goes there, the fine one to its middle.
@@ -221,15 +221,15 @@ function setRedshift(value) {
 function drawRedshift(value) {
   z = value;
   if (document.activeElement !== $("z")) $("z").value = z.toFixed(5);
-  [...$("answers").children].forEach((button, i) => {
-    button.setAttribute("aria-pressed", Math.abs(answers[i][1] - z) < 1e-7);
+  [...$("redshifts").children].forEach((button, i) => {
+    button.setAttribute("aria-pressed", Math.abs(redshifts[i][1] - z) < 1e-7);
   });
   if (!spectrum) { $("fit").textContent = ""; return; }
   const name = $("class").value;
   const fit = view.redshift(z, linesOf(name), templatesOf(name));
   $("fit").textContent = !fit ? "no template fit here" :
     `template fit: χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, χ² lower by ${fit.gain.toFixed(0)} than polynomials` +
-    (answerGain != null ? ` (found z: ${answerGain.toFixed(0)})` : "");
+    (tableGain != null ? ` (z of the table: ${tableGain.toFixed(0)})` : "");
 }
 
 function readPointer(wavelength) {
@@ -322,7 +322,7 @@ function onKey(event) {
   const writing = event.target.matches("input[type=search], input[type=text], input[type=number]");
   if (event.key === "Escape") event.target.blur();
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const actions = { ArrowDown: () => step(1), ArrowUp: () => step(-1), a: nextAnswer,
+  const actions = { ArrowDown: () => step(1), ArrowUp: () => step(-1), a: nextRedshift,
                     c: () => $("comment").focus(), "/": () => $("filter").focus() };
   for (let quality = 0; quality < QUALITIES.length; quality++) actions[quality] = () => record({ quality });
   const arrow = event.key.startsWith("Arrow");

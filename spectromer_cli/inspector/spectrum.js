@@ -64,7 +64,7 @@ function smoothed(spectrum, width) {
   return out;
 }
 
-// The constants and the method of spectromer_cli/model/redshift.py.
+// The constants and the method of spectromer_cli/model/template_fit.py.
 const POLYNOMIALS = 3, MIN_OVERLAP = 0.3, MAX_WEIGHT = 1e4;
 
 // Best sum of templates and polynomials at redshift z by weighted least squares; null where

@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spectromer_cli.errors import SpectromerError, UsageError
+from spectromer_cli.errors import UsageError
 from spectromer_cli.outputs.cells import as_text, plain
 from spectromer_cli.outputs.formats import FORMATS, Provenance, Write, csv_rows
-from spectromer_cli.paths import atomic_path, require_writable_folder
+from spectromer_cli.paths import atomic_path, disk_errors, require_writable_folder
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -63,7 +63,7 @@ class TableWriter:
             self._names = table.colnames
         if table.colnames != self._names:
             raise ValueError(f"columns {table.colnames} after columns {self._names}")
-        with _disk_errors(self._path):
+        with disk_errors(self._path):
             self._write(table)
 
 
@@ -107,10 +107,10 @@ def open_writer(
     provenance = {key: as_text(value) for key, value in provenance.items()}
     place = atomic_path(path) if part is None else _moved_at_the_end(part, path)
     with place as temporary, ExitStack() as stack:
-        with _disk_errors(path):
+        with disk_errors(path):
             write = stack.enter_context(FORMATS[suffix](temporary, provenance))
         yield TableWriter(path, write)
-        with _disk_errors(path):
+        with disk_errors(path):
             stack.close()  # the last rows, or for FITS and VOTable all of them
             if suffix in (".csv", ".jsonl"):
                 with atomic_path(path.with_name(f"{path.name}.meta.json")) as sidecar:
@@ -122,16 +122,3 @@ def open_writer(
 def _moved_at_the_end(part: Path, path: Path) -> Iterator[Path]:
     yield part
     part.replace(path)
-
-
-@contextmanager
-def _disk_errors(path: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if path is None:  # stdout: a closed pipe is not for us to explain
-            raise
-        reason = error.strerror or error
-        raise SpectromerError(
-            f"{path} cannot be written: {reason}", "free some space or choose another -o"
-        ) from error

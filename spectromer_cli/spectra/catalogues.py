@@ -1,17 +1,20 @@
-"""Catalogues: tables that name the spectra wanted, and where those lie on disk."""
+"""Catalogues: tables that name the spectra wanted, and where those lie on disk.
+
+CSV, ECSV, FITS, VOTable and Parquet, known by their content.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
-from spectromer_cli.errors import UsageError
+from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra.sources import Target, home_expanded, walk
-from spectromer_cli.spectra.tables import read_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -34,29 +37,55 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
     Parameters
     ----------
     path : Path
-        CSV, ECSV, FITS, VOTable or Parquet, known by its content. The columns (upper or lower
-        case) ``file`` (relative to the catalogue, or else to `spectra_dir`; with ``row``, if
-        there is one), or ``plate, mjd, fiberid`` (or ``fiber``), or ``obsid``, or
-        ``targetid`` say which spectra; the first of these wins.
+        CSV, ECSV, FITS, VOTable or Parquet, known by its content.
     spectra_dir : Path or None
-        The folder below which spectra are looked up by number. Of several files that fit,
-        the first by name is taken.
+        As for `find_targets`.
 
     Returns
     -------
     targets : list of Target
-        One a row of the catalogue, with `problem` where the spectrum was not found.
+        One per row of the catalogue, with `problem` where the spectrum was not found.
     table : astropy Table
         The catalogue.
 
     Raises
     ------
     UsageError
-        If the catalogue is empty or has none of these columns, or there is no `spectra_dir`.
+        As `find_targets`.
     ReadError
         If the catalogue cannot be read.
     """
     table = read_table(path)
+    return find_targets(table, path, spectra_dir), table
+
+
+def find_targets(table: Table, path: Path, spectra_dir: Path | None) -> list[Target]:
+    """Find the spectra that a table names.
+
+    Parameters
+    ----------
+    table : astropy Table
+        The columns (upper or lower case) ``file`` (with ``row``, if there is one), or
+        ``plate, mjd, fiberid`` (or ``fiber``), or ``obsid``, or ``targetid`` say which
+        spectra; the first of these wins.
+    path : Path
+        Where the table lies. A ``file`` is relative to `spectra_dir`, to the folder of the
+        table, or to the working directory, whichever has it; in `spectra_dir` it is also found
+        without the folders in its name, unless another row has a file of that name.
+    spectra_dir : Path or None
+        The folder below which spectra are looked up by number. Of several files that fit,
+        the first by name is taken.
+
+    Returns
+    -------
+    list of Target
+        One per row of the table, with `problem` where the spectrum was not found.
+
+    Raises
+    ------
+    UsageError
+        If the table is empty or has none of these columns, or there is no `spectra_dir`.
+    """
     columns = {name.lower(): name for name in reversed(table.colnames)}
     if "fiber" in columns:
         columns.setdefault("fiberid", columns["fiber"])
@@ -68,17 +97,18 @@ def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], 
         )
     if len(table) == 0:
         raise UsageError(f"the catalogue {path} has no rows", "check that it is the right file")
+    if spectra_dir is not None and not spectra_dir.is_dir():
+        raise UsageError(f"--spectra-dir {spectra_dir} is not a directory", "check the name")
     if key == ("file",):
-        find = _finder_by_name(path, spectra_dir)
+        find = _finder_by_name(table[columns["file"]].tolist(), path, spectra_dir)
         key += ("row",) if "row" in columns else ()
     else:
         find = _finder_by_number(key, path, spectra_dir)
     rows = zip(*(table[columns[name]].tolist() for name in key), strict=True)
-    targets = [
+    return [
         replace(_target(find, key, values, f"{path.name}, row {number}"), catalogue_row=number)
         for number, values in enumerate(rows)
     ]
-    return targets, table
 
 
 def _target(find: Find, key: tuple[str, ...], values: tuple[Any, ...], where: str) -> Target:
@@ -116,18 +146,38 @@ _LAMOST = re.compile(r"(spec|med)-\d{5}-.+_sp\d\d-\d{3}\.fits(\.gz)?")
 _DESI = re.compile(r"(coadd|spectra)-.+\.fits(\.gz)?")
 
 
-def _finder_by_name(catalogue: Path, spectra_dir: Path | None) -> Find:
-    folders = [catalogue.parent] + ([spectra_dir] if spectra_dir else [])
+def _finder_by_name(files: list[Any], catalogue: Path, spectra_dir: Path | None) -> Find:
+    folders = list(dict.fromkeys([catalogue.parent, Path()]))
+    # Files of one name in several folders cannot be told apart without their folders.
+    names = Counter(_path(file).name for file in set(files))
 
     def find(file: Any, row: Any = None) -> tuple[Path, int | None]:
-        name = home_expanded(str(file).strip())
-        found = next((f / name for f in folders if (f / name).is_file()), None)
+        name = _path(file)
+        places = [folder / name for folder in folders]
+        if spectra_dir is not None:
+            flat = [spectra_dir / name.name] if names[name.name] == 1 else []
+            places = [spectra_dir / name, *flat, *places]
+        found = next((place for place in places if _is_file(place)), None)
         if found is None:
-            searched = " or ".join(map(str, folders))
-            raise LookupError(f"{name} is not in {searched}; check the catalogue's column file")
+            searched = " or ".join(map(str, [*([spectra_dir] if spectra_dir else []), *folders]))
+            hint = (
+                "the column file" if spectra_dir else "the column file, or give --spectra-dir DIR"
+            )
+            raise LookupError(f"{name} is not in {searched}; check {hint}")
         return found, None if row is None else _whole(row)
 
     return find
+
+
+def _path(file: Any) -> Path:
+    return home_expanded(str(file or "").strip())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no disk can have
+        return False
 
 
 def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path | None) -> Find:
@@ -136,8 +186,6 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
             f"the catalogue {catalogue} has {', '.join(key)}, but where are the spectra?",
             "name their folder: --spectra-dir DIR",
         )
-    if not spectra_dir.is_dir():
-        raise UsageError(f"--spectra-dir {spectra_dir} is no folder", "check the name")
     files = []
     for target in walk(spectra_dir, ()):
         if target.problem:
@@ -218,7 +266,7 @@ def _obsids(files: list[Path]) -> dict[int, Path]:
             try:
                 index.setdefault(int(fits.getheader(path).get("OBSID", 0)), path)
             except (OSError, EOFError, ValueError, TypeError) as error:
-                console.warn(f"{path} is passed over: its OBSID cannot be read ({error})")
+                console.warn(f"{path} is skipped: its OBSID cannot be read ({error})")
             advance(1)
     index.pop(0, None)  # the oldest files have none
     return index
@@ -259,5 +307,95 @@ def _first_rows(path: Path, column: str, hdu: str | int) -> dict[int, int]:
             for row, value in enumerate(hdus[hdu].data[column].tolist()):
                 index.setdefault(value, row)
     except (OSError, EOFError, KeyError, IndexError, ValueError, TypeError) as error:
-        console.warn(f"{path} is passed over: its column {column} cannot be read ({error})")
+        console.warn(f"{path} is skipped: its column {column} cannot be read ({error})")
     return index
+
+
+# --- the formats of tables ------------------------------------------------------------------
+
+
+def read_table(path: Path) -> Table:
+    """Read a catalogue, in whichever format it is.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, ECSV, FITS, VOTable or Parquet, known by its content.
+
+    Returns
+    -------
+    astropy Table
+
+    Raises
+    ------
+    UsageError
+        If the file is empty.
+    ReadError
+        If it cannot be read.
+    """
+    import gzip
+    import warnings
+
+    from astropy.table import Table
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(path) as file:
+                head = file.read(512)
+        if not head.strip():
+            raise UsageError(f"the catalogue {path} is empty", "check that it is the right file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # units and dates out of standard do no harm here
+            if head.startswith(b"PAR1"):
+                table = _read_parquet(path)
+            else:
+                table = Table.read(path, format=_table_format(head, path))
+            table.convert_bytestring_to_unicode()
+            for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
+                table.rename_column(name, name.lstrip("\ufeff"))
+    except UsageError:
+        raise
+    except Exception as error:  # astropy's readers raise whatever comes up
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ReadError(
+            f"the catalogue {path} cannot be read: {reason}",
+            "catalogues are CSV, ECSV, FITS, VOTable or Parquet tables",
+        ) from error
+    return table
+
+
+def _table_format(head: bytes, path: Path) -> str:
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"SIMPLE"):
+        return "fits"
+    if head.startswith((b"<?xml", b"<VOTABLE")):
+        return "votable"
+    if head.startswith(b"# %ECSV"):
+        return "ascii.ecsv"
+    return "ascii.csv" if path.name.lower().endswith((".csv", ".csv.gz")) else "ascii"
+
+
+def _read_parquet(path: Path) -> Table:
+    """Through pyarrow alone: astropy's way needs pandas and loses masked integers."""
+    import numpy as np
+    import pyarrow
+    import pyarrow.parquet
+    from astropy.table import MaskedColumn, Table
+
+    arrow = pyarrow.parquet.read_table(path)
+    table = Table()
+    for name, column in zip(arrow.column_names, arrow.columns, strict=True):
+        mask = column.is_null().to_numpy()
+        if pyarrow.types.is_integer(column.type):
+            column = column.fill_null(0)
+        elif pyarrow.types.is_boolean(column.type):
+            column = column.fill_null(False)
+        values = column.to_numpy()
+        if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+            values = np.array(["" if value is None else value for value in values], dtype=str)
+        elif pyarrow.types.is_list(column.type) and not mask.any():
+            values = np.array(column.to_pylist())
+        table[name] = MaskedColumn(values, mask=mask) if mask.any() else values
+    return table

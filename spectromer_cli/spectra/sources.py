@@ -7,11 +7,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from spectromer_cli.errors import UsageError
 
 SUFFIXES = (
     *(".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz"),
@@ -64,6 +64,34 @@ def expand(arguments: Iterable[str]) -> Iterator[Target]:
         names = _names_from_stdin() if argument == "-" else [argument]
         for name in names:
             yield from _expand_name(name)
+
+
+def only_one(targets: Iterator[Target], reason: str, hint: str) -> Iterator[Target]:
+    """Refuse targets that are plainly several, before any work is done on the first.
+
+    A folder may hold other files than spectra, and a file may hold many: what lies in them
+    shows later.
+
+    Parameters
+    ----------
+    targets : iterator of Target
+    reason, hint : str
+        Why there may be one only, and what to do about it.
+
+    Returns
+    -------
+    iterator of Target
+        The same targets.
+
+    Raises
+    ------
+    UsageError
+        If more than one was named.
+    """
+    first = list(islice(targets, 2))
+    if len(first) > 1 and not any(target.found_in_folder for target in first):
+        raise UsageError(f"{reason}, but several spectra are named", hint)
+    return chain(first, targets)
 
 
 def _names_from_stdin() -> Iterator[str]:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from spectromer_cli.errors import SpectromerError, UsageError, WeightsNotVerified
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.paths import cache_dir, cache_folder, sha256_of
 from spectromer_cli.weights import hub
 from spectromer_cli.weights.manifest import MANIFEST, Manifest, bundled_manifest, load_manifest
+
+if TYPE_CHECKING:
+    from spectromer_cli.model.template_fit import Basis
 
 # The one entry in the safetensors header: the model's configuration.
 HEADER_KEY = "spectromer"
@@ -252,6 +255,20 @@ def read_config(path: Path) -> ModelConfig:
             "spectromer weights list shows what there is",
         )
     return ModelConfig.from_json(header[HEADER_KEY], source=str(path))
+
+
+def load_templates(weights: Weights) -> dict[str, Basis]:
+    """The rest-frame templates that travel with weights, by class; empty if they have none."""
+    import numpy as np
+    from safetensors import safe_open
+
+    from spectromer_cli.model.template_fit import Basis
+
+    with safe_open(weights.path, framework="numpy") as file:
+        return {
+            name: Basis(vectors=file.get_tensor(f"templates.{name}").astype(np.float32), **values)
+            for name, values in weights.config.templates.items()
+        }
 
 
 def _locate_on_hub(name: str, force: bool) -> Located:
