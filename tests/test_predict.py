@@ -10,8 +10,13 @@ from conftest import EXAMPLES, emission_galaxy
 
 import spectromer_cli
 from spectromer_cli.inference import predictor
-from spectromer_cli.inference.columns import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS, fill
-from spectromer_cli.inference.predictor import predict_files, with_catalogue
+from spectromer_cli.inference.columns import (
+    CLASSIFY_COLUMNS,
+    REDSHIFT_COLUMNS,
+    fill,
+    with_catalogue,
+)
+from spectromer_cli.inference.run import predict_targets
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.model.zwarn import ZWarn
@@ -50,16 +55,16 @@ def test_every_spectrum_has_its_row(model) -> None:
     assert table["sn_median"][0] == pytest.approx(30.0, rel=0.05)
 
 
-def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
-    original = model._answers
+def test_no_prediction_is_made_out_of_nan(model, monkeypatch) -> None:
+    original = model._calibrated
 
     def spoilt(prepared):
-        p, strangeness = original(prepared)
+        outputs, novelty = original(prepared)
         if len(prepared) == 2:
-            p["z"][0] = np.nan
-        return p, strangeness
+            outputs["z"][0] = np.nan
+        return outputs, novelty
 
-    monkeypatch.setattr(model, "_answers", spoilt)
+    monkeypatch.setattr(model, "_calibrated", spoilt)
     table = model.predict([emission_galaxy(0.1), emission_galaxy(0.2)])
     assert table["class"].tolist()[0] == ""
     assert table["zwarn"][0] == ZWarn.NODATA
@@ -73,7 +78,7 @@ def test_no_spectra_give_an_empty_table(model) -> None:
     assert set(REDSHIFT_COLUMNS) <= set(table.colnames)
 
 
-def test_the_answer_does_not_depend_on_the_batch(model) -> None:
+def test_the_prediction_does_not_depend_on_the_batch(model) -> None:
     spectra = [emission_galaxy(0.05 * i, seed=i) for i in range(5)]
     one, five = model.predict(spectra, batch_size=1), model.predict(spectra, batch_size=5)
     np.testing.assert_allclose(one["p_star"], five["p_star"], rtol=1e-3)
@@ -96,7 +101,7 @@ def test_files_keep_their_order_with_and_without_workers(model, tmp_path) -> Non
     targets.insert(4, Target(Path("missing"), problem="it is not there"))
     results = {}
     for workers in (0, 2):
-        parts = list(predict_files(model, targets, options=OPTIONS, batch_size=3, workers=workers))
+        parts = list(predict_targets(model, targets, options=OPTIONS, batch_size=3, workers=workers))
         items = [item for part, _ in parts for item in part]
         assert [item.file for item in items] == [str(target.path) for target in targets]
         assert [item.catalogue_row for item in items] == [0, 1, None, 2, None, 3, 4, 5]
@@ -117,7 +122,7 @@ def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
     monkeypatch.setattr(loading, "_load", load)
     monkeypatch.setattr(loading, "PIECE", 1)
     targets = [Target(EXAMPLES / "simulated-desi-coadd.fits")]
-    ((items, table),) = predict_files(model, targets, options=OPTIONS, workers=0)
+    ((items, table),) = predict_targets(model, targets, options=OPTIONS, workers=0)
     assert reads == [(0, 1), (1, 1)]
     assert table["row"].tolist() == [0, 1]
     assert len({item.meta["object_id"] for item in items}) == 2
@@ -126,7 +131,7 @@ def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
 def test_one_of_many_by_its_number(model) -> None:
     path = EXAMPLES / "simulated-desi-coadd.fits"
     targets = [Target(path, row=1), Target(path, row=7)]
-    ((_, table),) = predict_files(model, targets, options=OPTIONS)
+    ((_, table),) = predict_targets(model, targets, options=OPTIONS)
     assert table["row"].tolist() == [1, 7]
     assert table["class"][0] != ""
     assert "there is no 7" in table["flags"][1]
@@ -154,15 +159,15 @@ def test_what_holds_no_spectrum_is_skipped_in_a_folder_only(model, tmp_path) -> 
     page = tmp_path / "notes.txt"
     page.write_text("a few words about the night\n")
     found, named = Target(page, found_in_folder=True), Target(page)
-    assert list(predict_files(model, [found], options=OPTIONS)) == []
-    ((_, table),) = predict_files(model, [named], options=OPTIONS)
+    assert list(predict_targets(model, [found], options=OPTIONS)) == []
+    ((_, table),) = predict_targets(model, [named], options=OPTIONS)
     assert table["flags"][0].startswith("UNREADABLE")
 
 
 def test_catalogue_columns_come_through(model, tmp_path) -> None:
     path = write_csv(tmp_path / "a.csv")
     targets = [Target(path, catalogue_row=1), Target(path, catalogue_row=0)]
-    ((items, table),) = predict_files(model, targets, options=OPTIONS)
+    ((items, table),) = predict_targets(model, targets, options=OPTIONS)
     catalogue = Table({"name": ["first", "second"], "z": [7.0, 8.0], "cat_z": [1, 2]})
     joined = with_catalogue(table[["file", "z"]], items, catalogue)
     assert joined.colnames == ["file", "z", "name", "cat_z", "cat_cat_z"]

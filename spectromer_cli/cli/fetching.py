@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spectromer_cli import __version__, console
+from spectromer_cli import console
 from spectromer_cli.errors import NetworkError, SomeInputsFailed, UsageError
 
 if TYPE_CHECKING:
@@ -129,6 +127,7 @@ def finish(how: How, matches: list[Match]) -> None:
 def training_set(how: How, release: str, per_class: int, min_sn: float) -> None:
     """Assemble a training set, and end as `finish` does."""
     from spectromer_cli.archives import sdss_training_set
+    from spectromer_cli.outputs.screen import envelope
 
     choice = sdss_training_set.Choice(release, per_class, min_sn)
     if how.dry_run:
@@ -140,7 +139,8 @@ def training_set(how: How, release: str, per_class: int, min_sn: float) -> None:
     )
     labels = how.output / sdss_training_set.LABELS
     if how.json:
-        print(json.dumps(_envelope(outcome) | {"labels": str(labels)}, indent=2))
+        counts = {name: getattr(outcome, name) for name in ("came", "here", "without", "failed")}
+        print(envelope(_status(outcome), outcome.errors, **counts, labels=str(labels)))
     else:
         print(labels)
     _end(labels, outcome)
@@ -149,11 +149,12 @@ def training_set(how: How, release: str, per_class: int, min_sn: float) -> None:
 def _say_plan(how: How, missing: list[Match], here: int, without: int) -> None:
     """Counts and sizes of --dry-run."""
     from spectromer_cli.archives import fetch
+    from spectromer_cli.outputs.screen import envelope
 
     size = fetch.about_bytes(missing)
     if how.json:
         numbers = {"to_fetch": len(missing), "bytes": size, "here": here, "without": without}
-        print(json.dumps({"spectromer_result_version": 1, "status": "success", **numbers}))
+        print(envelope("success", [], **numbers))
         return
     told = "size not told" if size is None else f"about {size / 1e6:.1f} MB"
     print(
@@ -168,49 +169,21 @@ def _status(outcome: Outcome) -> str:
     return "partial" if outcome.came + outcome.here else "error"
 
 
-def _envelope(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "spectromer_result_version": 1,
-        "status": _status(outcome),
-        "came": outcome.came,
-        "here": outcome.here,
-        "without": outcome.without,
-        "failed": outcome.failed,
-        "errors": outcome.errors,
-    }
-
-
 def _print(how: How, outcome: Outcome) -> None:
     """The rows on stdout: JSON, a table for a person, or CSV for a pipe."""
     from spectromer_cli.archives.catalogue import table_of
     from spectromer_cli.outputs import screen, tables
+    from spectromer_cli.outputs.provenance import provenance
 
     table = table_of(outcome.rows)
-    provenance = _provenance()
     if how.json:
-        print(screen.to_json_document(table, provenance, _status(outcome), outcome.errors))
+        print(screen.to_json_document(table, provenance(), _status(outcome), outcome.errors))
     elif sys.stdout.isatty():
         columns = ["file", "target", "archive", "survey_class", "survey_z", "separation", "status"]
         screen.show(table[columns], "Fetched")
     else:
-        with tables.open_writer(None, provenance) as writer:
+        with tables.open_writer(None, provenance()) as writer:
             writer.write(table)
-
-
-def _provenance() -> dict[str, str]:
-    from datetime import UTC, datetime
-
-    words = [*sys.argv[1:]]
-    for place, word in enumerate(words):  # a token is nobody else's business
-        if word.startswith("--token="):
-            words[place] = "--token=…"
-        elif place and words[place - 1] == "--token":
-            words[place] = "…"
-    return {
-        "version": f"spectromer {__version__}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["spectromer", *words]),
-    }
 
 
 def _end(catalogue: Path, outcome: Outcome) -> None:

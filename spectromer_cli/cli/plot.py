@@ -194,7 +194,7 @@ def _answer(
             console.warn(f"{found.label} has no answer: {item.problem}")
             words.append("no answer")
         else:
-            row = judge.answer([item])[0]
+            row = judge.table([item])[0]
             kind = kind or (str(row["class"]) if "class" in row.colnames else None)
             words += _said(row, given)
             if not given and "z" in row.colnames:

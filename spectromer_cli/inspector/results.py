@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
-from spectromer_cli.outputs.cells import json_rows, plain
+from spectromer_cli.outputs.formats import json_rows, plain
 
 if TYPE_CHECKING:
     from astropy.table import Table
