@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from spectromer_cli import __version__
 
 HEAVY = ("torch", "timm", "astropy", "astroquery", "matplotlib", "numpy", "h5py", "pyarrow")
 COMMANDS = (
@@ -41,10 +44,18 @@ def test_importing_the_package_is_light() -> None:
     assert out.startswith("[]")
 
 
+def test_the_version_is_stated_once() -> None:
+    import tomllib
+
+    root = Path(__file__).parents[1]
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" not in settings["project"]
+    place = root / settings["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{__version__}"' in place.read_text(encoding="utf-8")
+
+
 def test_both_ways_in_are_the_same_program() -> None:
     out = subprocess.run(
         [sys.executable, "-m", "spectromer_cli", "--version"], capture_output=True, text=True
     )
-    import spectromer_cli
-
-    assert out.stdout == f"spectromer {spectromer_cli.__version__}\n"
+    assert out.stdout == f"spectromer {__version__}\n"

@@ -56,7 +56,7 @@ def _options(
     """Classes and redshifts of astronomical spectra with a Vision Transformer."""
 
 
-for _command in (
+for _module in (
     classify,
     redshift,
     explain,
@@ -70,7 +70,12 @@ for _command in (
     finetune,
     train,
 ):
-    _command.register(app)
+    _name = _module.__name__.rpartition(".")[2]
+    if hasattr(_module, "commands"):
+        app.add_typer(_module.commands, name=_name)
+    else:
+        _command = app.command(_name, epilog=_module.EPILOG, no_args_is_help=True)
+        _command(getattr(_module, _name))
 
 
 def main() -> None:

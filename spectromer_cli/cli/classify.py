@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import typer
-
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.inference.run import Output, Settings, run
@@ -16,11 +14,6 @@ spectromer classify docs/examples/ -o classes.ecsv
 
 spectromer classify --catalog docs/examples/targets.csv --json
 """
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("classify", epilog=EPILOG, no_args_is_help=True)(classify)
 
 
 def classify(

@@ -34,11 +34,6 @@ spectromer explain --catalog docs/examples/targets.csv --top 20 -o report.html
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("explain", epilog=EPILOG, no_args_is_help=True)(explain)
-
-
 def explain(
     files: options.Files = None,
     catalog: options.Catalog = None,

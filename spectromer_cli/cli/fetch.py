@@ -42,11 +42,6 @@ commands = typer.Typer(
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Put the commands on the program."""
-    app.add_typer(commands, name="fetch")
-
-
 Targets = Annotated[
     list[str] | None,
     typer.Argument(

@@ -39,11 +39,6 @@ spectromer plot docs/examples/simulated-boss-quasar.fits --z 2.235 --class QSO -
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("plot", epilog=EPILOG, no_args_is_help=True)(plot)
-
-
 def plot(
     files: options.Files = None,
     output: Annotated[

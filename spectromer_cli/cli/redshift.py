@@ -22,11 +22,6 @@ spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("redshift", epilog=EPILOG, no_args_is_help=True)(redshift)
-
-
 def redshift(
     files: options.Files = None,
     catalog: options.Catalog = None,

@@ -27,11 +27,6 @@ spectromer render "docs/examples/simulated-desi-coadd.fits[1]" --image line -o i
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("render", epilog=EPILOG, no_args_is_help=True)(render)
-
-
 def render(
     files: options.Files = None,
     output: options.OutputFolder = Path("images"),

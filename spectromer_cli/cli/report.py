@@ -22,11 +22,6 @@ spectromer report z.ecsv --spectra docs/examples/ -o report.html
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("report", epilog=EPILOG, no_args_is_help=True)(report)
-
-
 def report(
     results: Annotated[
         Path,

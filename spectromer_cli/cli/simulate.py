@@ -32,11 +32,6 @@ COMMENT = "Simulated by spectromer: not an observation."
 CHUNK = 256
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("simulate", epilog=EPILOG, no_args_is_help=True)(simulate)
-
-
 def simulate(
     count: Annotated[
         int, typer.Option("-n", "--number", min=1, max=999999, help="How many spectra.")

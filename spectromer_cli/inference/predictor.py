@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,8 +103,8 @@ class Spectromer:
         items = [
             item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
         ]
-        tables = [self.table(part, refined) for part in batched(items, batch_size)]
-        table = stacked(tables or [self.table([])])
+        starts = range(0, max(len(items), 1), batch_size)
+        table = stacked([self.table(items[i : i + batch_size], refined) for i in starts])
         table.meta = provenance(self)
         return table
 
@@ -223,10 +222,3 @@ def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
     from spectromer_cli.weights.store import resolve
 
     return Spectromer(resolve(name), choose_device(device))
-
-
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of `size`, the last one shorter."""
-    items = iter(items)
-    while batch := list(islice(items, size)):
-        yield batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -320,7 +321,7 @@ class Run:
 
 
 def predict(
-    inputs: Inputs | str | Path | Iterable[str | Path],
+    inputs: Inputs | str | Path | Sequence[str | Path],
     *,
     columns: Which = "all",
     model: str | Spectromer | None = None,
@@ -336,7 +337,8 @@ def predict(
     Parameters
     ----------
     inputs : Inputs, or path or sequence of paths
-        Files, folders, patterns, ``FILE[12]``; or `Inputs`, which takes a catalogue too.
+        Files, folders, patterns, ``FILE[12]``; or `Inputs`, which takes a catalogue and other
+        options too.
     columns, model, device, batch_size, refined, max_outlier_rate
         See `Settings`.
     output : path, optional
@@ -366,8 +368,7 @@ def predict(
     from spectromer_cli.spectra.loading import Inputs
 
     if not isinstance(inputs, Inputs):
-        files = [inputs] if isinstance(inputs, str | Path) else inputs
-        inputs = Inputs(files=[str(file) for file in files])
+        inputs = Inputs(files=inputs)
     settings = Settings(
         columns=columns, model=model, device=device, batch_size=batch_size, refined=refined,
         max_outlier_rate=max_outlier_rate,
@@ -452,7 +453,6 @@ def predict_targets(
     table : astropy.table.Table
         Their rows.
     """
-    from spectromer_cli.inference.predictor import batched
     from spectromer_cli.spectra.loading import load_all
 
     skipped = 0
@@ -464,7 +464,8 @@ def predict_targets(
             if not (item.skipped or (item.target == 0 and item.place < skip)):
                 yield item
 
-    for batch in batched(wanted(), batch_size):
+    items = wanted()
+    while batch := list(islice(items, batch_size)):
         yield batch, model.table(batch, refined, min_z_prob)
     if skipped:
         console.info(f"skipped {skipped} files that hold no spectrum")
@@ -492,8 +493,6 @@ def _after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:
     UsageError
         If another is in its place now.
     """
-    from itertools import chain, islice
-
     last = next(islice(targets, done.target, None), None)
     if last is None or str(last.path) != done.file:
         raise UsageError(

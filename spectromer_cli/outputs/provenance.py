@@ -14,7 +14,7 @@ from spectromer_cli._version import __version__
 HIDDEN = "***"
 _TOKEN_OPTION = "--token"
 # What an access token of the Hugging Face Hub looks like, wherever it stands.
-_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{8,}")
+_HUB_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{30,}")
 
 
 def provenance(model: Any = None, **further: str) -> dict[str, str]:
