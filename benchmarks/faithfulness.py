@@ -78,7 +78,7 @@ def main() -> None:
     found: dict[str, dict[str, list[bool]]] = {name: {} for name in METHODS}
     for i in range(len(data)):
         prepared = Prepared(flux[i], ivar[i], 1.0)
-        answers = {name: values[0] for name, values in model.answers([prepared]).items()}
+        answers = {name: values[0] for name, values in model.outputs([prepared]).items()}
         question = ask(model.network.tasks, model.config.temperatures, answers, "class", None)
         pair = torch.from_numpy(flux[i : i + 1]), torch.from_numpy(ivar[i : i + 1])
         for name, method in methods.items():

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 import spectromer_cli
-from spectromer_cli.inference.predictor import predict_files
+from spectromer_cli.inference.run import predict_targets
 from spectromer_cli.spectra.loading import Item, load_all
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import expand
@@ -48,10 +48,10 @@ def main() -> None:
     batch = [items[i] for i in np.arange(256) % len(items)]
     rates = {
         "read and prepare": rate(len(items), read),
-        "ViT alone, batches of 256": rate(len(batch), lambda: model.answer(batch, refined=False)),
-        "with refined redshifts": rate(len(batch), lambda: model.answer(batch)),
+        "ViT alone, batches of 256": rate(len(batch), lambda: model.table(batch, refined=False)),
+        "with refined redshifts": rate(len(batch), lambda: model.table(batch)),
         "files to rows": rate(
-            len(items), lambda: list(predict_files(model, targets, options=options, workers=0))
+            len(items), lambda: list(predict_targets(model, targets, options=options, workers=0))
         ),
     }
     both, vit = rates["with refined redshifts"], rates["ViT alone, batches of 256"]

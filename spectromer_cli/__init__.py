@@ -1,8 +1,12 @@
 """Spectromer: classes and redshifts of astronomical spectra with a Vision Transformer.
 
-The Python side is small::
+What the commands do, in Python::
 
     import spectromer_cli as spectromer
+
+    table = spectromer.predict("spectra/*.fits")
+
+or step by step::
 
     spectra = spectromer.read("spec-0266-51602-0001.fits")
     model = spectromer.load_model()
@@ -13,21 +17,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from spectromer_cli._version import __version__
+
 if TYPE_CHECKING:
     from spectromer_cli.archives.fetch import fetch
     from spectromer_cli.inference.predictor import Spectromer, load_model
+    from spectromer_cli.inference.run import predict
+    from spectromer_cli.spectra.loading import Inputs
     from spectromer_cli.spectra.readers import read
     from spectromer_cli.spectra.spectrum import Spectrum
 
-__version__ = "0.1.0"
-__all__ = ["Spectromer", "Spectrum", "__version__", "fetch", "load_model", "read"]
+__all__ = [
+    "Inputs",
+    "Spectromer",
+    "Spectrum",
+    "__version__",
+    "fetch",
+    "load_model",
+    "predict",
+    "read",
+]
 
 _HOMES = {
+    "Inputs": "spectromer_cli.spectra.loading",
     "Spectromer": "spectromer_cli.inference.predictor",
     "fetch": "spectromer_cli.archives.fetch",
-    "load_model": "spectromer_cli.inference.predictor",
-    "read": "spectromer_cli.spectra.readers",
     "Spectrum": "spectromer_cli.spectra.spectrum",
+    "load_model": "spectromer_cli.inference.predictor",
+    "predict": "spectromer_cli.inference.run",
+    "read": "spectromer_cli.spectra.readers",
 }
 
 

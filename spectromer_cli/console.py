@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -46,7 +47,7 @@ def _say(message: str, style: str) -> None:
 
 @contextmanager
 def progress(
-    description: str, total: float | None, unit: str = ""
+    description: str, total: float | None, unit: str = "", every: float | None = None
 ) -> Iterator[Callable[..., None]]:
     """Show a progress bar on stderr while the block runs.
 
@@ -58,15 +59,18 @@ def progress(
         How much there is to do; None if nobody knows.
     unit : {"", "bytes"}
         "bytes" shows sizes and rates as a download does.
+    every : float, optional
+        Where stderr is not a terminal, say how far the work is once in so many seconds, for
+        the log of a job that takes hours. By default nothing is said there.
 
     Yields
     ------
     callable
         ``advance(amount, said)``, where `said`, if given, stands behind the description.
-        Nothing is shown with ``-q`` or where stderr is not a terminal.
+        Nothing is shown with ``-q``.
     """
     if _quiet or not sys.stderr.isatty():
-        yield lambda amount, said="": None
+        yield _ignore if _quiet or every is None else _lines(description, total, every)
         return
     from rich import progress as rich_progress
     from rich.console import Console
@@ -94,3 +98,23 @@ def progress(
             bar.advance(task, amount)
 
         yield advance
+
+
+def _ignore(amount: float, said: str = "") -> None:
+    pass
+
+
+def _lines(description: str, total: float | None, every: float) -> Callable[..., None]:
+    """An `advance` that prints a plain line now and then."""
+    done, latest, due = 0.0, "", time.monotonic() + every
+    end = "" if total is None else f"/{total:.0f}"
+
+    def advance(amount: float, said: str = "") -> None:
+        nonlocal done, latest, due
+        done += amount
+        latest = said or latest
+        if time.monotonic() >= due:
+            due = time.monotonic() + every
+            info(f"{description} {done:.0f}{end}" + (f", {latest}" if latest else ""))
+
+    return advance

@@ -146,7 +146,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
     assert "cut.fits" in result.rows[2]["flags"]
     lines = result.err.splitlines()
     assert any("empty.fits" in line for line in lines)
-    assert "2 of 4 inputs have no answer" in result.err
+    assert "2 of 4 inputs have no prediction" in result.err
     assert "Traceback" not in result.err
 
 
@@ -232,7 +232,7 @@ def test_json_status_of_nothing_but_failures(run: Run, tmp_path: Path, weights) 
         result = run("classify", "--json", argument, *weights)
         assert result.code == 3
         assert json.loads(result.out)["status"] == "error"
-    assert "passed over 1 files" in result.err
+    assert "skipped 1 files" in result.err
 
 
 def test_a_server_message_in_a_folder_has_its_row(run: Run, tmp_path: Path, weights) -> None:
@@ -251,12 +251,12 @@ def test_debug_brings_the_traceback_back(run: Run, monkeypatch) -> None:
 
 
 def test_an_unexpected_error_is_one_line(run: Run, monkeypatch, weights) -> None:
-    from spectromer_cli.inference import predictor
+    from spectromer_cli.inference.predictor import Spectromer
 
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("boom")
 
-    monkeypatch.setattr(predictor, "predict_files", broken)
+    monkeypatch.setattr(Spectromer, "predictions", broken)
     result = run("classify", GALAXY, *weights)
     assert result.code == 1
     assert "RuntimeError: boom" in result.err

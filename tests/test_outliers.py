@@ -7,7 +7,7 @@ from conftest import EXAMPLES
 import spectromer_cli
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model.confidence import confidence_table, cut_for
-from spectromer_cli.model.novelty import FLAGGED, Familiar
+from spectromer_cli.model.novelty import FLAGGED, ReferenceSet
 from spectromer_cli.spectra.spectrum import Spectrum
 
 RNG = np.random.default_rng(5)
@@ -21,9 +21,9 @@ def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def familiar() -> Familiar:
+def familiar() -> ReferenceSet:
     features, class_ = draw(2000)
-    return Familiar.learn(features, class_, draw(2000)[0])
+    return ReferenceSet.learn(features, class_, draw(2000)[0])
 
 
 def test_a_distance_is_counted_in_sigmas(familiar) -> None:

@@ -6,19 +6,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from conftest import EXAMPLES, emission_galaxy
+from conftest import EXAMPLES, Run, emission_galaxy
 
 import spectromer_cli
+from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.inference import predictor
-from spectromer_cli.inference.columns import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS, fill
-from spectromer_cli.inference.predictor import predict_files, with_catalogue
+from spectromer_cli.inference.columns import (
+    CLASSIFY_COLUMNS,
+    REDSHIFT_COLUMNS,
+    TAIL,
+    classify_columns,
+    fill,
+    with_catalogue,
+)
+from spectromer_cli.inference.run import predict_targets
 from spectromer_cli.model import tasks, taxonomy
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.model.decoding import RedshiftPrediction
+from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.template_fit import Refined
-from spectromer_cli.model.zwarn import ZWarn
+from spectromer_cli.model.zwarn import ZWarn, doubts
 from spectromer_cli.spectra import loading
+from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
+from spectromer_cli.weights.save import write_weights
 
 OPTIONS = ReadOptions()
 
@@ -50,16 +63,16 @@ def test_every_spectrum_has_its_row(model) -> None:
     assert table["sn_median"][0] == pytest.approx(30.0, rel=0.05)
 
 
-def test_no_answer_is_made_out_of_nan(model, monkeypatch) -> None:
-    original = model._answers
+def test_no_prediction_is_made_out_of_nan(model, monkeypatch) -> None:
+    original = model._calibrated
 
     def spoilt(prepared):
-        p, strangeness = original(prepared)
+        outputs, novelty = original(prepared)
         if len(prepared) == 2:
-            p["z"][0] = np.nan
-        return p, strangeness
+            outputs["z"][0] = np.nan
+        return outputs, novelty
 
-    monkeypatch.setattr(model, "_answers", spoilt)
+    monkeypatch.setattr(model, "_calibrated", spoilt)
     table = model.predict([emission_galaxy(0.1), emission_galaxy(0.2)])
     assert table["class"].tolist()[0] == ""
     assert table["zwarn"][0] == ZWarn.NODATA
@@ -73,7 +86,7 @@ def test_no_spectra_give_an_empty_table(model) -> None:
     assert set(REDSHIFT_COLUMNS) <= set(table.colnames)
 
 
-def test_the_answer_does_not_depend_on_the_batch(model) -> None:
+def test_the_prediction_does_not_depend_on_the_batch(model) -> None:
     spectra = [emission_galaxy(0.05 * i, seed=i) for i in range(5)]
     one, five = model.predict(spectra, batch_size=1), model.predict(spectra, batch_size=5)
     np.testing.assert_allclose(one["p_star"], five["p_star"], rtol=1e-3)
@@ -96,7 +109,9 @@ def test_files_keep_their_order_with_and_without_workers(model, tmp_path) -> Non
     targets.insert(4, Target(Path("missing"), problem="it is not there"))
     results = {}
     for workers in (0, 2):
-        parts = list(predict_files(model, targets, options=OPTIONS, batch_size=3, workers=workers))
+        parts = list(
+            predict_targets(model, targets, options=OPTIONS, batch_size=3, workers=workers)
+        )
         items = [item for part, _ in parts for item in part]
         assert [item.file for item in items] == [str(target.path) for target in targets]
         assert [item.catalogue_row for item in items] == [0, 1, None, 2, None, 3, 4, 5]
@@ -117,7 +132,7 @@ def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
     monkeypatch.setattr(loading, "_load", load)
     monkeypatch.setattr(loading, "PIECE", 1)
     targets = [Target(EXAMPLES / "simulated-desi-coadd.fits")]
-    ((items, table),) = predict_files(model, targets, options=OPTIONS, workers=0)
+    ((items, table),) = predict_targets(model, targets, options=OPTIONS, workers=0)
     assert reads == [(0, 1), (1, 1)]
     assert table["row"].tolist() == [0, 1]
     assert len({item.meta["object_id"] for item in items}) == 2
@@ -126,7 +141,7 @@ def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
 def test_one_of_many_by_its_number(model) -> None:
     path = EXAMPLES / "simulated-desi-coadd.fits"
     targets = [Target(path, row=1), Target(path, row=7)]
-    ((_, table),) = predict_files(model, targets, options=OPTIONS)
+    ((_, table),) = predict_targets(model, targets, options=OPTIONS)
     assert table["row"].tolist() == [1, 7]
     assert table["class"][0] != ""
     assert "there is no 7" in table["flags"][1]
@@ -154,15 +169,15 @@ def test_what_holds_no_spectrum_is_skipped_in_a_folder_only(model, tmp_path) -> 
     page = tmp_path / "notes.txt"
     page.write_text("a few words about the night\n")
     found, named = Target(page, found_in_folder=True), Target(page)
-    assert list(predict_files(model, [found], options=OPTIONS)) == []
-    ((_, table),) = predict_files(model, [named], options=OPTIONS)
+    assert list(predict_targets(model, [found], options=OPTIONS)) == []
+    ((_, table),) = predict_targets(model, [named], options=OPTIONS)
     assert table["flags"][0].startswith("UNREADABLE")
 
 
 def test_catalogue_columns_come_through(model, tmp_path) -> None:
     path = write_csv(tmp_path / "a.csv")
     targets = [Target(path, catalogue_row=1), Target(path, catalogue_row=0)]
-    ((items, table),) = predict_files(model, targets, options=OPTIONS)
+    ((items, table),) = predict_targets(model, targets, options=OPTIONS)
     catalogue = Table({"name": ["first", "second"], "z": [7.0, 8.0], "cat_z": [1, 2]})
     joined = with_catalogue(table[["file", "z"]], items, catalogue)
     assert joined.colnames == ["file", "z", "name", "cat_z", "cat_cat_z"]
@@ -214,3 +229,207 @@ def test_templates_that_fit_an_alternative_as_well(
     assert table["z_prob"][0] > 0.8
     both = ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE
     assert ZWarn(int(table["zwarn"][0])) & both == bits
+
+
+def test_every_doubt_has_its_bit() -> None:
+    n = 9
+    found = RedshiftPrediction(
+        z=np.full(n, 0.1), z_err=np.full(n, 1e-4), z_prob=np.full(n, 0.95),
+        alt_z=np.full((n, 5), np.nan), alt_prob=np.full((n, 5), np.nan),
+        at_edge=np.arange(n) == 1, delta_chi2=np.full(n, np.nan),
+    )  # fmt: skip
+    coverage, sn_median, novelty = np.full(n, 0.9), np.full(n, 20.0), np.full(n, np.nan)
+    found.z_prob[2], found.delta_chi2[3], found.delta_chi2[4] = 0.7, 5.0, -1.0
+    coverage[5], sn_median[6], novelty[7], found.z_prob[8] = 0.4, np.nan, 1.1, 0.85
+    bits = doubts(found, coverage=coverage, sn_median=sn_median, novelty=novelty, min_z_prob=0.9)
+    assert [ZWarn(int(value)) for value in bits] == [
+        ZWarn(0), ZWarn.Z_FITLIMIT, ZWarn.AMBIGUOUS | ZWarn.BELOW_CUT, ZWarn.AMBIGUOUS,
+        ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE, ZWarn.LITTLE_COVERAGE, ZWarn.LOW_SN,
+        ZWarn.OUT_OF_DOMAIN, ZWarn.BELOW_CUT,
+    ]  # fmt: skip
+
+
+# Models with tasks of one's own ---------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    """A model with random weights and these tasks."""
+    import torch
+
+    def made(known: list[tasks.Task]) -> predictor.Spectromer:
+        torch.manual_seed(0)
+        config = ModelConfig(
+            backbone="vit_tiny_patch16_224", image="tiles", tokens=3, grid=Grid(),
+            tasks=[tasks.to_dict(task) for task in known],
+        )  # fmt: skip
+        extra = {"licence": "none", "description": "random", "trained_on": "nothing"}
+        write_weights(tmp_path, "own.v0", SpectralViT(config).state_dict(), config, extra)
+        return spectromer_cli.load_model(str(tmp_path), device="cpu")
+
+    return made
+
+
+def general(**own: tasks.Task) -> list[tasks.Task]:
+    """The general tasks, some of them replaced."""
+    return [own.get(task.name, task) for task in tasks.default_tasks()]
+
+
+SPECTRA = [emission_galaxy(0.1, seed=i) for i in range(3)]
+
+
+def test_further_tasks_stand_beside_the_general_ones(made) -> None:
+    grade, age = tasks.Category("grade", ("good", "bad")), tasks.Quantity("age", 5.0, 2.0)
+    model = made([grade, *general(), age])
+    names = classify_columns(model.tasks)
+    head = CLASSIFY_COLUMNS[: -len(TAIL)]
+    assert names == (*head, "grade", "grade_prob", "age", "age_err", *TAIL)
+    table = model.predict(SPECTRA)
+    assert set(table.colnames) == {*names, *REDSHIFT_COLUMNS}
+    assert set(table["grade"]) <= {"good", "bad"}
+    assert (table["grade_prob"] >= 0.5).all()
+    assert np.isfinite(table["age"]).all() and (table["age_err"] > 0).all()
+    assert set(table["class"]) <= set(taxonomy.CLASSES)
+    assert np.isfinite(table["z"]).all()
+
+
+def test_labels_of_ones_own_beside_the_general_subclass(made) -> None:
+    scheme = tasks.Category("class", ("QSO", "supernova", "nova"))
+    model = made(general(**{"class": scheme}))
+    logits = model.network.logits
+
+    def decided(features):
+        found = logits(features)
+        found["class"][:] = 0.0
+        for row in range(3):
+            found["class"][row, row] = 9.0
+        return found
+
+    model.network.logits = decided
+    table = model.predict(SPECTRA)
+    assert table["class"].tolist() == ["QSO", "supernova", "nova"]
+    assert {"class_prob", "p_qso", "p_supernova", "p_nova"} <= set(table.colnames)
+    # Subclasses of ours are of QSO only.
+    assert table["subclass"][0] in taxonomy.QSO_TYPES
+    assert table["subclass"].tolist()[1:] == ["", ""]
+    assert table["star_type"].tolist() == ["", "", ""]
+    for name in ("teff", "logg", "feh", "z", "z_prob"):
+        assert np.isfinite(table[name]).all(), name
+
+
+def test_no_task_overwrites_what_the_table_says_of_the_file(made) -> None:
+    survey = tasks.Category("survey", ("ours", "theirs"))
+    table = made([*general(), survey, tasks.Quantity("z_err")]).predict(SPECTRA)
+    assert table["survey"].tolist() == ["", "", ""]
+    assert set(table["predicted_survey"]) <= {"ours", "theirs"}
+    assert np.isfinite(table["predicted_z_err"]).all()
+    assert (table["z_err"] > 0).all()
+
+
+def test_subclasses_and_types_without_a_class(made) -> None:
+    subclass = next(task for task in tasks.default_tasks() if task.name == "subclass")
+    star_type = next(task for task in tasks.default_tasks() if task.name == "star_type")
+    table = made([subclass, star_type]).predict(SPECTRA)
+    assert set(table["subclass"]) <= set(taxonomy.SUBCLASSES)
+    spaced = tasks.Category("subclass", ("red giant", "white dwarf"))
+    table = made([spaced, star_type]).predict(SPECTRA)
+    assert set(table["subclass"]) <= set(spaced.labels)
+    table = made([star_type]).predict(SPECTRA)
+    assert set(table["star_type"]) <= set(taxonomy.SEQUENCE)
+
+
+@pytest.mark.parametrize(
+    ("known", "command", "message"),
+    [
+        ([tasks.Redshift()], "classify", "measure redshifts only"),
+        ([tasks.Quantity("age")], "redshift", "measure no redshift, only age"),
+    ],
+)
+def test_a_command_that_the_model_cannot_obey(made, tmp_path, known, command, message) -> None:
+    made(known)
+    with pytest.raises(UsageError, match=message):
+        spectromer_cli.predict(EXAMPLES, columns=command, model=str(tmp_path), device="cpu")
+
+
+# From Python ----------------------------------------------------------------------------------
+
+GALAXY = EXAMPLES / "simulated-sdss-galaxy.fits"
+
+
+def test_predict_is_what_the_command_does(run: Run, tmp_path) -> None:
+    output = tmp_path / "z.csv"
+    assert run("redshift", GALAXY, EXAMPLES / "*-star.fits", "-o", output).code == 0
+    table = spectromer_cli.predict([GALAXY, str(EXAMPLES / "*-star.fits")], columns="redshift")
+    again = tmp_path / "again.csv"
+    table.write(again)
+    there, here = (Table.read(path, format="ascii.csv") for path in (output, again))
+    assert there.colnames == here.colnames == list(REDSHIFT_COLUMNS)
+    assert there["z"].tolist() == here["z"].tolist()
+    assert there["zwarn"].tolist() == here["zwarn"].tolist()
+    assert table.meta["weights"] == "spectromer-tiny.v3"
+    assert set(table.meta) == {
+        "version", "weights", "sha256", "image", "device", "date", "command",
+    }  # fmt: skip
+
+
+def test_predict_knows_all_columns_and_the_catalogue(model) -> None:
+    inputs = spectromer_cli.Inputs(catalog=str(EXAMPLES / "targets.csv"))
+    table = spectromer_cli.predict(inputs, model=model, batch_size=2)
+    assert len(table) == 3
+    assert {*CLASSIFY_COLUMNS, *REDSHIFT_COLUMNS, "priority"} <= set(table.colnames)
+    assert table["priority"].tolist() == [2, 1, 3]
+
+
+def test_predict_writes_and_resumes(model, tmp_path, capsys) -> None:
+    output = tmp_path / "all.csv"
+    assert spectromer_cli.predict(GALAXY, model=model, output=output, resume=True) is None
+    assert "nothing to resume: starting from the beginning" in capsys.readouterr().err
+    assert len(Table.read(output, format="ascii.csv")) == 1
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_a_bad_file_is_a_row_from_python_too(model, tmp_path) -> None:
+    bad = tmp_path / "bad.fits"
+    bad.write_bytes(b"")
+    table = spectromer_cli.predict([bad, GALAXY], model=model)
+    assert table["flags"][0].startswith("UNREADABLE")
+    assert table["class"][1] != ""
+
+
+def test_the_cut_is_the_runs_and_not_the_models(model) -> None:
+    loaded = spectromer_cli.load_model(device="cpu")
+    files = sorted(EXAMPLES.glob("*.fits"))
+    rate = min(loaded.config.confidence["rate"])
+    marked = spectromer_cli.predict(files, model=loaded, refined=False, max_outlier_rate=rate)
+    cut = max(
+        cut
+        for cut, limit in zip(
+            loaded.config.confidence["cut"], loaded.config.confidence["rate"], strict=True
+        )
+        if limit == rate
+    )
+    below = (marked["zwarn"] & int(ZWarn.BELOW_CUT)) > 0
+    assert below.tolist() == (marked["z_prob"] < np.float32(cut)).tolist()
+    plain = spectromer_cli.predict(files, model=loaded, refined=False)
+    assert not (plain["zwarn"] & int(ZWarn.BELOW_CUT)).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"columns": "everything"}, "invalid value"),
+        ({"batch_size": 0}, "invalid value"),
+        ({"output": "z.xlsx"}, "names no format"),
+        ({"output": "z.fits", "resume": True}, "grows row by row"),
+        ({"model": "no-such-weights"}, "no-such-weights"),
+    ],
+)
+def test_wrong_arguments_are_told_before_any_work(arguments, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        spectromer_cli.predict(GALAXY, **arguments)
+
+
+def test_no_spectrum_at_all_is_an_error(model, tmp_path) -> None:
+    (tmp_path / "notes.txt").write_text("cloudy\n")
+    with pytest.raises(SomeInputsFailed, match="holds a spectrum"):
+        spectromer_cli.predict(tmp_path, model=model)

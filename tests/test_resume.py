@@ -33,14 +33,14 @@ def inputs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def interrupted(run, weights, inputs, monkeypatch):
-    """Run until so many batches of two are answered; the arguments of the run."""
+    """Run until so many batches of two are predicted; the arguments of the run."""
 
     def interrupted(output: Path, batches: int, *options: str, error=KeyboardInterrupt) -> list:
         arguments = ["classify", inputs, *weights, "--batch-size", "2", "-o", output, *options]
-        original = Spectromer.answer
+        original = Spectromer.predictions
         left = batches
 
-        def answer(self, items, refined=True):
+        def predictions(self, items, refined=True):
             nonlocal left
             left -= 1
             if left < 0:
@@ -48,7 +48,7 @@ def interrupted(run, weights, inputs, monkeypatch):
             return original(self, items, refined)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Spectromer, "answer", answer)
+            patch.setattr(Spectromer, "predictions", predictions)
             stopped = run(*arguments)
         assert stopped.code == (130 if error is KeyboardInterrupt else 1)
         assert not output.exists()
@@ -87,8 +87,8 @@ def test_it_ends_as_if_nothing_had_happened(
     arguments = interrupted(output, batches)
     done = run(*arguments, "--resume")
     assert done.code == 3  # c.fits, whether it came before or after the interruption
-    assert "1 of 12 inputs have no answer" in done.err
-    assert f"going on after {2 * batches} rows" in done.err
+    assert "1 of 12 inputs have no prediction" in done.err
+    assert f"resuming after {2 * batches} rows" in done.err
     assert "wrote 12 rows" in done.err
     assert not list(tmp_path.glob("out*.part*"))
     whole = tmp_path / f"whole{suffix}"
@@ -143,7 +143,7 @@ def test_what_is_damaged_is_told(run, interrupted, tmp_path, spoil: str) -> None
     path.write_bytes(path.read_bytes()[:40])
     result = run(*arguments, "--resume")
     assert result.code == 1
-    assert "begin anew: rm" in result.err
+    assert "start afresh: rm" in result.err
 
 
 def test_short_runs_leave_nothing(run, interrupted, tmp_path, monkeypatch) -> None:
@@ -152,7 +152,7 @@ def test_short_runs_leave_nothing(run, interrupted, tmp_path, monkeypatch) -> No
     assert not list(tmp_path.glob("out*"))
     done = run(*arguments, "--resume")
     assert done.code == 3
-    assert "nothing to go on with" in done.err
+    assert "nothing to resume: starting from the beginning" in done.err
 
 
 def test_formats_that_do_not_grow_are_refused(run, weights, inputs, tmp_path) -> None:

@@ -7,6 +7,8 @@ import tomllib
 import pytest
 from conftest import ROOT
 
+from spectromer_cli import __version__
+
 RUFF = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
 BANNED = RUFF["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
 HEAVY = ("numpy", *BANNED)
@@ -45,10 +47,15 @@ def test_importing_the_package_is_light() -> None:
     assert out.startswith("[]")
 
 
+def test_the_version_is_stated_once() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" not in settings["project"]
+    place = ROOT / settings["tool"]["hatch"]["version"]["path"]
+    assert f'__version__ = "{__version__}"' in place.read_text(encoding="utf-8")
+
+
 def test_both_ways_in_are_the_same_program() -> None:
     out = subprocess.run(
         [sys.executable, "-m", "spectromer_cli", "--version"], capture_output=True, text=True
     )
-    import spectromer_cli
-
-    assert out.stdout == f"spectromer {spectromer_cli.__version__}\n"
+    assert out.stdout == f"spectromer {__version__}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from astropy.table import MaskedColumn, Table
 
 from spectromer_cli.errors import SpectromerError, UsageError
 from spectromer_cli.outputs import screen, tables
+from spectromer_cli.outputs.provenance import command_line, provenance
 from spectromer_cli.spectra.catalogues import read_catalogue
 
 SUFFIXES = (".csv", ".ecsv", ".fits", ".vot", ".parquet", ".jsonl")
@@ -24,6 +26,7 @@ PROVENANCE = {
     "sha256": "0123456789abcdef" * 4,
     "command": "spectromer redshift " + " ".join(f"'field {i}/näme.fits'" for i in range(12)),
 }
+HUB_TOKEN = f"hf_{17 * 'Ab'}"
 NAMES = ["a.fits", "é.fits[12]", 'folder, with comma/"quoted".fits', "β" * 30]
 
 
@@ -243,6 +246,50 @@ def test_json_document():
         "magnitudes": [3.0, 3.5],
     }  # fmt: skip
     assert document["rows"][0]["zwarn"] is None
+
+
+def test_json_document_of_plain_rows():
+    rows = [
+        {"file": "caf\udce9.fits", "z": np.nan, "regions": [{"share": np.inf, "lines": ["Hα"]}]}
+    ]
+    document = json.loads(screen.to_json_document(rows, PROVENANCE, "success", []))
+    assert document["rows"] == [
+        {"file": "caf\\xe9.fits", "z": None, "regions": [{"share": None, "lines": ["Hα"]}]}
+    ]
+    assert list(document) == list(
+        json.loads(screen.to_json_document(chunk(0, 1), PROVENANCE, "success", []))
+    )
+    failed = json.loads(screen.envelope("error", ["no such model"]))
+    assert failed["spectromer_result_version"] == document["spectromer_result_version"]
+    assert failed["errors"] == ["no such model"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--token", "s3cret", "-o", "a b"], "--token *** -o 'a b'"),
+        (["--token=s3cret", "--json"], "--token=*** --json"),
+        ([HUB_TOKEN], "hf_***"),
+        ([f"--repo=https://u:{HUB_TOKEN}@hf.co"], "--repo=https://u:hf_***@hf.co"),
+        (["hf-hub:owner/name", "hf_spectrum12345.fits"], "hf-hub:owner/name hf_spectrum12345.fits"),
+    ],
+)
+def test_provenance_hides_tokens(monkeypatch, words, line):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/spectromer", "fetch", *words])
+    assert command_line() == f"spectromer fetch {line}"
+    record = provenance(seed="7")
+    assert list(record) == ["version", "date", "command", "seed"]
+    assert record["command"] == command_line()
+
+
+def test_provenance_names_the_program_that_ran(monkeypatch):
+    for program, name in (
+        ("/a/spectromer_cli/__main__.py", "spectromer"),
+        ("/home/me/night.py", "night.py"),
+        ("", "python"),
+    ):
+        monkeypatch.setattr(sys, "argv", [program, "a.fits"])
+        assert command_line() == f"{name} a.fits"
 
 
 @pytest.mark.parametrize("width", [40, 60, 100])

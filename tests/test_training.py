@@ -49,8 +49,8 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     from spectromer_cli.inference.predictor import load_model
 
     model = load_model(str(tmp_path / "a"))
-    assert model.familiar is not None
-    assert model.familiar.whitening.shape == (4 * 192, 4 * 192)
+    assert model.reference_set is not None
+    assert model.reference_set.whitening.shape == (4 * 192, 4 * 192)
     assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     assert "| SDSS | GALAXY |" in card

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from spectromer_cli import __version__, console
+from spectromer_cli import console
+from spectromer_cli._version import __version__
 from spectromer_cli.errors import NetworkError
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -10,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from spectromer_cli import __version__, console
+from spectromer_cli import console
+from spectromer_cli._version import __version__
 from spectromer_cli.cli import (
     classify,
     evaluate,
@@ -26,9 +26,6 @@ from spectromer_cli.cli import (
     weights,
 )
 from spectromer_cli.errors import SpectromerError
-
-# What --json prints when the command fails as a whole.
-ENVELOPE = {"spectromer_result_version": 1, "status": "error"}
 
 app = typer.Typer(
     name="spectromer",
@@ -59,7 +56,7 @@ def _options(
     """Classes and redshifts of astronomical spectra with a Vision Transformer."""
 
 
-for _command in (
+for _module in (
     classify,
     redshift,
     explain,
@@ -73,7 +70,12 @@ for _command in (
     finetune,
     train,
 ):
-    _command.register(app)
+    _name = _module.__name__.rpartition(".")[2]
+    if hasattr(_module, "commands"):
+        app.add_typer(_module.commands, name=_name)
+    else:
+        _command = app.command(_name, epilog=_module.EPILOG, no_args_is_help=True)
+        _command(getattr(_module, _name))
 
 
 def main() -> None:
@@ -112,7 +114,9 @@ def main() -> None:
 def _json_error(message: str) -> None:
     """Who asked for JSON gets JSON, whatever happens."""
     if "--json" in sys.argv:
-        print(json.dumps({**ENVELOPE, "errors": [message]}, indent=2))
+        from spectromer_cli.outputs.screen import envelope
+
+        print(envelope("error", [message]))
 
 
 def _stop(signal_number: int, frame: object) -> None:

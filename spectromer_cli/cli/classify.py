@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference import run
+from spectromer_cli.inference.run import Output, Settings, run
 
 EPILOG = """Examples:
 
@@ -16,11 +14,6 @@ spectromer classify docs/examples/ -o classes.ecsv
 
 spectromer classify --catalog docs/examples/targets.csv --json
 """
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("classify", epilog=EPILOG, no_args_is_help=True)(classify)
 
 
 def classify(
@@ -40,14 +33,17 @@ def classify(
 ) -> None:
     """Say what each spectrum shows: STAR, GALAXY or QSO, and its subclass.
 
-    One row a spectrum, in the order of the input. A spectrum that cannot be
-    read has a row too, with the reason in flags, and the exit code is 3.
+    One row per spectrum, in input order. A spectrum that cannot be read has
+    a row too, with the reason in flags, and the exit code is 3.
     """
-    from spectromer_cli.inference.columns import classify_columns
+    from spectromer_cli.spectra.loading import Inputs
 
     console.set_quiet(quiet)
-    request = run.Request(
-        files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
-        wavelength_unit, refined=False, resume=resume,
+    inputs = Inputs(
+        files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
+        wavelength_unit=wavelength_unit, workers=workers,
     )  # fmt: skip
-    run.run(request, classify_columns, "Classes")
+    settings = Settings(
+        columns="classify", model=model, device=device, batch_size=batch_size, refined=False
+    )
+    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Classes")

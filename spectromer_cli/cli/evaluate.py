@@ -12,8 +12,7 @@ from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed
 from spectromer_cli.evaluation import run
-from spectromer_cli.inference.failures import Failures
-from spectromer_cli.inference.run import Request
+from spectromer_cli.inference.run import Settings
 from spectromer_cli.paths import require_writable_folder
 
 EPILOG = """Examples:
@@ -23,11 +22,6 @@ spectromer evaluate --catalog docs/examples/truth.csv -o report/
 spectromer evaluate --catalog docs/examples/truth.csv --class-column class --no-refine -o report/
 """
 HELD_OUT = "Held-out part of a labelled set"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("evaluate", epilog=EPILOG, no_args_is_help=True)(evaluate)
 
 
 def evaluate(
@@ -128,20 +122,23 @@ def evaluate(
     wrong, and the exit code is 3.
     """
     console.set_quiet(quiet)
-    request = Request(
-        None, catalog, spectra_dir, model, device, batch_size, workers, None, False, air,
-        wavelength_unit, refined=not no_refine,
-    )  # fmt: skip
+    from spectromer_cli.spectra.loading import Inputs
+
     truth = run.HeldOut(data, held_out, split_seed, baseline, baseline_minutes)
-    run.check(request, truth)
+    run.check(catalog, truth)
     if docs is not None:
         require_writable_folder(docs)
-    failed = Failures()
+    settings = Settings(model=model, device=device, batch_size=batch_size, refined=not no_refine)
     if data is None:
-        judged = run.of_catalogue(request, class_column, z_column, output, failed)
+        inputs = Inputs(
+            catalog=catalog, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
+            workers=workers,
+        )  # fmt: skip
+        judged = run.of_catalogue(inputs, settings, class_column, z_column, output)
     else:
-        judged = run.of_held_out(request, truth, output, failed)
+        judged = run.of_held_out(settings, truth, output)
     report = run.write(judged, output, docs)
     print(json.dumps(report, indent=2))
-    if failed.count:
-        raise SomeInputsFailed(f"{failed.count} of {report['n']} inputs have no answer")
+    count = judged.failures.count
+    if count:
+        raise SomeInputsFailed(f"{count} of {report['n']} inputs have no prediction")

@@ -13,12 +13,12 @@ from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.explain import DEFAULT_METHOD, export
-from spectromer_cli.inference import run
-from spectromer_cli.inference.failures import Failures
+from spectromer_cli.inference.run import Failures
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
     from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.spectra.loading import Inputs
 
 QUESTION = "Question"
 
@@ -32,11 +32,6 @@ spectromer explain docs/examples/simulated-sdss-star.fits --for GALAXY -o why.ec
 
 spectromer explain --catalog docs/examples/targets.csv --top 20 -o report.html
 """
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("explain", epilog=EPILOG, no_args_is_help=True)(explain)
 
 
 def explain(
@@ -119,20 +114,21 @@ def explain(
     console.set_quiet(quiet)
     if frame not in ("observed", "rest"):
         raise UsageError(f"--frame {frame} is none", "take observed or rest")
-    request = run.Request(
-        files, catalog, spectra_dir, model, device, 1, 0, None, as_json, air, wavelength_unit, True
-    )
-    run.check(request)
-    _check_output(output, as_json)
     from spectromer_cli.inference.predictor import load_model
+    from spectromer_cli.spectra.loading import Inputs
 
-    targets, _, total = run.targets_of(request)
+    inputs = Inputs(
+        files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
+        wavelength_unit=wavelength_unit,
+    )  # fmt: skip
+    _check_output(output, as_json)
+    targets, _, total = inputs.targets()
     if top is not None:
         targets, total = islice(targets, top), min(top, total or top)
     loaded = load_model(model, device)
     target = target or _default_target(loaded)
     failed = Failures()
-    made = _explanations(request, loaded, targets, total, target, wanted, method, failed)
+    made = _explanations(inputs, loaded, targets, total, target, wanted, method, failed)
     if as_json:
         export.print_json(made, loaded, failed)
     elif output is None:
@@ -168,7 +164,7 @@ def _default_target(model: Spectromer) -> str:
 
 
 def _explanations(
-    request: run.Request,
+    inputs: Inputs,
     model: Spectromer,
     targets: Any,
     total: int | None,
@@ -179,11 +175,9 @@ def _explanations(
 ) -> Iterator[Explanation]:
     from spectromer_cli.explain.explanation import explain as one
     from spectromer_cli.spectra.loading import load_all
-    from spectromer_cli.spectra.readers import ReadOptions
 
-    reading = ReadOptions(request.air, request.wavelength_unit)
     with console.progress("explaining", total) as advance:
-        for item in load_all(targets, reading, grid=model.grid):
+        for item in load_all(targets, inputs.options, grid=model.grid):
             advance(item.begins)
             if item.skipped:
                 continue

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from spectromer_cli import __version__, console
+from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import NetworkError, SomeInputsFailed, UsageError
 
@@ -50,11 +48,6 @@ commands = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Put the commands on the program."""
-    app.add_typer(commands, name="fetch")
 
 
 Targets = Annotated[
@@ -140,6 +133,7 @@ class How:
             If none did.
         """
         from spectromer_cli.archives.catalogue import NAME
+        from spectromer_cli.outputs import screen
 
         others = outcome.fetched + outcome.here + len(outcome.missing)
         status = "success" if not outcome.failed else "partial" if others else "error"
@@ -149,9 +143,9 @@ class How:
             if labels is None:
                 _show_rows(outcome, status, self.as_json)
             elif self.as_json:
-                counts = ("fetched", "here", "without", "failed", "errors")
+                counts = ("fetched", "here", "without", "failed")
                 numbers = {name: getattr(outcome, name) for name in counts}
-                _print_json(status, **numbers, labels=str(labels))
+                print(screen.envelope(status, outcome.errors, **numbers, labels=str(labels)))
             else:
                 print(labels)
             console.info(
@@ -351,11 +345,12 @@ def training(
 
 def _show_plan(outcome: Outcome, status: str, as_json: bool) -> None:
     """Counts and sizes of --dry-run."""
+    from spectromer_cli.outputs.screen import envelope
+
     missing, size = len(outcome.missing), outcome.about_bytes()
     if as_json:
-        _print_json(
-            status, to_fetch=missing, bytes=size, here=outcome.here, without=outcome.without
-        )
+        numbers = {"to_fetch": missing, "bytes": size}
+        print(envelope(status, [], **numbers, here=outcome.here, without=outcome.without))
         return
     said = "size unknown" if size is None else f"about {size / 1e6:.1f} MB"
     print(
@@ -367,32 +362,13 @@ def _show_plan(outcome: Outcome, status: str, as_json: bool) -> None:
 def _show_rows(outcome: Outcome, status: str, as_json: bool) -> None:
     """The rows on stdout: JSON, a table for a person, or CSV for a pipe."""
     from spectromer_cli.outputs import screen, tables
+    from spectromer_cli.outputs.provenance import provenance
 
     if as_json:
-        print(screen.to_json_document(outcome.table, _provenance(), status, outcome.errors))
+        print(screen.to_json_document(outcome.table, provenance(), status, outcome.errors))
     elif sys.stdout.isatty():
         columns = ["file", "target", "archive", "survey_class", "survey_z", "separation", "status"]
         screen.show(outcome.table[columns], "Fetched")
     else:
-        with tables.open_writer(None, _provenance()) as writer:
+        with tables.open_writer(None, provenance()) as writer:
             writer.write(outcome.table)
-
-
-def _print_json(status: str, **numbers: Any) -> None:
-    print(json.dumps({"spectromer_result_version": 1, "status": status, **numbers}, indent=2))
-
-
-def _provenance() -> dict[str, str]:
-    from datetime import UTC, datetime
-
-    words = [*sys.argv[1:]]
-    for place, word in enumerate(words):  # a token is nobody else's business
-        if word.startswith("--token="):
-            words[place] = "--token=…"
-        elif place and words[place - 1] == "--token":
-            words[place] = "…"
-    return {
-        "version": f"spectromer {__version__}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["spectromer", *words]),
-    }

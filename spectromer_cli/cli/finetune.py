@@ -29,11 +29,6 @@ spectromer classify --model runs/stars new/*.fits
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("finetune", epilog=EPILOG, no_args_is_help=True)(finetune)
-
-
 def finetune(
     folder: Annotated[
         Path | None,

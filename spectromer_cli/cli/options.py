@@ -69,7 +69,7 @@ Device = Annotated[
 ]
 BatchSize = Annotated[
     int,
-    typer.Option("--batch-size", min=1, help="Spectra a batch.", rich_help_panel=MODEL),
+    typer.Option("--batch-size", min=1, help="Spectra per batch.", rich_help_panel=MODEL),
 ]
 Workers = Annotated[
     int | None,
@@ -104,7 +104,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on where an interrupted run with the same -o stopped (.csv .ecsv .jsonl).",
+        help="Resume an interrupted run with the same -o (.csv .ecsv .jsonl); where there is "
+        "none, start from the beginning.",
         rich_help_panel=RESULTS,
     ),
 ]

@@ -42,11 +42,6 @@ spectromer plot --catalog docs/examples/targets.csv -o looks/
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("plot", epilog=EPILOG, no_args_is_help=True)(plot)
-
-
 def plot(
     files: options.Files = None,
     catalog: options.Catalog = None,
@@ -205,7 +200,7 @@ def _prediction(
             console.warn(f"{item.label} has no prediction: {prepared.problem}")
             words.append("no prediction")
         else:
-            row = predictor.answer([prepared])[0]
+            row = predictor.table([prepared])[0]
             kind = kind or (str(row["class"]) if "class" in row.colnames else None)
             words += _in_words(row, given)
             if not given and "z" in row.colnames:

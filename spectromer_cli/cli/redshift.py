@@ -8,7 +8,7 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference import run
+from spectromer_cli.inference.run import Output, Settings, run
 
 EPILOG = """Examples:
 
@@ -20,11 +20,6 @@ spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
 
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("redshift", epilog=EPILOG, no_args_is_help=True)(redshift)
 
 
 def redshift(
@@ -56,16 +51,19 @@ def redshift(
 ) -> None:
     """Measure the redshift of each spectrum, with its probability and the alternatives.
 
-    One row a spectrum, in the order of the input. zwarn is a bit mask of
-    doubts, 0 if there are none. A spectrum that cannot be read has a row
-    too, with the reason in flags, and the exit code is 3.
+    One row per spectrum, in input order. zwarn is a bit mask of doubts, 0 if
+    there are none. A spectrum that cannot be read has a row too, with the
+    reason in flags, and the exit code is 3.
     """
-    from spectromer_cli.inference.columns import redshift_columns
+    from spectromer_cli.spectra.loading import Inputs
 
     console.set_quiet(quiet)
-    request = run.Request(
-        files, catalog, spectra_dir, model, device, batch_size, workers, output, as_json, air,
-        wavelength_unit, refined=not no_refine, max_outlier_rate=max_outlier_rate,
-        resume=resume,
+    inputs = Inputs(
+        files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
+        wavelength_unit=wavelength_unit, workers=workers,
     )  # fmt: skip
-    run.run(request, redshift_columns, "Redshifts")
+    settings = Settings(
+        columns="redshift", model=model, device=device, batch_size=batch_size,
+        refined=not no_refine, max_outlier_rate=max_outlier_rate,
+    )  # fmt: skip
+    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Redshifts")

@@ -29,11 +29,6 @@ spectromer render --catalog docs/examples/targets.csv -o images/
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("render", epilog=EPILOG, no_args_is_help=True)(render)
-
-
 def render(
     files: options.Files = None,
     catalog: options.Catalog = None,

@@ -24,11 +24,6 @@ spectromer report --catalog docs/examples/truth.csv -o survey.html
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("report", epilog=EPILOG, no_args_is_help=True)(report)
-
-
 def report(
     results: Annotated[
         Path | None,

@@ -32,11 +32,6 @@ COMMENT = "Simulated by spectromer: not an observation."
 CHUNK = 256
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("simulate", epilog=EPILOG, no_args_is_help=True)(simulate)
-
-
 def simulate(
     count: Annotated[
         int, typer.Option("-n", "--number", min=1, max=999999, help="How many spectra.")
@@ -189,16 +184,15 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from spectromer_cli import __version__
+    from spectromer_cli.outputs.provenance import provenance
     from spectromer_cli.outputs.tables import open_writer
     from spectromer_cli.spectra.spectrum import Spectrum
     from spectromer_cli.spectra.writing import write_spec
 
     wavelength = simulator.grid.wavelength
-    provenance = {"spectromer": __version__, **asked}
     rows: list[tuple[str, Simulated]] = []
     with (
-        open_writer(output / TRUTH, provenance) as truth,
+        open_writer(output / TRUTH, provenance(**asked)) as truth,
         console.progress("simulating", count) as advance,
     ):
         for number in range(1, count + 1):

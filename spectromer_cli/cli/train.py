@@ -20,11 +20,6 @@ spectromer train weights/recipes/spectromer-tiny.v1.toml --data real.h5
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("train", epilog=EPILOG)(train)
-
-
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="How to train.")],
     data: Annotated[

@@ -36,11 +36,6 @@ commands = typer.Typer(
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Put the commands on the program."""
-    app.add_typer(commands, name="weights")
-
-
 @commands.command(
     "list",
     epilog="Examples:  spectromer weights list  ·  spectromer weights list --json",

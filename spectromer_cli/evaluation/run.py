@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.inference import run
-from spectromer_cli.inference.failures import Failures
+from spectromer_cli.inference.run import Failures, Run, Settings
 from spectromer_cli.paths import atomic_path, make_folder
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from spectromer_cli.evaluation.held_out import Split
     from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.spectra.loading import Inputs
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Judged:
 
     model: Spectromer
     answers: Table
+    failures: Failures
     details: Mapping[str, np.ndarray] | None = None
     baselines: dict[str, Table] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
@@ -46,10 +47,10 @@ class Judged:
     remarks: list[str] = field(default_factory=list)
 
 
-def check(request: run.Request, truth: HeldOut) -> None:
+def check(catalog: Path | None, truth: HeldOut) -> None:
     """Refuse options that make no sense together."""
     if truth.data is None:
-        if request.catalog is None:
+        if catalog is None:
             raise UsageError(
                 "nothing to evaluate on", "give --catalog TABLE with the truth, or --data FILE"
             )
@@ -57,7 +58,7 @@ def check(request: run.Request, truth: HeldOut) -> None:
             raise UsageError(
                 "--baseline, --held-out and --split-seed go with --data", "give --data FILE"
             )
-    elif request.catalog is not None:
+    elif catalog is not None:
         raise UsageError("--catalog and --data exclude each other", "give one of them")
     if truth.baseline:
         from spectromer_cli.evaluation import baselines
@@ -65,60 +66,54 @@ def check(request: run.Request, truth: HeldOut) -> None:
         baselines.parse(truth.baseline)
 
 
-def _load(request: run.Request) -> Spectromer:
-    """The model, which must know stars, galaxies and quasars."""
+def _require_general(model: Spectromer) -> None:
+    """Refuse a model that does not know stars, galaxies and quasars."""
     from spectromer_cli.inference import columns
-    from spectromer_cli.inference.predictor import load_model
 
-    model = load_model(request.model, request.device)
-    if not columns.is_general(model.network.tasks):
-        known = ", ".join(task.name for task in model.network.tasks)
+    if not columns.is_general(model.tasks):
+        known = ", ".join(task.name for task in model.tasks)
         raise UsageError(
             f"only weights for stars, galaxies and quasars can be judged; these know {known}",
             "choose another --model",
         )
-    return model
-
-
-def _wanted() -> tuple[str, ...]:
-    from spectromer_cli.inference.columns import CLASSIFY_COLUMNS, REDSHIFT_COLUMNS
-
-    return tuple(dict.fromkeys(CLASSIFY_COLUMNS + REDSHIFT_COLUMNS))
 
 
 def of_catalogue(
-    request: run.Request,
+    inputs: Inputs,
+    settings: Settings,
     class_column: str | None,
     z_column: str | None,
     output: Path,
-    failed: Failures,
 ) -> Judged:
     """Answers for the spectra that a catalogue names."""
     from astropy.table import Table
 
     from spectromer_cli.spectra.truth import find_truth, truth_of
 
-    targets, catalogue, total = run.targets_of(request)
-    assert catalogue is not None
-    columns = find_truth(catalogue.colnames, class_column, z_column)
-    class_true, z_true = truth_of(catalogue, *columns)
-    model = _load(request)
+    run = Run(inputs, settings)
+    assert run.catalogue is not None
+    columns = find_truth(run.catalogue.colnames, class_column, z_column)
+    class_true, z_true = truth_of(run.catalogue, *columns)
+    _require_general(run.model)
     make_folder(output)
-    truth = Table({"class_true": class_true, "z_true": z_true})
-    chunks = run.chunks_of(request, _wanted(), model, targets, truth, total, failed)
-    return Judged(model, run.stack(list(chunks)), provenance=run.provenance_of(model))
+    run.catalogue = Table({"class_true": class_true, "z_true": z_true})
+    return Judged(run.model, run.table(), run.failures, provenance=run.provenance)
 
 
-def of_held_out(request: run.Request, truth: HeldOut, output: Path, failed: Failures) -> Judged:
+def of_held_out(settings: Settings, truth: HeldOut, output: Path) -> Judged:
     """Answers for the held-out part of a labelled set, and those of the baselines."""
     import hashlib
 
     from astropy.table import hstack
 
     from spectromer_cli.evaluation import baselines, cross_calibration, held_out
+    from spectromer_cli.outputs.formats import stacked
+    from spectromer_cli.outputs.provenance import provenance
 
     assert truth.data is not None
-    model = _load(request)
+    model = settings.load()
+    _require_general(model)
+    failures = Failures()
     chosen = held_out.choose_split(model.config.split, truth.fraction, truth.seed)
     if truth.baseline and chosen["fraction"] == 1.0:
         raise UsageError(
@@ -129,7 +124,7 @@ def of_held_out(request: run.Request, truth: HeldOut, output: Path, failed: Fail
     make_folder(output)
     with truth.data.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    answers = run.stack(list(_answers(request, model, split, truth.data, failed)))
+    answers = stacked(list(_answers(settings, model, split, truth.data, failures)))
     names = baselines.parse(truth.baseline) if truth.baseline else []
     others = {
         name: baselines.answers_of(
@@ -138,20 +133,20 @@ def of_held_out(request: run.Request, truth: HeldOut, output: Path, failed: Fail
         )
         for name in names
     }  # fmt: skip
-    provenance = {
-        **run.provenance_of(model),
+    further = {
         "data": f"{truth.data.name} (sha256 {sha256})",
         "held out": f"{chosen['fraction']:g} of the objects, seed {chosen['seed']:g}",
     }
     judged = Judged(
         model,
         hstack([answers, held_out.truth_table(split.held_out)]),
+        failures,
         held_out.details_of(split.held_out),
         others,
-        provenance=provenance,
+        provenance=provenance(model, **further),
         remarks=[*held_out.remarks(split), *baselines.remarks(names, truth.minutes)],
     )
-    if len(split.training) and request.refined:
+    if len(split.training) and settings.refined:
         with console.progress("calibration by folds", None):
             judged.calibration = cross_calibration.crossfit(
                 model.network, model.bases, split.held_out, model.device
@@ -160,11 +155,11 @@ def of_held_out(request: run.Request, truth: HeldOut, output: Path, failed: Fail
 
 
 def _answers(
-    request: run.Request,
+    settings: Settings,
     model: Spectromer,
     split: Split,
     path: Path,
-    failed: Failures,
+    failures: Failures,
 ) -> Iterator[Table]:
     """Tables of answers, batch by batch, in the order of the held-out spectra."""
     from itertools import islice
@@ -173,9 +168,9 @@ def _answers(
 
     items = held_out.items_of(split, path, model.grid)
     with console.progress("held-out spectra", len(split.rows)) as advance:
-        while batch := list(islice(items, request.batch_size)):
-            failed.note(batch)
-            yield model.answer(batch, request.refined)[list(_wanted())]
+        while batch := list(islice(items, settings.batch_size)):
+            yield model.table(batch, settings.refined)
+            failures.note(batch)
             advance(len(batch))
 
 

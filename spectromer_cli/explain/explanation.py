@@ -114,7 +114,7 @@ def explain(
     assert prepared is not None, "only what could be read can be explained"
     flux = torch.from_numpy(prepared.flux[None]).to(model.device)
     ivar = torch.from_numpy(prepared.ivar[None]).to(model.device)
-    answers = {name: values[0] for name, values in model.answers([prepared]).items()}
+    answers = {name: values[0] for name, values in model.outputs([prepared]).items()}
     network = model.network
     question = ask(network.tasks, model.config.temperatures, answers, target, wanted)
     for parameter in network.parameters():
@@ -124,7 +124,7 @@ def explain(
     with torch.inference_mode():
         probability = float(question.probability(network(flux, ivar)))
         image = network.draw(flux, ivar, model.grid, model.config.tokens)[0].cpu().numpy()
-    row = model.answer([item])[0]
+    row = model.table([item])[0]
     explanation = Explanation(
         item, row, model.grid, prepared, question, method, importance, probability, [], {}, None,
         None, None, image, _shown(model),

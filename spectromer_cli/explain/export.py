@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.inference import run
-from spectromer_cli.inference.failures import Failures
+from spectromer_cli.inference.run import Failures
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
@@ -42,8 +41,8 @@ def print_stretches(explanation: Explanation) -> None:
 
 def print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures) -> None:
     """One document of all, on stdout."""
-    import json
-    import math
+    from spectromer_cli.outputs.provenance import provenance
+    from spectromer_cli.outputs.screen import to_json_document
 
     rows = [
         {
@@ -54,7 +53,7 @@ def print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures)
             "method": e.method,
             "probability": e.probability,
             "class": e.class_name,
-            "z": e.z if math.isfinite(e.z) else None,
+            "z": e.z,
             "stretches": [
                 {"low": s.low, "high": s.high, "share": s.share, "lines": list(s.lines)}
                 for s in e.stretches
@@ -62,14 +61,7 @@ def print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures)
         }
         for e in made
     ]
-    document = {
-        "spectromer_result_version": 1,
-        "status": failed.status,
-        "provenance": run.provenance_of(model),
-        "rows": rows,
-        "errors": failed.lines,
-    }
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print(to_json_document(rows, provenance(model), failed.status, failed.lines))
 
 
 def write(made: Iterator[Explanation], output: Path, rest: bool, dark: bool) -> None:

@@ -1,4 +1,4 @@
-"""The columns of the answers: which there are, and how a task's answer fills its own."""
+"""The table of results: which columns there are, and how predictions fill them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import decoding, tasks, taxonomy
-from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, ZWarn
+from spectromer_cli.model import decoding, tasks
+from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
+from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, ZWarn, doubts
 from spectromer_cli.spectra.loading import Item
 
 if TYPE_CHECKING:
@@ -34,84 +35,163 @@ REDSHIFT_COLUMNS = (
 )  # fmt: skip
 # What describes a star, and is left empty for a galaxy.
 STELLAR = ("star_type", "teff", "logg", "feh")
-# Stars whose Teff, log g and [Fe/H] no training set tells: they are left empty.
+# Stars without reference values of Teff, log g and [Fe/H] in any training set.
 WITHOUT_PARAMETERS = ("L", "WD", "CV", "Carbon")
 # A class scheme of one's own with more labels has no column of probability for each.
 MAX_PROBABILITIES = 20
+# Columns that a task of one's own may not take by its name.
+TAKEN = {*CLASSIFY_COLUMNS, *REDSHIFT_COLUMNS} - {"class", "subclass", "z", *STELLAR}
 
 
-def is_general(asked: Sequence[tasks.Task]) -> bool:
-    """Whether the tasks are those of the general model."""
-    named = {task.name: task for task in asked}
+def is_general(known: Sequence[tasks.Task]) -> bool:
+    """Whether the tasks of the general model are among these."""
+    named = {task.name: task for task in known}
     class_ = named.get("class")
-    general = isinstance(class_, tasks.Category) and class_.labels == taxonomy.CLASSES
+    general = isinstance(class_, tasks.Category) and class_.labels == CLASSES
     return general and {"subclass", "z"} <= set(named)
 
 
-def redshift_task(asked: Sequence[tasks.Task]) -> tasks.Redshift | None:
+def redshift_task(known: Sequence[tasks.Task]) -> tasks.Redshift | None:
     """The task that gives the redshift, if there is one."""
-    return next((task for task in asked if isinstance(task, tasks.Redshift)), None)
+    return next((task for task in known if isinstance(task, tasks.Redshift)), None)
 
 
-def classify_columns(asked: Sequence[tasks.Task]) -> tuple[str, ...]:
-    """The columns that `spectromer classify` shows for a model with these tasks."""
-    if is_general(asked):
-        return CLASSIFY_COLUMNS
-    own: list[str] = []
-    for task in asked:
-        if isinstance(task, tasks.Category):
-            own += [task.name, f"{task.name}_prob"]
-            if task.name == "class" and len(task.labels) <= MAX_PROBABILITIES:
-                own += [_probability(label) for label in task.labels]
-        elif not isinstance(task, tasks.Redshift):
-            own += [task.name, f"{task.name}_err"]
-    if not own:
-        raise UsageError("these weights know redshifts only", "use spectromer redshift")
-    return (*HEAD, *own, *TAIL)
+def column_names(known: Sequence[tasks.Task], which: str = "all") -> tuple[str, ...]:
+    """The columns of a model with these tasks.
 
-
-def redshift_columns(asked: Sequence[tasks.Task]) -> tuple[str, ...]:
-    """The columns that `spectromer redshift` shows for a model with these tasks.
+    Parameters
+    ----------
+    known : sequence of Task
+    which : {"all", "classify", "redshift"}
+        What one of the commands shows, or all that can be told.
 
     Raises
     ------
     UsageError
-        If none of them is a redshift.
+        If none of the tasks gives what the command shows.
     """
-    if redshift_task(asked) is None:
-        names = ", ".join(task.name for task in asked)
+    names: tuple[str, ...] = ()
+    if which == "classify" or (which == "all" and any(map(_is_no_redshift, known))):
+        names += classify_columns(known)
+    if which == "redshift" or (which == "all" and redshift_task(known) is not None):
+        names += redshift_columns(known)
+    return tuple(dict.fromkeys(names))
+
+
+def classify_columns(known: Sequence[tasks.Task]) -> tuple[str, ...]:
+    """The columns that `spectromer classify` shows for a model with these tasks.
+
+    Those of the general model, where its tasks are there, then those of further tasks.
+    """
+    own = [name for task in known if _is_no_redshift(task) for name in _columns_of(task)]
+    if not own:
+        raise UsageError("these weights measure redshifts only", "use spectromer redshift")
+    if is_general(known):
+        general = CLASSIFY_COLUMNS[: -len(TAIL)]
+        own = [*general, *(name for name in own if name not in (*general, "class_prob"))]
+    return tuple(dict.fromkeys((*HEAD, *own, *TAIL)))
+
+
+def redshift_columns(known: Sequence[tasks.Task]) -> tuple[str, ...]:
+    """The columns that `spectromer redshift` shows for a model with these tasks."""
+    if redshift_task(known) is None:
+        names = ", ".join(task.name for task in known)
         raise UsageError(
-            f"these weights know no redshift, only {names}",
+            f"these weights measure no redshift, only {names}",
             "use spectromer classify, or another --model",
         )
-    if any(task.name == "class" for task in asked):
+    if any(task.name == "class" for task in known):
         return REDSHIFT_COLUMNS
     return tuple(name for name in REDSHIFT_COLUMNS if name not in ("class", "class_prob"))
+
+
+def _is_no_redshift(task: tasks.Task) -> bool:
+    return not isinstance(task, tasks.Redshift)
+
+
+def _column(task: tasks.Task) -> str:
+    """The task's own column."""
+    return f"predicted_{task.name}" if task.name in TAKEN else task.name
+
+
+def _columns_of(task: tasks.Task) -> list[str]:
+    name = _column(task)
+    if not isinstance(task, tasks.Category):
+        return [name, f"{name}_err"]
+    names = [name, f"{name}_prob"]
+    if name == "class" and len(task.labels) <= MAX_PROBABILITIES:
+        names += [_probability(label) for label in task.labels]
+    return names
 
 
 def _probability(label: str) -> str:
     return f"p_{label.lower()}"
 
 
-def empty_columns(items: Sequence[Item], asked: Sequence[tasks.Task]) -> Columns:
-    """Columns for rows that have no answer yet."""
+def table_of(
+    items: Sequence[Item],
+    predictions: decoding.Predictions,
+    known: Sequence[tasks.Task],
+    min_z_prob: float = 0.0,
+) -> Table:
+    """The table of a batch.
+
+    Parameters
+    ----------
+    items : sequence of Item
+    predictions : Predictions
+        For these items.
+    known : sequence of Task
+        The model's.
+    min_z_prob : float
+        Redshifts of a lower probability are marked in ``zwarn`` (`ZWarn.BELOW_CUT`).
+
+    Returns
+    -------
+    astropy.table.Table
+        One row per item, in order, with all columns of `column_names`.
+    """
+    coverage = np.array([_coverage(item) for item in items])
+    columns = _empty(items, coverage, known)
+    good = predictions.rows
+    if len(good):
+        columns["outlier_score"][good] = predictions.novelty
+        for i in good[predictions.novelty > 1.0]:
+            columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], "OUT_OF_DOMAIN"]))
+        for task in filter(_is_no_redshift, known):
+            fill(columns, good, task, predictions.outputs[task.name])
+    if predictions.redshift is not None:
+        _fill_redshift(columns, good, predictions.redshift)
+        columns["zwarn"][good] = doubts(
+            predictions.redshift,
+            coverage=coverage[good],
+            sn_median=columns["sn_median"][good],
+            novelty=predictions.novelty,
+            min_z_prob=min_z_prob,
+        )
+    return _to_table(columns)
+
+
+def _coverage(item: Item) -> float:
+    """Share of the grid's pixels that are good."""
+    return float(np.mean(item.prepared.ivar > 0)) if item.prepared is not None else 0.0
+
+
+def _empty(items: Sequence[Item], coverage: np.ndarray, known: Sequence[tasks.Task]) -> Columns:
+    """Columns without a prediction."""
     n = len(items)
-    texts = {task.name for task in asked if isinstance(task, tasks.Category | tasks.Ordered)}
-    wanted: tuple[str, ...] = ()
-    if any(not isinstance(task, tasks.Redshift) for task in asked):
-        wanted += classify_columns(asked)
-    if redshift_task(asked) is not None:
-        wanted += redshift_columns(asked)
+    texts = {_column(task) for task in known if isinstance(task, tasks.Category | tasks.Ordered)}
     columns: dict[str, Any] = {}
-    for name in dict.fromkeys(wanted):
-        text = name in texts or name == "star_type"
-        columns[name] = np.full(n, "", dtype=object) if text else np.full(n, np.nan)
+    for name in column_names(known):
+        is_text = name in texts or name == "star_type"
+        columns[name] = np.full(n, "", dtype=object) if is_text else np.full(n, np.nan)
     columns["file"] = np.array([item.file for item in items], dtype=object)
     columns["row"] = np.array([item.row for item in items], dtype=int)
     columns["object_id"] = np.array([_text(item.meta.get("object_id")) for item in items], object)
     columns["survey"] = np.array([_text(item.meta.get("survey")) for item in items], object)
     columns["sn_median"] = np.array([item.sn_median for item in items], dtype=float)
-    columns["flags"] = np.array([_flags(item) for item in items], dtype=object)
+    flags = [_flags(item, share) for item, share in zip(items, coverage, strict=True)]
+    columns["flags"] = np.array(flags, dtype=object)
     if "zwarn" in columns:
         columns["zwarn"] = np.full(n, int(ZWarn.NODATA))
     return columns
@@ -121,34 +201,22 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def coverage(item: Item) -> float:
-    """Share of the grid's pixels that are good."""
-    return float(np.mean(item.prepared.ivar > 0)) if item.prepared else 0.0
-
-
-def _flags(item: Item) -> str:
+def _flags(item: Item, coverage: float) -> str:
     """What the user should know about the input, as words joined by semicolons."""
     if item.problem:
         return f"UNREADABLE: {item.problem}"
     words = []
     if not item.sn_median >= MIN_SN:
         words.append("LOW_SN")
-    if coverage(item) < MIN_COVERAGE:
+    if coverage < MIN_COVERAGE:
         words.append("LITTLE_COVERAGE")
     if item.meta.get("has_ivar") is False:
         words.append("ERRORS_ESTIMATED")
     return ";".join(words)
 
 
-def fill_outliers(columns: Columns, good: np.ndarray, score: np.ndarray) -> None:
-    """Outlier scores, and the flag of those that are out of domain."""
-    columns["outlier_score"][good] = score
-    for i in good[score > 1.0]:
-        columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], "OUT_OF_DOMAIN"]))
-
-
-def fill(columns: Columns, good: np.ndarray, task: tasks.Task, answer: np.ndarray) -> None:
-    """Write a task's answer into its columns.
+def fill(columns: Columns, good: np.ndarray, task: tasks.Task, output: np.ndarray) -> None:
+    """Write the predictions of a task into its columns.
 
     Tasks come in the order of the model, class first: what describes a star is left empty
     where the class is another.
@@ -156,36 +224,39 @@ def fill(columns: Columns, good: np.ndarray, task: tasks.Task, answer: np.ndarra
     Parameters
     ----------
     columns : dict of arrays
-        As `empty_columns` made them.
+        By name, with a place for every row.
     good : array of int, shape (n,)
-        The rows that have an answer.
+        The rows that have a prediction.
     task : Task
-    answer : array, shape (n, task.size or 2)
+        Not the redshift.
+    output : array, shape (n, task.size)
         As `task.answer` gives it.
     """
     if isinstance(task, tasks.Category):
-        if task.name == "subclass" and all(" " in label for label in task.labels):
-            _fill_subclass(columns, good, task, answer)
+        if "class" in columns and task.name == "subclass" and set(task.labels) <= set(SUBCLASSES):
+            _fill_subclass(columns, good, task, output)
         else:
-            _fill_category(columns, good, task, answer)
+            _fill_category(columns, good, task, output)
         return
     applies = np.ones(len(good), dtype=bool)
     if task.name in STELLAR and "p_star" in columns:
         applies = columns["class"][good] == "STAR"
     if isinstance(task, tasks.Ordered):
-        _fill_ordered(columns, good, applies, task, answer)
+        _fill_ordered(columns, good, applies, task, output)
     elif isinstance(task, tasks.Quantity):
         if task.name in STELLAR and "subclass" in columns:
             applies &= ~np.isin(columns["subclass"][good].astype(str), WITHOUT_PARAMETERS)
-        columns[task.name][good[applies]] = answer[applies, 0]
-        columns[f"{task.name}_err"][good[applies]] = answer[applies, 1]
+        name = _column(task)
+        columns[name][good[applies]] = output[applies, 0]
+        columns[f"{name}_err"][good[applies]] = output[applies, 1]
 
 
 def _fill_category(columns: Columns, good: np.ndarray, task: tasks.Category, p: np.ndarray) -> None:
-    columns[task.name][good] = np.array(task.labels, dtype=object)[p.argmax(axis=1)]
-    if f"{task.name}_prob" in columns:
-        columns[f"{task.name}_prob"][good] = p.max(axis=1)
-    if task.name == "class":
+    name = _column(task)
+    columns[name][good] = np.array(task.labels, dtype=object)[p.argmax(axis=1)]
+    if f"{name}_prob" in columns:
+        columns[f"{name}_prob"][good] = p.max(axis=1)
+    if name == "class":
         for number, label in enumerate(task.labels):
             if _probability(label) in columns:
                 columns[_probability(label)][good] = p[:, number]
@@ -210,17 +281,26 @@ def _fill_ordered(
     task: tasks.Ordered,
     p: np.ndarray,
 ) -> None:
-    letters = [""] * len(good)
-    if task.name == "star_type":
-        letters = list(columns["subclass"][good])
-        applies = applies & np.isin(letters, list("OBAFGKML"))
-    place, error = decoding.decode_type(p, letters)
+    classes = [""] * len(good)
+    if task.name == "star_type" and "subclass" in columns:
+        classes = list(columns["subclass"][good])
+        applies = applies & np.isin(classes, list("OBAFGKML"))
+    place, error = decoding.decode_type(p, classes)
+    name = _column(task)
     for i in np.flatnonzero(applies):
-        columns[task.name][good[i]] = task.labels[place[i]]
-        columns[f"{task.name}_err"][good[i]] = error[i]
+        columns[name][good[i]] = task.labels[place[i]]
+        columns[f"{name}_err"][good[i]] = error[i]
 
 
-def to_table(columns: Columns) -> Table:
+def _fill_redshift(columns: Columns, good: np.ndarray, found: decoding.RedshiftPrediction) -> None:
+    for name in ("z", "z_err", "z_prob", "delta_chi2"):
+        columns[name][good] = getattr(found, name)
+    for rank in range(decoding.ALTERNATIVES):
+        columns[f"z_alt{rank + 1}"][good] = found.alt_z[:, rank]
+        columns[f"z_alt{rank + 1}_prob"][good] = found.alt_prob[:, rank]
+
+
+def _to_table(columns: Columns) -> Table:
     """A table with numbers as precise as they are, and texts as text."""
     from astropy.table import Table
 
@@ -232,4 +312,32 @@ def to_table(columns: Columns) -> Table:
             table[name] = values.round(7)  # 30 m/s; what follows is noise
         else:
             table[name] = values.astype(np.float32) if values.dtype == np.float64 else values
+    return table
+
+
+def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
+    """Put the catalogue's own columns beside the predictions.
+
+    Parameters
+    ----------
+    table : Table
+        Rows of `items`.
+    items : sequence of Item
+        They know their rows in the catalogue.
+    catalogue : Table
+        The whole catalogue.
+
+    Returns
+    -------
+    Table
+        The columns of `table`, then the catalogue's, untouched; one whose name is taken
+        already gets ``cat_`` before it.
+    """
+    own = catalogue[[item.catalogue_row for item in items]]
+    for name in own.colnames:
+        new = name
+        # FITS does not tell upper from lower case.
+        while new.lower() in (taken.lower() for taken in table.colnames):
+            new = f"cat_{new}"
+        table[new] = own[name]
     return table

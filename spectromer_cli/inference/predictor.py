@@ -1,30 +1,22 @@
-"""From prepared spectra to rows: show them to the model in batches, and decode."""
+"""From prepared spectra to predictions: the network, calibration, and redshifts refined."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectromer_cli import console
-from spectromer_cli.inference.columns import (
-    coverage,
-    empty_columns,
-    fill,
-    fill_outliers,
-    redshift_task,
-    to_table,
-)
-from spectromer_cli.model import decoding, tasks
-from spectromer_cli.model.novelty import Familiar
+from spectromer_cli.inference.columns import redshift_task, table_of
+from spectromer_cli.model import decoding
+from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
+from spectromer_cli.model.novelty import ReferenceSet
+from spectromer_cli.model.tasks import Category, Task
 from spectromer_cli.model.template_fit import refine
-from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_DELTA_CHI2, MIN_SN, MIN_Z_PROB, ZWarn
+from spectromer_cli.outputs.formats import stacked
+from spectromer_cli.outputs.provenance import provenance
 from spectromer_cli.spectra.grid import Grid, Prepared
-from spectromer_cli.spectra.loading import Item, item_of, load_all
-from spectromer_cli.spectra.readers import ReadOptions
-from spectromer_cli.spectra.sources import Target
+from spectromer_cli.spectra.loading import Item, item_of
 from spectromer_cli.spectra.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -33,11 +25,12 @@ if TYPE_CHECKING:
 
     from spectromer_cli.weights.store import Weights
 
-FAMILIAR = ("centres", "whitening", "examples", "limits")
+# The parts of a `ReferenceSet`, by their names in the weights.
+REFERENCE_SET = ("centres", "whitening", "examples", "limits")
 
 
 class Spectromer:
-    """A model ready to answer.
+    """A model with its weights, ready to predict.
 
     Parameters
     ----------
@@ -61,12 +54,10 @@ class Spectromer:
         self.bases = load_templates(weights)
         known = {
             name: state.pop(f"familiar.{name}").numpy()
-            for name in FAMILIAR
+            for name in REFERENCE_SET
             if f"familiar.{name}" in state
         }
-        self.familiar = Familiar(**known) if known else None
-        # Redshifts less confident than this are marked.
-        self.min_z_prob = 0.0
+        self.reference_set = ReferenceSet(**known) if known else None
         # Populations are for simulating only (see simulation.populations).
         others = ("templates.", "populations.")
         own = {name: value for name, value in state.items() if not name.startswith(others)}
@@ -78,6 +69,11 @@ class Spectromer:
         """The wavelength grid that the weights were trained on."""
         return self.config.grid
 
+    @property
+    def tasks(self) -> list[Task]:
+        """What it predicts, in the order of the network's outputs."""
+        return self.network.tasks
+
     def predict(
         self, spectra: Sequence[Spectrum], batch_size: int = 64, refined: bool = True
     ) -> Table:
@@ -88,110 +84,70 @@ class Spectromer:
         spectra : sequence of Spectrum
             As `read` gives them, or made by hand.
         batch_size : int
-            Spectra a batch.
+            Spectra per batch.
         refined : bool
             Refine redshifts with templates.
 
         Returns
         -------
         astropy.table.Table
-            One row a spectrum, in order, with the columns of `spectromer classify` and
-            `spectromer redshift`. A spectrum without enough good pixels has its reason in
-            ``flags``.
+            One row per spectrum, in order, with the columns of `spectromer classify` and
+            `spectromer redshift`; its ``meta`` says how it was made. A spectrum without enough
+            good pixels has its reason in ``flags``.
         """
-        from astropy.table import vstack
-
         items = [
             item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
         ]
-        tables = [self.answer(part, refined) for part in _batched(items, batch_size)]
-        return vstack(tables or [self.answer([])], metadata_conflicts="silent")
+        starts = range(0, max(len(items), 1), batch_size)
+        table = stacked([self.table(items[i : i + batch_size], refined) for i in starts])
+        table.meta = provenance(self)
+        return table
 
-    def answer(self, items: Sequence[Item], refined: bool = True) -> Table:
-        """Rows for one batch of items, in order.
+    def table(self, items: Sequence[Item], refined: bool = True, min_z_prob: float = 0.0) -> Table:
+        """The table of one batch, as `columns.table_of` makes it of the predictions."""
+        return table_of(items, self.predictions(items, refined), self.tasks, min_z_prob)
+
+    def predictions(self, items: Sequence[Item], refined: bool = True) -> Predictions:
+        """Predictions for one batch.
 
         Parameters
         ----------
         items : sequence of Item
+            Those without a prepared spectrum get no prediction. Where the prediction is not
+            finite, the item's ``problem`` says so, and there is none either.
         refined : bool
             Refine redshifts with templates.
 
         Returns
         -------
-        astropy.table.Table
-            The columns of `classify_columns` and, with a redshift, `redshift_columns`.
+        Predictions
         """
-        good = np.array([i for i, item in enumerate(items) if item.prepared is not None], dtype=int)
-        columns = empty_columns(items, self.network.tasks)
-        if len(good):
-            prepared = [items[i].prepared for i in good]
-            p, strangeness = self._answers(prepared)
-            finite = np.all([np.isfinite(values).all(axis=1) for values in p.values()], axis=0)
-            if not finite.all():  # never a class or a redshift out of NaN
-                for i in good[~finite]:
-                    items[i].prepared = None
-                    items[i].problem = "the model's answer is not a number"
-                return self.answer(items, refined)
-            fill_outliers(columns, good, strangeness)
-            for task in self.network.tasks:
-                if not isinstance(task, tasks.Redshift):
-                    fill(columns, good, task, p[task.name])
-            redshift = redshift_task(self.network.tasks)
-            if redshift is not None:
-                self._fill_redshift(columns, good, items, redshift, p[redshift.name], refined)
-        return to_table(columns)
+        prepared = [item.prepared for item in items if item.prepared is not None]
+        rows = np.array([i for i, item in enumerate(items) if item.prepared is not None], dtype=int)
+        if not prepared:
+            return Predictions(rows)
+        outputs, novelty = self._calibrated(prepared)
+        finite = np.all([np.isfinite(values).all(axis=1) for values in outputs.values()], axis=0)
+        if not finite.all():  # never a class or a redshift out of NaN
+            for i in rows[~finite]:
+                items[i].prepared = None
+                items[i].problem = "the model's prediction is not a number"
+            return self.predictions(items, refined)
+        redshift = self._redshift(prepared, outputs, refined)
+        return Predictions(rows, outputs, novelty, redshift)
 
-    def _fill_redshift(
-        self,
-        columns: dict[str, np.ndarray],
-        good: np.ndarray,
-        items: Sequence[Item],
-        task: tasks.Redshift,
-        p: np.ndarray,
-        refined: bool,
-    ) -> None:
-        """Redshifts of the rows that have an answer, and the doubts about them."""
-        names = columns.get("class", np.full(len(items), ""))[good]
-        answer = decoding.decode_redshift(task, p, names == "STAR")
-        columns["z"][good], columns["z_err"][good] = answer.z, answer.z_err
-        columns["z_prob"][good] = answer.z_prob
-        for rank in range(decoding.ALTERNATIVES):
-            columns[f"z_alt{rank + 1}"][good] = answer.alt_z[:, rank]
-            columns[f"z_alt{rank + 1}_prob"][good] = answer.alt_prob[:, rank]
-        if refined:
-            prepared = [items[row].prepared for row in good]
-            found = refine(answer, prepared, list(names), self.bases, self.grid)
-            has = np.isfinite(found.z)
-            columns["z"][good[has]], columns["z_err"][good[has]] = found.z[has], found.z_err[has]
-            columns["delta_chi2"][good] = found.delta_chi2
-            far = np.abs(np.log1p(found.z)) > 0.95 * decoding.STAR_MAX_X
-            answer.at_edge |= far & (names == "STAR")
-        few = np.array([coverage(items[row]) < MIN_COVERAGE for row in good])
-        noisy = np.array([not items[row].sn_median >= MIN_SN for row in good])
-        ambiguous = (answer.z_prob < MIN_Z_PROB) | (columns["delta_chi2"][good] < MIN_DELTA_CHI2)
-        columns["zwarn"][good] = (
-            few * int(ZWarn.LITTLE_COVERAGE)
-            + ambiguous * int(ZWarn.AMBIGUOUS)
-            + answer.at_edge * int(ZWarn.Z_FITLIMIT)
-            + noisy * int(ZWarn.LOW_SN)
-            + (columns["delta_chi2"][good] < 0) * int(ZWarn.TEMPLATES_DISAGREE)
-            + (columns["outlier_score"][good] > 1.0) * int(ZWarn.OUT_OF_DOMAIN)
-            + (answer.z_prob < self.min_z_prob) * int(ZWarn.BELOW_CUT)
-        )
-
-    def answers(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
-        """Calibrated answers of every task for prepared spectra.
+    def outputs(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
+        """Calibrated outputs of every task for prepared spectra.
 
         Returns
         -------
-        dict of str to array
-            By task, shape (len(prepared), task.size): probabilities; of a quantity, value and
-            error.
+        dict of str to array, shape (len(prepared), task.size)
+            By task: probabilities; of a quantity, value and 1-σ error.
         """
-        return self._answers(prepared)[0]
+        return self._calibrated(prepared)[0]
 
-    def _answers(self, prepared: Sequence[Prepared]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Calibrated answers of every task, shapes (len(prepared), task.size); outlier scores."""
+    def _calibrated(self, prepared: Sequence[Prepared]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Calibrated outputs of every task, shapes (n, task.size); novelty scores."""
         import torch
 
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
@@ -200,13 +156,37 @@ class Spectromer:
             features, layers = self.network.seen(flux, ivar)
             logits = self.network.logits(features)
         temperature = self.config.temperatures
-        answers = {}
-        for task in self.network.tasks:
+        outputs = {}
+        for task in self.tasks:
             tempered = task.temper(logits[task.name], temperature.get(task.name, 1.0))
-            answers[task.name] = task.answer(tempered).double().cpu().numpy()
-        if self.familiar is None:
-            return answers, np.full(len(prepared), np.nan)
-        return answers, self.familiar.score(layers.float().cpu().numpy())
+            outputs[task.name] = task.answer(tempered).double().cpu().numpy()
+        if self.reference_set is None:
+            return outputs, np.full(len(prepared), np.nan)
+        return outputs, self.reference_set.score(layers.float().cpu().numpy())
+
+    def _redshift(
+        self, prepared: Sequence[Prepared], outputs: dict[str, np.ndarray], refined: bool
+    ) -> RedshiftPrediction | None:
+        task = redshift_task(self.tasks)
+        if task is None:
+            return None
+        classes = self._classes(outputs, len(prepared))
+        found = decoding.decode_redshift(task, outputs[task.name], classes == "STAR")
+        if refined:
+            fits = refine(found, prepared, list(classes), self.bases, self.grid)
+            has = np.isfinite(fits.z)
+            found.z[has], found.z_err[has] = fits.z[has], fits.z_err[has]
+            found.delta_chi2 = fits.delta_chi2
+            far = np.abs(np.log1p(fits.z)) > 0.95 * decoding.STAR_MAX_X
+            found.at_edge |= far & (classes == "STAR")
+        return found
+
+    def _classes(self, outputs: dict[str, np.ndarray], n: int) -> np.ndarray:
+        """The likeliest classes, shape (n,); empty texts of a model without classes."""
+        for task in self.tasks:
+            if task.name == "class" and isinstance(task, Category):
+                return np.array(task.labels, dtype=object)[outputs["class"].argmax(axis=1)]
+        return np.full(n, "", dtype=object)
 
 
 def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
@@ -235,86 +215,3 @@ def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
     from spectromer_cli.weights.store import resolve
 
     return Spectromer(resolve(name), choose_device(device))
-
-
-def predict_files(
-    model: Spectromer,
-    targets: Iterable[Target],
-    *,
-    options: ReadOptions,
-    batch_size: int = 64,
-    workers: int = 0,
-    refined: bool = True,
-    skip: int = 0,
-) -> Iterator[tuple[list[Item], Table]]:
-    """Answer for files, in their order, with memory that does not grow with their number.
-
-    Parameters
-    ----------
-    model : Spectromer
-    targets : iterable of Target
-        What to read; consumed as the work goes on.
-    options : ReadOptions
-        What the files do not say themselves.
-    batch_size : int
-        Spectra a batch.
-    workers : int
-        Processes that read beside the model.
-    refined : bool
-        Refine redshifts with templates.
-    skip : int
-        So many spectra of the first target are left out.
-
-    Yields
-    ------
-    items : list of Item
-    table : astropy.table.Table
-        Their rows.
-    """
-    passed_over = 0
-
-    def wanted() -> Iterator[Item]:
-        nonlocal passed_over
-        for item in load_all(targets, options, grid=model.grid, workers=workers):
-            passed_over += item.skipped
-            if not (item.skipped or (item.target == 0 and item.place < skip)):
-                yield item
-
-    for batch in _batched(wanted(), batch_size):
-        yield batch, model.answer(batch, refined)
-    if passed_over:
-        console.info(f"passed over {passed_over} files that hold no spectrum")
-
-
-def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
-    """Put the catalogue's own columns beside the answers.
-
-    Parameters
-    ----------
-    table : Table
-        Rows of `items`.
-    items : sequence of Item
-        They know the catalogue's row that asked for them.
-    catalogue : Table
-        The whole catalogue.
-
-    Returns
-    -------
-    Table
-        The columns of `table`, then the catalogue's, untouched; one whose name is taken
-        already gets ``cat_`` before it.
-    """
-    own = catalogue[[item.catalogue_row for item in items]]
-    for name in own.colnames:
-        new = name
-        # FITS does not tell upper from lower case.
-        while new.lower() in (taken.lower() for taken in table.colnames):
-            new = f"cat_{new}"
-        table[new] = own[name]
-    return table
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    items = iter(items)
-    while batch := list(islice(items, size)):
-        yield batch

@@ -16,7 +16,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import pack_importance
 from spectromer_cli.model.taxonomy import CLASSES
-from spectromer_cli.outputs.cells import json_rows, json_value, plain
+from spectromer_cli.outputs.formats import json_rows, json_value, plain
 from spectromer_cli.outputs.naming import output_stem
 from spectromer_cli.spectra import catalogues
 from spectromer_cli.spectra.loading import Inputs

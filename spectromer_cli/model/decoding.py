@@ -1,10 +1,10 @@
-"""From probabilities to answers: redshifts off p(z), the decimal type off its distribution."""
+"""From probabilities to predictions: redshifts from p(z), the decimal spectral type."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,19 +12,22 @@ from spectromer_cli.model.tasks import Ordered, Redshift
 
 
 @dataclass
-class RedshiftAnswer:
-    """What p(z) says, for a batch; arrays of shape (batch,) and (batch, alternatives).
+class RedshiftPrediction:
+    """Redshifts of a batch; arrays of shape (batch,) and (batch, alternatives).
 
     Parameters
     ----------
     z, z_err : array
-        The best redshift and its 1-σ error from the width of its peak.
+        The best redshift and its 1-σ error: from its peak in p(z), or from the template fit.
     z_prob : array
         Probability that \\|Δz\\|/(1+z) is below 0.01, from p(z).
     alt_z, alt_prob : array, shape (batch, ALTERNATIVES)
         The next best peaks and their probabilities; NaN where p(z) has no other peak.
     at_edge : bool array
-        The best peak touches the end of the range that was searched.
+        The best redshift lies at the end of the range that was searched.
+    delta_chi2 : array
+        By how much templates fit better at z than at the best alternative; NaN where there is
+        no alternative or no fit.
     """
 
     z: np.ndarray
@@ -33,6 +36,30 @@ class RedshiftAnswer:
     alt_z: np.ndarray
     alt_prob: np.ndarray
     at_edge: np.ndarray
+    delta_chi2: np.ndarray
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model predicts for n spectra of a batch.
+
+    Parameters
+    ----------
+    rows : array of int, shape (n,)
+        Their places in the batch; the others have no prediction.
+    outputs : dict of str to array, shape (n, task.size)
+        By task, calibrated: probabilities; of a quantity, value and 1-σ error.
+    novelty : array, shape (n,)
+        Out-of-distribution score, above 1 for what is unlike the reference set; NaN where the
+        weights carry none.
+    redshift : RedshiftPrediction or None
+        None if no task is a redshift.
+    """
+
+    rows: np.ndarray
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    novelty: np.ndarray = field(default_factory=lambda: np.empty(0))
+    redshift: RedshiftPrediction | None = None
 
 
 # Half-width of a peak in ln(1 + z), which is |Δz|/(1+z): the field's usual outlier limit.
@@ -45,7 +72,7 @@ ALTERNATIVES = 5
 MIN_ALTERNATIVE = 1e-3
 
 
-def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> RedshiftAnswer:
+def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> RedshiftPrediction:
     """Read redshifts off p(z).
 
     Parameters
@@ -59,18 +86,20 @@ def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> Redsh
 
     Returns
     -------
-    RedshiftAnswer
+    RedshiftPrediction
+        Before any template fit.
     """
     n = len(p)
     x = task.x
     half = max(1, math.ceil(PEAK_HALF_WIDTH / task.dx))
-    answer = RedshiftAnswer(
+    found = RedshiftPrediction(
         z=np.full(n, np.nan),
         z_err=np.full(n, np.nan),
         z_prob=np.full(n, np.nan),
         alt_z=np.full((n, ALTERNATIVES), np.nan),
         alt_prob=np.full((n, ALTERNATIVES), np.nan),
         at_edge=np.zeros(n, dtype=bool),
+        delta_chi2=np.full(n, np.nan),
     )
     star_bins = np.abs(x) <= STAR_MAX_X + 0.5 * task.dx
     for i in range(n):
@@ -94,18 +123,18 @@ def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> Redsh
                 variance = float(np.sum(mass * (x[start:stop] - mean) ** 2) / probability)
                 # The labels' own spread is no error; a fifth of a bin is the least one.
                 variance = max(variance - (task.SPREAD * task.dx) ** 2, (0.2 * task.dx) ** 2)
-                answer.z[i] = math.expm1(mean)
-                answer.z_prob[i] = min(probability, 1.0)
-                answer.z_err[i] = math.sqrt(variance) * math.exp(mean)
+                found.z[i] = math.expm1(mean)
+                found.z_prob[i] = min(probability, 1.0)
+                found.z_err[i] = math.sqrt(variance) * math.exp(mean)
                 margin = 0 if is_star[i] else 1
-                answer.at_edge[i] = not first + margin < centre < last - margin
+                found.at_edge[i] = not first + margin < centre < last - margin
                 if is_star[i]:
                     break
             else:
-                answer.alt_z[i, rank - 1] = math.expm1(mean)
-                answer.alt_prob[i, rank - 1] = probability
+                found.alt_z[i, rank - 1] = math.expm1(mean)
+                found.alt_prob[i, rank - 1] = probability
             left[start:stop] = 0.0
-    return answer
+    return found
 
 
 def decode_type(p: np.ndarray, letters: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

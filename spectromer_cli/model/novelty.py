@@ -1,4 +1,4 @@
-"""How unlike all that the weights have learned from a spectrum is, by what the ViT sees in it."""
+"""How far a spectrum lies from the training set, in the features of the ViT."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ RIDGE = 1e-3
 
 
 @dataclass(frozen=True)
-class Familiar:
-    """What the weights know; features here are what `SpectralViT.seen` gives of the layers.
+class ReferenceSet:
+    """The features of the training set; here those that `SpectralViT.seen` gives of the layers.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Familiar:
     whitening : array, shape (features, features)
         Inverse square root of the covariance that the classes share.
     examples : array, shape (k, features)
-        Features of unit length of spectra that were learned from.
+        Features, of unit length, of training spectra.
     limits : array, shape (2,)
         The distance to the nearest centre and to the examples that the share `FLAGGED` of
         held-out good spectra exceeds.
@@ -62,25 +62,25 @@ class Familiar:
         return np.stack([mahalanobis, 1.0 - nearest], axis=1)
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """The larger distance over its limit, shape (n,): above 1 is out of domain."""
+        """The larger distance over its limit, shape (n,): above 1 is out of distribution."""
         return (self.distances(features) / self.limits).max(axis=1)
 
     @classmethod
-    def learn(cls, features: np.ndarray, class_: np.ndarray, held_out: np.ndarray) -> Familiar:
-        """Learn what is familiar.
+    def learn(cls, features: np.ndarray, class_: np.ndarray, held_out: np.ndarray) -> ReferenceSet:
+        """Learn centres, whitening and limits.
 
         Parameters
         ----------
         features : array, shape (n, features)
-            Of spectra that were learned from.
+            Of training spectra.
         class_ : array of int, shape (n,)
             Their classes.
         held_out : array, shape (m, features)
-            Features of good spectra that were not learned from; they set the limits.
+            Features of good spectra outside the training set; they set the limits.
 
         Returns
         -------
-        Familiar
+        ReferenceSet
         """
         numbers = np.unique(class_)
         centres = np.stack([features[class_ == number].mean(axis=0) for number in numbers])

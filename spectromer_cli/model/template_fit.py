@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftAnswer
+from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
 from spectromer_cli.spectra.grid import Grid, Prepared
 
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.
@@ -96,7 +96,7 @@ class Refined:
 
 
 def refine(
-    answer: RedshiftAnswer,
+    found: RedshiftPrediction,
     prepared: Sequence[Prepared],
     classes: Sequence[str],
     bases: Mapping[str, Basis],
@@ -109,7 +109,7 @@ def refine(
 
     Parameters
     ----------
-    answer : RedshiftAnswer
+    found : RedshiftPrediction
         What p(z) says.
     prepared : sequence of Prepared
         The spectra.
@@ -132,7 +132,7 @@ def refine(
         if name == "STAR":  # all radial velocities of the Galaxy
             best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X)
         else:
-            best = fit(spectrum, bases[name], grid, np.log1p(answer.z[i]), PEAK_HALF_WIDTH)
+            best = fit(spectrum, bases[name], grid, np.log1p(found.z[i]), PEAK_HALF_WIDTH)
         if best is None:
             continue
         refined.z[i] = np.expm1(best.x)
@@ -140,7 +140,7 @@ def refine(
         refined.formal[i] = best.formal
         others = [
             fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
-            for z in answer.alt_z[i]
+            for z in found.alt_z[i]
             if np.isfinite(z)
         ]
         gains = [other.gain for other in others if other is not None]

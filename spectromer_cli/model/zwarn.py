@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from enum import IntFlag
 
+import numpy as np
+
+from spectromer_cli.model.decoding import RedshiftPrediction
+
 
 class ZWarn(IntFlag):
     """Bits of the column ``zwarn``; 0 is a redshift that nothing speaks against."""
@@ -20,22 +24,60 @@ class ZWarn(IntFlag):
     NODATA = 1 << 9
     """Nothing could be read, or too few good pixels."""
     LOW_SN = 1 << 11
-    """The median signal-to-noise ratio a pixel is low (POORDATA in redrock)."""
+    """The median signal-to-noise ratio per pixel is low (POORDATA in redrock)."""
     TEMPLATES_DISAGREE = 1 << 16
     """Templates fit better at one of the alternatives than at the redshift given."""
-
     OUT_OF_DOMAIN = 1 << 17
-    """The spectrum is unlike all that the weights have learned from."""
+    """The out-of-distribution score is above 1: the spectrum is unlike the training set."""
     BELOW_CUT = 1 << 18
     """Less confident than ``--max-outlier-rate`` asks for."""
 
 
 # Below this, half of a grid's pixels, lines that would tell redshifts apart are often missing.
 MIN_COVERAGE = 0.5
-# Median S/N a pixel below which the held-out spectra are wrong more often than not flagged.
+# Median S/N per pixel below which the held-out spectra are wrong more often than not flagged.
 MIN_SN = 2.0
 # A redshift with less than this probability within ±0.01 (1 + z) is called ambiguous.
 MIN_Z_PROB = 0.8
 # Templates that fit the best alternative nearly as well leave a redshift ambiguous too; redrock
 # draws the line at the same Δχ².
 MIN_DELTA_CHI2 = 9.0
+
+
+def doubts(
+    found: RedshiftPrediction,
+    *,
+    coverage: np.ndarray,
+    sn_median: np.ndarray,
+    novelty: np.ndarray,
+    min_z_prob: float = 0.0,
+) -> np.ndarray:
+    """The doubts about redshifts.
+
+    Parameters
+    ----------
+    found : RedshiftPrediction
+    coverage : array, shape (n,)
+        Share of the wavelength grid that has good pixels.
+    sn_median : array, shape (n,)
+        Median S/N per pixel; NaN counts as low.
+    novelty : array, shape (n,)
+        Out-of-distribution scores, NaN if there are none.
+    min_z_prob : float
+        Redshifts of a lower probability are marked `ZWarn.BELOW_CUT`.
+
+    Returns
+    -------
+    array of int, shape (n,)
+        Bits of `ZWarn`.
+    """
+    bits = {
+        ZWarn.LITTLE_COVERAGE: coverage < MIN_COVERAGE,
+        ZWarn.AMBIGUOUS: (found.z_prob < MIN_Z_PROB) | (found.delta_chi2 < MIN_DELTA_CHI2),
+        ZWarn.Z_FITLIMIT: found.at_edge,
+        ZWarn.LOW_SN: ~(sn_median >= MIN_SN),
+        ZWarn.TEMPLATES_DISAGREE: found.delta_chi2 < 0,
+        ZWarn.OUT_OF_DOMAIN: novelty > 1.0,
+        ZWarn.BELOW_CUT: found.z_prob < min_z_prob,
+    }
+    return np.sum([is_set * int(bit) for bit, is_set in bits.items()], axis=0)

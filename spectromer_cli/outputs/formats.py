@@ -1,28 +1,118 @@
-"""The table formats that astronomers use, each as a function that gives a function for rows.
+"""The table formats that astronomers use, and the cells of a table as plain values for them all.
 
-A new format is a new function below and its entry in `FORMATS`.
+Each format is a function that gives a function for rows; a new one is a new function below and
+its entry in `FORMATS`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from spectromer_cli.outputs.cells import json_rows, json_value, rows_of
-
 if TYPE_CHECKING:
     import pyarrow
-    from astropy.table import Table
+    from astropy.table import Column, Table
 
 Write = Callable[["Table"], None]
 Provenance = Mapping[str, str]
 
 _PARQUET_ROWS = 8192  # rows collected into one row group
+
+
+def plain(table: Table) -> Table:
+    """The same table in columns that every format can hold.
+
+    Coordinates and times become columns of numbers, bytes and objects text, masked where there
+    was nothing; display formats, which would round, and the table's own meta are dropped.
+
+    Parameters
+    ----------
+    table : astropy Table
+
+    Returns
+    -------
+    astropy Table
+        Shares the numbers with `table`.
+    """
+    from astropy.table import Table
+    from astropy.table.serialize import represent_mixins_as_columns
+
+    if table.has_mixin_columns:
+        table = represent_mixins_as_columns(table)
+    return Table([_plain_column(column) for column in table.itercols()], copy=False)
+
+
+def _plain_column(column: Column) -> Column:
+    from astropy.table import MaskedColumn
+
+    if column.ndim > 1 or column.dtype.kind not in "OSU":
+        copy = column.copy(copy_data=False)
+        copy.info.format = None
+        return copy
+    values = column.tolist()
+    return MaskedColumn(
+        np.array(["" if value is None else as_text(value) for value in values], dtype=str),
+        mask=[value is None for value in values],
+        name=column.name,
+        unit=column.unit,
+        description=column.description,
+    )
+
+
+def as_text(value: Any) -> str:
+    """Valid Unicode: a file name's stray bytes become visible escapes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def cells_of(column: Column) -> list[Any]:
+    """Python values, None where masked; single precision keeps its own short decimals."""
+    from astropy.table import MaskedColumn
+
+    if column.dtype.kind == "f" and column.dtype.itemsize < 8:
+        # 0.1 in float32 is 0.10000000149 in float64: noise that nobody measured.
+        short = np.asarray(column).astype(str).astype(np.float64)
+        return MaskedColumn(short, mask=getattr(column, "mask", False)).tolist()
+    return column.tolist()
+
+
+def rows_of(table: Table) -> Iterator[tuple[Any, ...]]:
+    """The rows, each as `cells_of` gives its cells."""
+    return zip(*(cells_of(column) for column in table.itercols()), strict=True)
+
+
+def json_value(value: Any) -> Any:
+    """As JSON has it: null for whatever is masked or not finite."""
+    if isinstance(value, dict):
+        return {name: json_value(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [json_value(item) for item in value]
+    if isinstance(value, str):
+        return as_text(value)
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def json_rows(table: Table) -> Iterator[dict[str, Any]]:
+    """The rows as JSON objects."""
+    for row in rows_of(table):
+        yield dict(zip(table.colnames, map(json_value, row), strict=True))
+
+
+def stacked(chunks: Sequence[Table]) -> Table:
+    """One table of chunks with the same columns; without chunks, one without columns."""
+    from astropy.table import Table, vstack
+
+    return vstack(list(chunks), metadata_conflicts="silent") if chunks else Table()
 
 
 @contextmanager
@@ -145,7 +235,7 @@ def _fits(path: Path, provenance: Provenance) -> Iterator[Write]:
 
     chunks: list[Table] = []
     yield chunks.append
-    hdu = fits.table_to_hdu(_for_fits(_stacked(chunks)))
+    hdu = fits.table_to_hdu(_for_fits(_in_common_types(stacked(chunks))))
     for key, value in provenance.items():
         keyword = key.replace("_", "").upper()[:8]
         while keyword in hdu.header:  # two long names that start alike
@@ -161,17 +251,14 @@ def _votable(path: Path, provenance: Provenance) -> Iterator[Write]:
 
     chunks: list[Table] = []
     yield chunks.append
-    document = votable.from_table(_stacked(chunks))
+    document = votable.from_table(_in_common_types(stacked(chunks)))
     for key, value in provenance.items():
         document.resources[0].infos.append(votable.tree.Info(name=key, value=value))
     document.to_xml(str(path))
 
 
-def _stacked(chunks: list[Table]) -> Table:
-    """One table, in types that FITS and VOTable both know."""
-    from astropy.table import Table, vstack
-
-    table = vstack(chunks, metadata_conflicts="silent") if chunks else Table()
+def _in_common_types(table: Table) -> Table:
+    """The table in types that FITS and VOTable both know."""
     for name in table.colnames:
         dtype = table[name].dtype
         if dtype.kind == "u" and dtype.itemsize == 8 and np.any(table[name] > 2**63 - 1):

@@ -1,4 +1,4 @@
-"""What an interrupted run had written: kept beside its output, and gone on with.
+"""What an interrupted run had written: kept beside its output, so that it can be resumed.
 
 The rows lie in ``NAME.csv.part``; ``NAME.csv.part.json`` says how far they go and of which run
 they are. Both are gone when the run has ended well.
@@ -20,7 +20,7 @@ from spectromer_cli.paths import atomic_path
 # Formats that grow row by row.
 SUFFIXES = (".csv", ".ecsv", ".jsonl")
 SAVE_EVERY = 10.0  # seconds
-# What took less than this, in seconds, is as soon done again.
+# A run that took less than this, in seconds, is as quickly repeated.
 WORTH_KEEPING = 60.0
 
 
@@ -31,7 +31,7 @@ class Progress:
     Parameters
     ----------
     rows, failed : int
-        Rows written, and those without an answer among them.
+        Rows written, and those without a prediction among them.
     target : int
         Number of the input of the last row.
     file : str
@@ -51,44 +51,49 @@ class Progress:
 
 
 class Unfinished:
-    """The unfinished output of a run.
+    """The unfinished output of a run: a context in which its rows are written.
+
+    Rows that were written whole when the context ends in an error are kept, if they are worth
+    it; after a good end nothing is left.
 
     Parameters
     ----------
     output : Path
         Where the whole result will be.
     run : dict
-        What must be the same for a run to go on: weights, columns, options.
+        What must be the same for a run to be resumed: weights, columns, options.
+    resume : bool
+        Continue after the rows that are there; without any, start from the beginning.
+
+    Raises
+    ------
+    UsageError
+        If rows are there and `resume` is not set, or they are of another run.
+    SpectromerError
+        If they are damaged.
     """
 
-    def __init__(self, output: Path, run: dict[str, Any]) -> None:
-        self.output = output
+    def __init__(self, output: Path, run: dict[str, Any], resume: bool) -> None:
         self.part = output.with_name(f"{output.name}.part")
         self._state = output.with_name(f"{output.name}.part.json")
         self._run = json.loads(json.dumps(run))
         self._began = self._saved = time.monotonic()
         self._seconds = 0.0
+        self.progress = self._begin(resume)
 
-    def begin(self, resume: bool) -> Progress:
-        """Find out where to begin, and bring the rows that are there to that point.
-
-        Raises
-        ------
-        UsageError
-            If rows are there and `resume` is not set, or they are of another run.
-        SpectromerError
-            If they are damaged.
-        """
+    def _begin(self, resume: bool) -> Progress:
+        """Find out where to begin, and bring the rows that are there to that point."""
         if not self._state.exists():
-            self.discard()
+            self._discard()
             self.part.touch()
             if resume:
-                console.info("nothing to go on with: from the beginning")
+                console.info("nothing to resume: starting from the beginning")
             return Progress()
-        anew = f"begin anew: rm {self.part}*"
+        afresh = f"start afresh: rm {self.part}*"
         if not resume:
             raise UsageError(
-                f"{self.part} has the rows of an unfinished run", f"go on with --resume, or {anew}"
+                f"{self.part} has the rows of an unfinished run",
+                f"continue it with --resume, or {afresh}",
             )
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
@@ -96,66 +101,69 @@ class Unfinished:
             self._seconds, run = float(state["seconds"]), dict(state["run"])
             whole = self.part.stat().st_size >= progress.size
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise SpectromerError(f"{self._state} cannot be read: {error}", anew) from error
+            raise SpectromerError(f"{self._state} cannot be read: {error}", afresh) from error
         if not whole:
-            raise SpectromerError(f"{self.part} is shorter than it was", anew)
+            raise SpectromerError(f"{self.part} is shorter than it was", afresh)
         if run != self._run:
             differs = [name for name in self._run if run.get(name) != self._run[name]]
             raise UsageError(
                 f"{self.part} was made with other {', '.join(differs)}",
-                f"go on with the same command, or {anew}",
+                f"resume it with the same command, or {afresh}",
             )
-        os.truncate(self.part, progress.size)  # rows that came after the last look
-        console.info(f"going on after {progress.rows} rows")
+        os.truncate(self.part, progress.size)  # rows written after the state was last saved
+        console.info(f"resuming after {progress.rows} rows")
         return progress
 
-    def advance(self, progress: Progress) -> Progress:
-        """After rows were written whole: how far they go; noted every few seconds.
+    def __enter__(self) -> Unfinished:
+        return self
 
-        Returns
-        -------
-        Progress
-            With the size that the file has now.
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._discard()
+        else:
+            self._keep()
+
+    def advance(self, progress: Progress) -> None:
+        """After rows were written whole: how far they go; saved every few seconds.
 
         Raises
         ------
         SpectromerError
             If the disk does not take it.
         """
-        progress = replace(progress, size=self.part.stat().st_size)
+        self.progress = replace(progress, size=self.part.stat().st_size)
         if time.monotonic() - self._saved >= SAVE_EVERY:
             self._saved = time.monotonic()
             try:
-                self._save(progress)
+                self._save()
             except OSError as error:
                 raise SpectromerError(
                     f"{self._state} cannot be written: {error.strerror or error}",
                     "free some space or choose another -o",
                 ) from error
-        return progress
 
-    def keep(self, progress: Progress) -> None:
+    def _keep(self) -> None:
         """After an interruption: keep what is worth it, and say so."""
         taken = self._seconds + time.monotonic() - self._began
-        if not progress.rows or taken < WORTH_KEEPING:
-            self.discard()
+        if not self.progress.rows or taken < WORTH_KEEPING:
+            self._discard()
             return
         try:
-            self._save(progress)
-        except OSError:  # a full disk: what was noted last still holds
+            self._save()
+        except OSError:  # a full disk: what was saved last still holds
             if not self._state.exists():
                 return
-        console.warn(f"{progress.rows} rows are kept in {self.part}; --resume goes on after them")
+        console.warn(f"{self.progress.rows} rows are kept in {self.part}; continue with --resume")
 
-    def _save(self, progress: Progress) -> None:
+    def _save(self) -> None:
         seconds = self._seconds + time.monotonic() - self._began
         with self.part.open("rb+") as file:
             os.fsync(file.fileno())  # the rows must not be younger than what is said of them
         with atomic_path(self._state) as temporary:
-            document = {"run": self._run, "seconds": seconds, "progress": asdict(progress)}
+            document = {"run": self._run, "seconds": seconds, "progress": asdict(self.progress)}
             temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """Remove all of it."""
         self.part.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)

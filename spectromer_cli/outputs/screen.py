@@ -3,46 +3,93 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from spectromer_cli.outputs.cells import as_text, cells_of, json_rows, plain
+from spectromer_cli.outputs.formats import (
+    Provenance,
+    as_text,
+    cells_of,
+    json_rows,
+    json_value,
+    plain,
+    stacked,
+)
+from spectromer_cli.outputs.tables import open_writer
 
 if TYPE_CHECKING:
     from astropy.table import Column, Table
 
-Provenance = Mapping[str, str]
+# Raised when programs that read the document would misread it.
+RESULT_VERSION = 1
 
 
-def to_json_document(
-    table: Table, provenance: Provenance, status: str, errors: Sequence[Any]
-) -> str:
-    """The one JSON document of ``--json``.
+def envelope(status: str, errors: Sequence[Any], **content: Any) -> str:
+    """The JSON document of ``--json``, whatever it holds.
 
     Parameters
     ----------
-    table : astropy Table
+    status : {"success", "partial", "error"}
+        Whether all inputs, some or none have a result.
+    errors : sequence
+        What went wrong, as JSON values.
+    **content
+        What it holds, as JSON values.
+
+    Returns
+    -------
+    str
+    """
+    document = {
+        "spectromer_result_version": RESULT_VERSION,
+        "status": status,
+        **content,
+        "errors": list(errors),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def to_json_document(
+    rows: Table | Sequence[Mapping[str, Any]],
+    provenance: Provenance,
+    status: str,
+    errors: Sequence[Any],
+) -> str:
+    """The JSON document of results.
+
+    Parameters
+    ----------
+    rows : astropy Table or sequence of dict
         The results; masked and values that are not finite become null.
     provenance : mapping of str to str
         How they were made.
     status : {"success", "partial", "error"}
-        Whether all inputs, some or none have an answer.
+        Whether all inputs, some or none have a result.
     errors : sequence
         What went wrong, as JSON values.
 
     Returns
     -------
     str
-        The object with ``spectromer_result_version`` 1.
+        As `envelope` makes it, with ``provenance`` and ``rows``.
     """
-    document = {
-        "spectromer_result_version": 1,
-        "status": status,
-        "provenance": {key: as_text(value) for key, value in provenance.items()},
-        "rows": list(json_rows(plain(table))),
-        "errors": list(errors),
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    if isinstance(rows, Sequence):
+        values = [json_value(dict(row)) for row in rows]
+    else:
+        values = list(json_rows(plain(rows)))
+    made = {key: as_text(value) for key, value in provenance.items()}
+    return envelope(status, errors, provenance=made, rows=values)
+
+
+def put(chunks: Iterable[Table], provenance: Provenance, title: str) -> None:
+    """Print results on stdout: a table for people on a terminal, CSV as it comes elsewhere."""
+    if sys.stdout.isatty():
+        show(stacked(list(chunks)), title)
+        return
+    with open_writer(None, provenance) as writer:
+        for chunk in chunks:
+            writer.write(chunk)
 
 
 # How many decimals are worth showing; other numbers get six significant digits.

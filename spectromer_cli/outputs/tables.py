@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.outputs.cells import as_text, plain
-from spectromer_cli.outputs.formats import FORMATS, Provenance, Write, csv_rows
+from spectromer_cli.outputs.formats import FORMATS, Provenance, Write, as_text, csv_rows, plain
 from spectromer_cli.paths import atomic_path, disk_errors, require_writable_folder
 
 if TYPE_CHECKING:

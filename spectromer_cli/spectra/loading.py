@@ -38,11 +38,11 @@ class Inputs:
 
     Parameters
     ----------
-    files : sequence of str
-        As `sources.expand` takes them.
-    catalog : Path, optional
+    files : path or sequence of paths
+        As `sources.expand` takes them: files, folders, patterns, ``FILE[12]``.
+    catalog : path, optional
         As `catalogues.read_catalogue` takes it, instead of `files`.
-    spectra_dir : Path, optional
+    spectra_dir : path, optional
         Where the spectra of the catalogue lie.
     air : bool
     wavelength_unit : str
@@ -56,19 +56,26 @@ class Inputs:
         If there is nothing to read, or the options contradict each other.
     """
 
-    files: Sequence[str] | None = None
+    files: str | Path | Sequence[str | Path] | None = None
     catalog: Path | None = None
     spectra_dir: Path | None = None
     air: bool = False
     wavelength_unit: str = ""
     workers: int | None = None
+    _names: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         from spectromer_cli.spectra.readers.columns import is_unit
 
-        if self.files and self.catalog:
+        # From Python, names are strings as often as paths, and one may come alone.
+        files = [self.files] if isinstance(self.files, str | Path) else self.files or ()
+        object.__setattr__(self, "_names", [str(file) for file in files])
+        for name in ("catalog", "spectra_dir"):
+            if getattr(self, name):
+                object.__setattr__(self, name, Path(getattr(self, name)))
+        if self._names and self.catalog:
             raise UsageError("FILES and --catalog exclude each other", "give one of them")
-        if not self.files and not self.catalog:
+        if not self._names and not self.catalog:
             raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
         if self.spectra_dir and not self.catalog:
             raise UsageError(
@@ -88,7 +95,7 @@ class Inputs:
     @property
     def from_stdin(self) -> bool:
         """Whether names come from stdin, one by one: whoever writes them may wait for results."""
-        return "-" in (self.files or ())
+        return "-" in self._names
 
     def targets(self) -> tuple[Iterator[Target], Table | None, int | None]:
         """What to read, in order.
@@ -104,7 +111,7 @@ class Inputs:
         if self.catalog is not None:
             listed, catalogue = catalogues.read_catalogue(self.catalog, self.spectra_dir)
             return iter(listed), catalogue, len(listed)
-        targets = sources.expand(self.files or ())
+        targets = sources.expand(self._names)
         if self.from_stdin:
             return targets, None, None
         head = list(islice(targets, COUNTABLE))

@@ -11,7 +11,7 @@ import torch
 
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.network import SpectralViT
-from spectromer_cli.model.novelty import Familiar
+from spectromer_cli.model.novelty import ReferenceSet
 from spectromer_cli.model.template_fit import Basis
 from spectromer_cli.simulation.populations import to_arrays
 from spectromer_cli.training import calibration, model_card, validate
@@ -102,7 +102,7 @@ def _vectors(bases: dict[str, Basis]) -> dict[str, torch.Tensor]:
     return {f"templates.{name}": torch.from_numpy(basis.vectors) for name, basis in bases.items()}
 
 
-def _tensors(familiar: Familiar) -> dict[str, torch.Tensor]:
+def _tensors(familiar: ReferenceSet) -> dict[str, torch.Tensor]:
     return {
         f"familiar.{name}": torch.from_numpy(values.astype(np.float32))
         for name, values in vars(familiar).items()
@@ -111,7 +111,7 @@ def _tensors(familiar: Familiar) -> dict[str, torch.Tensor]:
 
 def _familiar(
     model: SpectralViT, batches: Batches, validation: LabelledSpectra, device: torch.device
-) -> Familiar:
+) -> ReferenceSet:
     """What is familiar: training spectra as they are, and as batches change them."""
     rng = np.random.default_rng(batches.seed)
     count = min(FAMILIAR_SPECTRA, len(batches.real))
@@ -127,4 +127,4 @@ def _familiar(
         class_.append(batch["class"].numpy())
     known = validation.take(validation.class_ >= 0)
     held_out = validate.features(model, known, device)
-    return Familiar.learn(np.concatenate(features), np.concatenate(class_), held_out)
+    return ReferenceSet.learn(np.concatenate(features), np.concatenate(class_), held_out)

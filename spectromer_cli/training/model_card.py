@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectromer_cli import __version__
+from spectromer_cli._version import __version__
 from spectromer_cli.model import taxonomy
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.recipe import Recipe

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from spectromer_cli import __version__
+from spectromer_cli._version import __version__
 from spectromer_cli.model import decoding, tasks, taxonomy
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.network import SpectralViT
-from spectromer_cli.model.novelty import Familiar
+from spectromer_cli.model.novelty import ReferenceSet
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.training import fit, journal, plots, scores, split
 from spectromer_cli.training.calibration import best_temperature
@@ -118,7 +118,7 @@ def _familiar(model: SpectralViT, run: fit.Run, held_out: np.ndarray) -> dict[st
     learned = np.flatnonzero(~held_out) if not held_out.all() else np.arange(len(held_out))
     some = rng.choice(learned, size=min(FAMILIAR_SPECTRA, len(learned)), replace=False)
     class_ = next((t.values for t in run.targets if t.labels), np.zeros(len(held_out), dtype=int))
-    known = Familiar.learn(
+    known = ReferenceSet.learn(
         run.features(model, some), class_[some], run.features(model, np.flatnonzero(held_out))
     )
     return {

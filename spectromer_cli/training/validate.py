@@ -70,7 +70,7 @@ def targets(data: LabelledSpectra) -> dict[str, torch.Tensor]:
 
 def answer_redshifts(
     model: SpectralViT, out: dict[str, torch.Tensor], found: np.ndarray
-) -> decoding.RedshiftAnswer:
+) -> decoding.RedshiftPrediction:
     """What p(z) says of every spectrum, given its class."""
     task = next(task for task in model.tasks if isinstance(task, tasks.Redshift))
     p = torch.softmax(out["z"] / model.config.temperatures.get("z", 1.0), 1).double().numpy()
