@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,22 +24,41 @@ FEWEST = 5
 Interval = tuple[float, float]
 
 
-def share_interval(count: int, n: int) -> Interval | None:
-    """68 % interval of a share, `count` of `n`; None of nothing.
+def robust_sigma(values: np.ndarray) -> float:
+    """1.4826 · median \\|value\\|: the σ of a normal distribution about zero, blind to outliers.
+
+    Notes
+    -----
+    1/Φ⁻¹(3/4) = 1.4826 (Hampel 1974, JASA 69, 383).
+    """
+    return float(1.4826 * np.median(np.abs(values)))
+
+
+def nmad(values: np.ndarray) -> float:
+    """Normalised median absolute deviation: `robust_sigma` about the median."""
+    return robust_sigma(values - np.median(values))
+
+
+def wilson_limits(share: Any, n: Any) -> tuple[Any, Any]:
+    """68 % interval of binomial shares of `n`, numbers or arrays: lower and upper limits.
 
     Notes
     -----
     Wilson (1927, JASA 22, 209): it is sound for shares of 0 and 1 too.
     """
-    if n == 0:
-        return None
-    share = count / n
     centre = share + SIGMA**2 / (2 * n)
     half = SIGMA * np.sqrt(share * (1 - share) / n + SIGMA**2 / (4 * n**2))
     whole = 1 + SIGMA**2 / n
+    return (centre - half) / whole, (centre + half) / whole
+
+
+def share_interval(count: int, n: int) -> Interval | None:
+    """68 % interval of a share, `count` of `n` (see `wilson_limits`); None of nothing."""
+    if n == 0:
+        return None
+    low, high = wilson_limits(count / n, n)
     # For none and for all the formula gives 0 and 1, but for rounding.
-    low = 0.0 if count == 0 else float((centre - half) / whole)
-    return low, 1.0 if count == n else float((centre + half) / whole)
+    return 0.0 if count == 0 else float(low), 1.0 if count == n else float(high)
 
 
 def bootstrap_interval(figure: Callable[..., float], *values: np.ndarray) -> Interval | None:
@@ -96,22 +115,18 @@ def redshift_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
     others = np.arange(n) != np.argmax(np.abs(z - z_true))
     return {
         "n": n,
-        "nmad": _nmad(scaled) if n > 1 else None,
+        "nmad": nmad(scaled) if n > 1 else None,
         "bias": float(np.median(scaled)),
         **{name: float(np.mean(beyond)) for name, beyond in wrong.items()},
         "r2": _finite(_r2(z, z_true)),
         "r2_without_worst": _finite(_r2(z[others], z_true[others])),
         "interval": {
-            "nmad": bootstrap_interval(_nmad, scaled),
+            "nmad": bootstrap_interval(nmad, scaled),
             "bias": bootstrap_interval(np.median, scaled),
             **{name: share_interval(int(beyond.sum()), n) for name, beyond in wrong.items()},
             "r2": bootstrap_interval(_r2, z, z_true),
         },
     }
-
-
-def _nmad(scaled: np.ndarray) -> float:
-    return float(1.4826 * np.median(np.abs(scaled - np.median(scaled))))
 
 
 def _r2(z: np.ndarray, z_true: np.ndarray) -> float:
@@ -156,20 +171,81 @@ def scatter_figures(error: np.ndarray, sigma: np.ndarray | None = None) -> dict[
         return {"n": 0, "scatter": None, "bias": None, "interval": {}}
     figures: dict[str, Any] = {
         "n": len(error),
-        "scatter": _scatter(error),
+        "scatter": robust_sigma(error),
         "bias": float(np.median(error)),
         "interval": {
-            "scatter": bootstrap_interval(_scatter, error),
+            "scatter": bootstrap_interval(robust_sigma, error),
             "bias": bootstrap_interval(np.median, error),
         },
     }
     if sigma is not None:
-        figures["pull"] = _finite(_scatter(error / np.maximum(sigma, 1e-12)))
+        figures["pull"] = _finite(robust_sigma(error / np.maximum(sigma, 1e-12)))
     return figures
 
 
-def _scatter(error: np.ndarray) -> float:
-    return float(1.4826 * np.median(np.abs(error)))
+def number_figures(
+    value: np.ndarray, sigma: np.ndarray | None, reference: np.ndarray
+) -> dict[str, Any]:
+    """How well numbers agree with their reference values.
+
+    Parameters
+    ----------
+    value, reference : array, shape (n,)
+    sigma : array, shape (n,), or None
+        The errors that the values claim.
+
+    Returns
+    -------
+    dict
+        As `scatter_figures`, with ``r2`` = 1 − Σ error²/Σ (reference − mean)².
+    """
+    figures = scatter_figures(value - reference, sigma)
+    figures["r2"] = _finite(_r2(value, reference)) if len(value) else None
+    figures["interval"]["r2"] = bootstrap_interval(_r2, value, reference)
+    return figures
+
+
+def category_figures(p: np.ndarray, reference: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+    """How well labels agree with their reference values.
+
+    Parameters
+    ----------
+    p : array, shape (n, k)
+        Probabilities of the labels.
+    reference : array of int, shape (n,)
+        Number of the right label.
+    labels : sequence of str, length k
+
+    Returns
+    -------
+    dict
+        ``n``; ``accuracy``; ``mean_recall`` over the labels that occur; ``recall_<label>`` of
+        each of these; ``ece``, the expected calibration error; ``interval`` of all but ``ece``.
+        Nothing but ``n`` of nothing.
+    """
+    n = len(reference)
+    if n == 0:
+        return {"n": 0, "interval": {}}
+    right = p.argmax(axis=1) == reference
+
+    def mean_recall(right: np.ndarray, reference: np.ndarray) -> float:
+        return float(np.mean([right[reference == k].mean() for k in np.unique(reference)]))
+
+    figures: dict[str, Any] = {
+        "n": n,
+        "accuracy": float(right.mean()),
+        "mean_recall": mean_recall(right, reference),
+        "ece": expected_calibration_error(p.max(axis=1), right),
+        "interval": {
+            "accuracy": share_interval(int(right.sum()), n),
+            "mean_recall": bootstrap_interval(mean_recall, right, reference),
+        },
+    }
+    for number in np.unique(reference):
+        own = right[reference == number]
+        figures[f"recall_{labels[number]}"] = float(own.mean())
+        figures["interval"][f"recall_{labels[number]}"] = share_interval(int(own.sum()), len(own))
+    return figures
 
 
 def type_figures(error: np.ndarray, sigma: np.ndarray) -> dict[str, Any]:
@@ -255,21 +331,23 @@ def pull_figures(pull: np.ndarray) -> dict[str, float | int]:
     """
     return {
         "n": len(pull),
-        "width": float(1.4826 * np.median(np.abs(pull))),
+        "width": robust_sigma(pull),
         "centre": float(np.median(pull)),
         "beyond_5": float(np.mean(np.abs(pull) > 5.0)),
     }
 
 
-def calibration_bins(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> list[dict[str, float]]:
+def calibration_bins(
+    confidence: np.ndarray, right: np.ndarray, bins: int = 15
+) -> list[dict[str, float]]:
     """Confidence against accuracy, in equal bins of confidence between 0 and 1.
 
     Parameters
     ----------
-    p : array, shape (n, k)
-        Probabilities.
-    truth : array of int, shape (n,)
-        The right label.
+    confidence : array, shape (n,)
+        Probability of the predicted label.
+    right : bool array, shape (n,)
+        Whether that is the right one.
     bins : int
 
     Returns
@@ -277,7 +355,6 @@ def calibration_bins(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> list[d
     list of dict
         ``confidence``, ``accuracy`` and ``n`` of each bin that is not empty.
     """
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         {
@@ -289,7 +366,7 @@ def calibration_bins(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> list[d
     ]
 
 
-def expected_calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 15) -> float:
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over `calibration_bins`.
 
     Parameters are those of `calibration_bins`.
@@ -298,5 +375,5 @@ def expected_calibration_error(p: np.ndarray, truth: np.ndarray, bins: int = 15)
     -----
     Naeini et al. (2015, AAAI), as in Guo et al. (2017), equation 3.
     """
-    rows = calibration_bins(p, truth, bins)
-    return float(sum(abs(r["confidence"] - r["accuracy"]) * r["n"] for r in rows) / len(truth))
+    rows = calibration_bins(confidence, right, bins)
+    return float(sum(abs(r["confidence"] - r["accuracy"]) * r["n"] for r in rows) / len(right))

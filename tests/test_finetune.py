@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import loop
+from spectromer_cli.training.checkpoint import Run as TrainingRun
 
 FAST = ("--max-minutes", "0", "--epochs", "1", "--batch-size", "16", "--device", "cpu")
 
@@ -143,7 +144,7 @@ def test_several_targets_with_gaps(run, table, start, tmp_path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     assert "kind: a 10, b 10; missing 10" in done.err
-    assert {"kind_accuracy", "depth_scatter", "z_outliers"} <= {
+    assert {"kind_accuracy", "depth_scatter", "z_outliers_0.01"} <= {
         line.split("\t")[0] for line in done.out.splitlines()
     }
     answer = run("classify", next(catalogue.parent.glob("labels.csv")), "--model", start)
@@ -160,7 +161,7 @@ def test_several_targets_with_gaps(run, table, start, tmp_path) -> None:
 def test_a_resumed_run_equals_an_uninterrupted_one(run, folders, start, tmp_path, monkeypatch):
     arguments = ("finetune", folders, "--model", start, *FAST)
     assert run(*arguments, "-o", tmp_path / "whole").code == 0
-    saved = loop.save_checkpoint
+    saved = TrainingRun.save
     calls = []
 
     def save_then_die(*args, **kwargs):
@@ -169,7 +170,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, folders, start, tmp_path
         if len(calls) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save_checkpoint", save_then_die)
+    monkeypatch.setattr(TrainingRun, "save", save_then_die)
     assert run(*arguments, "-o", tmp_path / "parts").code == 130
     monkeypatch.undo()
     refused = run(*arguments, "-o", tmp_path / "parts")
@@ -268,14 +269,14 @@ def test_another_wavelength_range_gets_its_own_grid(run, start, tmp_path) -> Non
 
 def test_spectra_of_one_object_stay_together() -> None:
     from spectromer_cli.training import split
-    from spectromer_cli.training.objects import same_objects
+    from spectromer_cli.training.dataset import same_objects
 
     arcsec = 1 / 3600
     sky = [(10.0, 5.0), (10.0, 5.0 + 0.9 * arcsec), (10.0, 5.0 + 1.8 * arcsec), (200.0, 5.0)]
-    sky += [(359.99999, 0.5), (0.00001, 0.5), (None, None), (float("nan"), 1.0), (0, 0), (0, 0)]
+    sky += [(359.9999, 0.5), (0.0001, 0.5), (np.nan, np.nan), (np.nan, 1.0), (0, 0), (0, 0)]
     contents = [bytes([i]) for i in range(len(sky))]
     contents[3] = contents[7]
-    group = same_objects(sky, contents)
+    group = same_objects(*np.array(sky, dtype=float).T, contents)
     # A chain within 1″ is one object, RA is wrapped, copies are one, unknown places are not.
     assert group[0] == group[1] == group[2]
     assert group[4] == group[5]
@@ -284,7 +285,7 @@ def test_spectra_of_one_object_stay_together() -> None:
     rng = np.random.default_rng(0)
     many = rng.integers(300, size=1000)
     stratum = (many % 10 == 0).astype(int)
-    part = split.three_parts(split.positions(many, stratum, 1), 0.15)
+    part = split.three_parts(split.places(many, 1, stratum), 0.15)
     for number in range(300):
         assert len(set(part[many == number])) <= 1
     first = np.unique(many, return_index=True)[1]
@@ -307,7 +308,7 @@ def test_out_of_memory_halves_the_batch(run, folders, start, tmp_path, monkeypat
 
     arguments = ("finetune", folders, "--model", start, *FAST, "--mode", "full")
     assert run(*arguments, "-o", tmp_path / "whole").code == 0
-    monkeypatch.setattr(loop, "fastest_precision", lambda model, device: None)
+    monkeypatch.setattr(loop, "fastest_precision", lambda model, device, pixels: None)
     monkeypatch.setattr(SpectralViT, "forward", forward)
     result = run(*arguments, "-o", tmp_path / "pieces")
     assert result.code == 0, result.err

@@ -11,9 +11,9 @@ from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.training import linear_probe
+from spectromer_cli.training.batches import Batches
+from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.initialise import start
-from spectromer_cli.training.ownbatches import OwnBatches
-from spectromer_cli.training.owndata import OwnSpectra
 from spectromer_cli.training.targets import Target
 
 CPU = torch.device("cpu")
@@ -21,16 +21,18 @@ KIND = Target("kind", np.arange(60) % 2, ("dwarf", "nova"))
 
 
 @pytest.fixture(scope="module")
-def data() -> OwnSpectra:
+def data() -> LabelledSpectra:
     """60 spectra of 30 objects: Hβ in absorption, in emission, by turns."""
     grid, rng = Grid(), np.random.default_rng(5)
     line = np.exp(-0.5 * ((grid.wavelength - 4862.7) / 12.0) ** 2)
     sign = np.where(np.arange(60) % 2, 1.0, -0.7)
     flux = 1.0 + sign[:, None] * line + rng.normal(0.0, 0.1, (60, grid.n))
     n = len(flux)
-    return OwnSpectra(
-        grid, flux.astype("f2"), np.full(flux.shape, 100.0, "f4"), np.full(n, "a.fits"),
-        np.arange(n), np.arange(n) // 2, np.full(n, 10.0), {}, 0, [],
+    return LabelledSpectra(
+        grid=grid, flux=flux.astype("f2"), ivar=np.full(flux.shape, 100.0, "f4"),
+        has_ivar=np.ones(n, bool), survey=np.full(n, ""), group=(np.arange(n) // 2).astype(str),
+        sn=np.full(n, 10.0), file=np.full(n, "a.fits"), row=np.arange(n),
+        ra=np.full(n, np.nan), dec=np.full(n, np.nan), labels={},
     )  # fmt: skip
 
 
@@ -40,12 +42,12 @@ def model_for(*asked: tasks.Task) -> SpectralViT:
     return start(config, None)
 
 
-def batches(data: OwnSpectra, *targets: Target) -> OwnBatches:
+def batches(data: LabelledSpectra, *targets: Target) -> Batches:
     rows = np.arange(40)
-    return OwnBatches(data, list(targets), rows, batch_size=16, steps=10, seed=3)
+    return Batches(data, targets, rows, data.grid, batch_size=16, steps=10, seed=3)
 
 
-def logits(model: SpectralViT, data: OwnSpectra, rows: slice) -> dict[str, torch.Tensor]:
+def logits(model: SpectralViT, data: LabelledSpectra, rows: slice) -> dict[str, torch.Tensor]:
     flux = torch.from_numpy(data.flux[rows].astype("f4"))
     with torch.inference_mode():
         return model.eval()(flux, torch.from_numpy(data.ivar[rows]))
@@ -54,7 +56,7 @@ def logits(model: SpectralViT, data: OwnSpectra, rows: slice) -> dict[str, torch
 def test_classes_are_told_apart_on_a_trunk_that_has_learned_nothing(data) -> None:
     model = model_for(KIND.task(np.ones(60, bool)))
     trunk = {k: v.clone() for k, v in model.backbone.state_dict().items()}
-    linear_probe.fit_head(model, batches(data, KIND), data.group, CPU)
+    linear_probe.fit_head(model, batches(data, KIND), CPU)
     found = logits(model, data, slice(40, 60))["kind"].argmax(dim=1).numpy()
     assert (found == KIND.values[40:]).mean() >= 0.9
     for name, value in model.backbone.state_dict().items():
@@ -65,7 +67,7 @@ def test_the_same_again(data) -> None:
     heads = []
     for _ in range(2):
         model = model_for(KIND.task(np.ones(60, bool)))
-        linear_probe.fit_head(model, batches(data, KIND), data.group, CPU)
+        linear_probe.fit_head(model, batches(data, KIND), CPU)
         heads.append(model.head.weight.detach().clone())
     assert torch.equal(*heads)
 
@@ -73,7 +75,7 @@ def test_the_same_again(data) -> None:
 def test_a_number_and_its_error(data) -> None:
     depth = Target("depth", np.where(KIND.values == 1, 3.0, 1.0) + 0.01 * np.arange(60))
     model = model_for(depth.task(np.ones(60, bool)))
-    linear_probe.fit_head(model, batches(data, depth), data.group, CPU)
+    linear_probe.fit_head(model, batches(data, depth), CPU)
     task = model.tasks[0]
     value, error = task.answer(logits(model, data, slice(40, 60))["depth"]).T.numpy()
     assert np.corrcoef(value, depth.values[40:])[0, 1] > 0.8
@@ -90,14 +92,14 @@ def test_what_the_data_say_nothing_of_stays_as_it_was(data) -> None:
         model.head.weight.normal_()
         model.head.bias.normal_()
     before = logits(model, data, slice(0, 60))["grade"].clone()
-    linear_probe.fit_head(model, batches(data, KIND, unknown), data.group, CPU)
+    linear_probe.fit_head(model, batches(data, KIND, unknown), CPU)
     torch.testing.assert_close(
         logits(model, data, slice(0, 60))["grade"], before, rtol=1e-3, atol=1e-3
     )
 
 
 def test_one_object_cannot_be_split_and_is_fitted_all_the_same(data) -> None:
-    alone = replace(data, group=np.zeros(60, int))
+    alone = replace(data, group=np.full(60, "one"))
     model = model_for(KIND.task(np.ones(60, bool)))
-    linear_probe.fit_head(model, batches(alone, KIND), alone.group, CPU)
+    linear_probe.fit_head(model, batches(alone, KIND), CPU)
     assert torch.isfinite(model.head.weight).all()

@@ -12,15 +12,25 @@ from small_set import write_labelled, write_templates
 
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks, taxonomy
+from spectromer_cli.simulation.simulator import Simulator
+from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import dataset
-from spectromer_cli.training.batches import Batches
-from spectromer_cli.training.pretrain import train
-from spectromer_cli.training.recipe import Recipe, load_recipe
+from spectromer_cli.spectra.readers import ReadOptions
+from spectromer_cli.training import dataset, loop, split, targets
+from spectromer_cli.training.batches import Batches, balance
+from spectromer_cli.training.checkpoint import Run
+from spectromer_cli.training.pretrain import CLASS_SHARES, pretrain
+from spectromer_cli.training.settings import Recipe, load_recipe
 from spectromer_cli.weights.store import resolve
 
-RECIPE = Recipe("test.v1", tokens=2, batch_size=6, steps=4, evaluate_every=2, warmup=1)
+RECIPE = Recipe("test.v1", tokens=2, batch_size=6, steps=4, evaluate_every=2, warmup=0.25)
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that are compared must not choose their precision by the clock."""
+    monkeypatch.setattr(loop, "fastest_precision", lambda model, device, pixels: None)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def run(files: dict[str, Path], output: Path, recipe: Recipe = RECIPE, **options) -> dict:
     options = {"pretrained": None, "device": CPU, "workers": 0, **options}
-    return train(recipe, output, **files, **options)
+    return pretrain(recipe, output, **files, **options)
 
 
 def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
@@ -59,16 +69,14 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(files, tmp_path, monkeypatch) -> None:
-    from spectromer_cli.training import pretrain
-
     run(files, tmp_path / "whole")
-    original = pretrain._record
+    original = Run.save
 
-    def record_then_die(*arguments):
+    def save_then_die(*arguments):
         original(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretrain, "_record", record_then_die)
+    monkeypatch.setattr(Run, "save", save_then_die)
     with pytest.raises(KeyboardInterrupt):
         run(files, tmp_path / "parts")
     monkeypatch.undo()
@@ -93,7 +101,7 @@ def test_a_run_is_not_overwritten(files, tmp_path) -> None:
 def test_training_learns(files, tmp_path) -> None:
     # Six lines of three widths: a few dozen steps must beat chance by far on held-out objects.
     recipe = replace(RECIPE, steps=40, batch_size=12, simulated_share=0.0, learning_rate=1e-3)
-    recipe = replace(recipe, tokens=4, validation_fraction=0.4, evaluate_every=1000, warmup=5)
+    recipe = replace(recipe, tokens=4, validation_fraction=0.4, evaluate_every=1000, warmup=0.1)
     figures = run(files, tmp_path / "a", recipe)
     assert figures["class_accuracy"] > 0.6
 
@@ -113,40 +121,95 @@ def test_training_goes_on_from_weights_of_our_own(files, tmp_path) -> None:
         run(files, tmp_path / "d", pretrained=files["data"])
 
 
-def test_batches_depend_on_seed_and_step_only(files) -> None:
-    def batches(seed: int) -> Batches:
-        return Batches(
-            dataset.load(files["data"]),
-            files["templates"],
-            Grid(),
-            batch_size=6,
-            steps=10,
-            simulated_share=0.5,
-            seed=seed,
-        )
+def labelled(files: dict[str, Path]) -> tuple[dataset.LabelledSpectra, list[targets.Target]]:
+    source = dataset.find(files["data"])
+    data = source.read(source.general(), Grid(), ReadOptions())
+    return data, targets.general(data)
 
-    one, same, other = batches(1)[3], batches(1)[3], batches(2)[3]
+
+def batches_of(files: dict[str, Path], seed: int = 1, share: float = 0.5) -> Batches:
+    data, learned = labelled(files)
+    simulator = Simulator(Library(files["templates"], Grid()), Grid())
+    rows = np.flatnonzero(learned[0].known)
+    return Batches(
+        data, learned, rows, Grid(), batch_size=6, steps=10, seed=seed, shares=CLASS_SHARES,
+        simulator=simulator, simulated_share=share,
+    )  # fmt: skip
+
+
+def test_batches_depend_on_seed_and_step_only(files) -> None:
+    one, same, other = (batches_of(files, seed)[3] for seed in (1, 1, 2))
     assert torch.equal(one["flux"], same["flux"])
     assert not torch.equal(one["flux"], other["flux"])
     assert one["flux"].shape == (6, Grid().n)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_batch_holds_the_share_that_is_simulated(files, share) -> None:
+    """Simulated spectra have a class and a redshift, but no parameters of stars."""
+    batches = batches_of(files, share=share)
+    batch = {name: torch.cat([batches[i][name] for i in range(10)]) for name in batches[0]}
+    assert len(batch["flux"]) == 60
+    real = np.concatenate([np.arange(6) < 6 - round(6 * share)] * 10)
+    simulated = torch.from_numpy(~real)
+    assert bool((batch["class"] >= 0).all())
+    assert bool(torch.isfinite(batch["z"][simulated]).all())
+    assert not bool(torch.isfinite(batch["teff"][simulated]).any())
+    stars = (batch["class"] == 0).numpy() & real
+    assert np.isfinite(batch["teff"].numpy()[stars]).all()
+    assert int((~real).sum()) == round(60 * share)
+
+
+def test_an_object_seen_often_counts_once() -> None:
+    n = 40
+    group = np.array(["often"] * 20 + [f"o{i}" for i in range(20)])
+    data = dataset.LabelledSpectra(
+        grid=Grid(3.6, 1e-4, 4), flux=np.ones((n, 4)), ivar=np.ones((n, 4)),
+        has_ivar=np.ones(n, bool), survey=np.full(n, "SDSS"), group=group, sn=np.ones(n),
+        file=np.full(n, "a"), row=np.arange(n), ra=np.full(n, np.nan), dec=np.full(n, np.nan),
+        labels={},
+    )  # fmt: skip
+    kind = targets.Target("class", np.array([0] * 24 + [1] * 16), ("A", "B"))
+    chance = balance(data, [kind], np.arange(n))
+    assert chance.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(chance[:20].sum(), chance[20])
+    # five objects of A, sixteen of B: by the root of the number
+    assert chance[:24].sum() / chance[24:].sum() == pytest.approx((5 / 16) ** 0.5)
+    shared = balance(data, [kind], np.arange(n), {"A": 0.9, "B": 0.1})
+    assert shared[:24].sum() == pytest.approx(0.9)
+
+
 def test_labels_with_a_warning_are_left_out(files) -> None:
-    data = dataset.load(files["data"])
-    assert data.class_[0] == -1
-    assert np.isnan(data.z[0])
-    assert np.isnan(data.z[4])
-    assert data.class_[4] == taxonomy.CLASSES.index("GALAXY")
+    _, learned = labelled(files)
+    named = {target.name: target.values for target in learned}
+    assert named["class"][0] == -1
+    assert np.isnan(named["z"][0])
+    assert np.isnan(named["z"][4])
+    assert named["class"][4] == taxonomy.CLASSES.index("GALAXY")
 
 
 def test_split_goes_by_object() -> None:
     group = np.array([f"o{i // 3}" for i in range(3000)])
-    held = validate_mask = dataset.validation_mask(group, 0.2, 1)
+    held = split.places(group, 1) < 0.2
     assert 0.15 < held.mean() < 0.25
     assert not set(group[held]) & set(group[~held])
     # An object stays on its side whatever else is in the set.
-    assert (dataset.validation_mask(group[:300], 0.2, 1) == validate_mask[:300]).all()
-    assert (dataset.validation_mask(group, 0.2, 2) != held).any()
+    assert ((split.places(group[:300], 1) < 0.2) == held[:300]).all()
+    assert ((split.places(group, 2) < 0.2) != held).any()
+
+
+def test_a_set_on_another_grid_is_cut_or_rebinned(files) -> None:
+    data, _ = labelled(files)
+    flux, ivar = data.on_grid(Grid())
+    first = round((Grid().loglam0 - 3.55) / 1e-4)
+    np.testing.assert_array_equal(flux, data.flux[:, first : first + Grid().n].astype("f4"))
+    wide, weight = data.on_grid(Grid(3.54, 1e-4, 4900))  # reaches beyond the set at both ends
+    assert not weight[:, :100].any() and weight[:, 100:4800].all() and not weight[:, 4800:].any()
+    np.testing.assert_array_equal(wide[:, 100:4800], data.flux.astype("f4"))
+    coarse, _ = data.on_grid(Grid(3.56, 2e-4, 2000))
+    middle = data.flux[:, 101:4101].astype(float).reshape(len(data), -1, 2).mean(axis=2)
+    assert np.corrcoef(coarse[:, 500:1500].ravel(), middle[:, 500:1500].ravel())[0, 1] > 0.9
+    del ivar
 
 
 def test_shipped_recipes_are_valid() -> None:
@@ -173,7 +236,7 @@ def test_bad_recipes(tmp_path, text, message) -> None:
 
 def test_data_that_is_none(files, tmp_path) -> None:
     with pytest.raises(ReadError, match="not a labelled set"):
-        dataset.load(files["templates"])
+        dataset.from_hdf5(files["templates"])
     with pytest.raises(UsageError, match="cannot be read"):
         load_recipe(tmp_path / "missing.toml")
 
@@ -201,15 +264,8 @@ def test_a_head_is_taken_over_by_task_and_label(files, tmp_path) -> None:
     )
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_real_alone_and_simulated_alone(files, tmp_path, share) -> None:
-    run(files, tmp_path / "a", replace(RECIPE, steps=1, simulated_share=share))
-
-
 def test_the_journal_writes_to_tensorboard_where_it_is_installed(tmp_path) -> None:
     pytest.importorskip("tensorboard")
-    from spectromer_cli.training import journal
-
-    journal.write(tmp_path, {"step": 3, "stage": "fold 1", "loss": 0.5})
+    Run(tmp_path, {}).log({"step": 3, "stage": "fold 1", "loss": 0.5})
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
     assert list((tmp_path / "tensorboard" / "fold-1").glob("events*"))

@@ -1,4 +1,4 @@
-"""`spectromer evaluate`: how well the model does where the truth is known."""
+"""`spectromer evaluate`: how well the model does where labels are known."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed
-from spectromer_cli.evaluation import run
-from spectromer_cli.inference.run import Settings
-from spectromer_cli.paths import require_writable_folder
 
 EPILOG = """Examples:
 
@@ -24,6 +21,11 @@ spectromer evaluate --catalog docs/examples/truth.csv --class-column class --no-
 HELD_OUT = "Held-out part of a labelled set"
 
 
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("evaluate", epilog=EPILOG, no_args_is_help=True)(evaluate)
+
+
 def evaluate(
     catalog: options.Catalog = None,
     spectra_dir: options.SpectraDir = None,
@@ -32,7 +34,7 @@ def evaluate(
         typer.Option(
             "--class-column",
             metavar="NAME",
-            help="Column of the true class; by default class, spectype, ….",
+            help="Column of the class label; by default class, spectype, ….",
             rich_help_panel=options.INPUTS,
             show_default=False,
         ),
@@ -42,7 +44,7 @@ def evaluate(
         typer.Option(
             "--z-column",
             metavar="NAME",
-            help="Column of the true redshift; by default z, redshift, ….",
+            help="Column of the reference redshift; by default z, redshift, ….",
             rich_help_panel=options.INPUTS,
             show_default=False,
         ),
@@ -53,8 +55,10 @@ def evaluate(
         Path | None,
         typer.Option(
             "--data",
-            metavar="FILE",
-            help="A labelled set (HDF5), as for spectromer train, instead of a catalogue.",
+            metavar="FILE|DIR",
+            help="A labelled set, as spectromer finetune takes it (HDF5, table of labels, "
+            "folder), instead of a catalogue: objects that the weights have learned from are "
+            "left out.",
             rich_help_panel=HELD_OUT,
         ),
     ] = None,
@@ -115,30 +119,37 @@ def evaluate(
     ] = None,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Compare answers with the truth of a catalogue or a labelled set, and write a report.
+    """Compare predictions with the labels of a catalogue or a labelled set.
 
-    Writes report.md, report.json, report.png and answers.ecsv. Everything in
-    the catalogue counts, whatever its S/N; an unreadable spectrum counts as
+    Writes report.md, report.json, report.png and predictions.ecsv. All of a
+    catalogue counts, whatever its S/N; an unreadable spectrum counts as
     wrong, and the exit code is 3.
     """
     console.set_quiet(quiet)
-    from spectromer_cli.spectra.loading import Inputs
+    from spectromer_cli.evaluation import baselines, run
 
-    truth = run.HeldOut(data, held_out, split_seed, baseline, baseline_minutes)
-    run.check(catalog, truth)
-    if docs is not None:
-        require_writable_folder(docs)
-    settings = Settings(model=model, device=device, batch_size=batch_size, refined=not no_refine)
-    if data is None:
-        inputs = Inputs(
-            catalog=catalog, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
-            workers=workers,
-        )  # fmt: skip
-        judged = run.of_catalogue(inputs, settings, class_column, z_column, output)
-    else:
-        judged = run.of_held_out(settings, truth, output)
-    report = run.write(judged, output, docs)
-    print(json.dumps(report, indent=2))
-    count = judged.failures.count
-    if count:
-        raise SomeInputsFailed(f"{count} of {report['n']} inputs have no prediction")
+    found = run.evaluate(
+        catalog=catalog,
+        data=data,
+        spectra_dir=spectra_dir,
+        class_column=class_column,
+        z_column=z_column,
+        air=air,
+        wavelength_unit=wavelength_unit,
+        held_out=held_out,
+        split_seed=split_seed,
+        baselines=baselines.parse(baseline) if baseline else (),
+        baseline_minutes=baseline_minutes,
+        model=model,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        refined=not no_refine,
+        output=output,
+        docs=docs,
+    )
+    print(json.dumps(found.report, indent=2))
+    if found.failures.count:
+        raise SomeInputsFailed(
+            f"{found.failures.count} of {found.report['n']} inputs have no prediction"
+        )

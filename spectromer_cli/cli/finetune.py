@@ -1,20 +1,17 @@
-"""`spectromer finetune`: a model of one's own from labelled spectra."""
+"""`spectromer finetune`: fine-tuning on your own labelled spectra."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from spectromer_cli.training.plan import Origin
 
 DATA = "Data"
 LEARNING = "Learning"
@@ -33,9 +30,9 @@ def finetune(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FOLDER",
-            help="One sub-folder a class; or labels.csv (.ecsv .fits .vot .parquet) in it; or "
-            "survey files whose headers carry class and redshift.",
+            metavar="DIR|FILE",
+            help="One sub-folder per class; or labels.csv (.ecsv .fits .vot .parquet) in it; or "
+            "survey files whose headers carry class and redshift; or an HDF5 set.",
             show_default=False,
         ),
     ] = None,
@@ -65,7 +62,7 @@ def finetune(
     wavelength_unit: options.WavelengthUnit = "",
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what was found, and stop.", rich_help_panel=DATA),
+        typer.Option("--dry-run", help="Report what was found, and stop.", rich_help_panel=DATA),
     ] = False,
     model: options.Model = None,
     backbone: Annotated[
@@ -108,7 +105,7 @@ def finetune(
         int | None,
         typer.Option(
             min=1,
-            help="Passes over the data; by default by their number.",
+            help="Epochs over the training split; by default by its size.",
             rich_help_panel=LEARNING,
             show_default=False,
         ),
@@ -116,7 +113,10 @@ def finetune(
     max_minutes: Annotated[
         float,
         typer.Option(
-            "--max-minutes", min=0, help="End the schedule by then.", rich_help_panel=LEARNING
+            "--max-minutes",
+            min=0,
+            help="Limit for everything, reading and validation included; 0 for none.",
+            rich_help_panel=LEARNING,
         ),
     ] = 0.0,
     learning_rate: Annotated[
@@ -124,13 +124,13 @@ def finetune(
         typer.Option(
             "--learning-rate",
             min=0,
-            help="Highest rate; by default as the mode asks.",
+            help="Highest learning rate; by default by the mode.",
             rich_help_panel=LEARNING,
             show_default=False,
         ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=2, help="Spectra a step.", rich_help_panel=LEARNING)
+        int, typer.Option(min=2, help="Spectra per step.", rich_help_panel=LEARNING)
     ] = 64,
     held_out: Annotated[
         float,
@@ -142,7 +142,7 @@ def finetune(
             rich_help_panel=LEARNING,
         ),
     ] = 0.15,
-    seed: Annotated[int, typer.Option(help="Decides every draw.", rich_help_panel=LEARNING)] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=LEARNING)] = 1,
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile.", rich_help_panel=LEARNING)
     ] = False,
@@ -159,136 +159,50 @@ def finetune(
             show_default=False,
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on.", rich_help_panel=options.RESULTS)
-    ] = False,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Begin anew where a run is.", rich_help_panel=options.RESULTS
-        ),
-    ] = False,
+    resume: options.ResumeTraining = False,
+    overwrite: options.OverwriteRun = False,
     quiet: options.Quiet = 0,
 ) -> None:
     """Fine-tune a model on your own labelled spectra.
 
-    What was found is printed first. Spectra are split by object, never by
-    row; the figures are of objects that were not learned from. The folder
-    of the run is a model that --model takes everywhere.
+    What was found is reported first. Spectra are split by object, never by
+    row; the figures are of objects that were not learned from. Tasks of the
+    weights that nothing new is learned for are kept. The folder of the run
+    is a model that --model takes everywhere.
     """
     console.set_quiet(quiet)
-    _check(mode, grid, backbone, pretrained, random_start, resume, overwrite)
-    from spectromer_cli.model.device import choose_device
+    if (folder is None) == (catalog is None):
+        raise UsageError("give a folder or --catalog, one of them", "spectromer finetune ./mydata")
     from spectromer_cli.spectra.readers import ReadOptions
-    from spectromer_cli.training import gridchoice, owndata, targets
     from spectromer_cli.training.finetune import finetune as run
-    from spectromer_cli.training.plan import Settings
+    from spectromer_cli.training.settings import Settings
 
-    if backbone and not pretrained and not random_start:
-        console.info(f"the ImageNet weights of {backbone} come from the hub")
-    chosen_device = choose_device(device)
-    reading = ReadOptions(air, wavelength_unit)
-    found = owndata.find(folder, catalog, spectra_dir)
-    asked = targets.parse(target or _default_target(found))
-    origin = _origin(model, backbone, pretrained, random_start)
-    config, said = origin.config, "the grid of the weights, as asked"
-    if grid == "auto":
-        config, said = gridchoice.choose(found.targets, config, reading)
-    data = owndata.read(found, list(asked), config.grid, reading, workers or 0)
-    told = owndata.describe(found, data, [name for name, is_class in asked.items() if is_class])
-    for line in (*told, said):
-        console.info(line)
-    learnt = targets.make(data.labels, data.group, asked)
-    for one in learnt:
-        kind = f"{len(one.labels)} classes" if one.labels else "a number"
-        console.info(f"to learn: {one.name}, {kind}, from {int(one.known.sum())} spectra")
-    if dry_run:
-        return
-    from dataclasses import replace
-
-    settings = Settings(
-        mode, epochs, max_minutes, batch_size, learning_rate, held_out, seed, compile
-    )
     figures = run(
-        data,
-        learnt,
-        replace(origin, config=config),
-        output or Path("runs") / (folder or catalog or Path("mine")).resolve().stem,
-        settings,
-        device=chosen_device,
+        folder or catalog or Path(),
+        spectra_dir=spectra_dir,
+        target=target,
+        model=model,
+        backbone=backbone,
+        pretrained=pretrained,
+        random_start=random_start,
+        grid=grid,
+        settings=Settings(
+            mode=mode,
+            epochs=epochs,
+            max_minutes=max_minutes,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            held_out=held_out,
+            seed=seed,
+            compile=compile,
+        ),
+        options=ReadOptions(air, wavelength_unit),
+        device=device,
         workers=workers or 0,
+        output=output,
         resume=resume,
         overwrite=overwrite,
-        found=[*told, said],
+        dry_run=dry_run,
         command=shlex.join(["spectromer", *sys.argv[1:]]),
     )
-    for name, value in figures.items():
-        if not name.endswith(("_low", "_high")):
-            interval = [figures[k] for k in (f"{name}_low", f"{name}_high") if k in figures]
-            print(name, *(f"{number:g}" for number in (value, *interval)), sep="\t")
-
-
-def _check(
-    mode: str,
-    grid: str,
-    backbone: str,
-    pretrained: Path | None,
-    random_start: bool,
-    resume: bool,
-    overwrite: bool,
-) -> None:
-    if mode not in ("head", "lora", "full", "auto"):
-        raise UsageError(f"--mode {mode} is none", "take head, lora, full or auto")
-    if grid not in ("auto", "model"):
-        raise UsageError(f"--grid {grid} is none", "take auto or model")
-    if pretrained and not backbone:
-        raise UsageError("--pretrained goes with --backbone", "name the ViT of the weights")
-    if pretrained and random_start:
-        raise UsageError("--pretrained and --random-start exclude each other", "give one")
-    if resume and overwrite:
-        raise UsageError("--resume and --overwrite exclude each other", "give one")
-
-
-def _default_target(found) -> str:  # type: ignore[no-untyped-def]
-    """Class, and z where there is one."""
-    if found.labels is None:
-        return "class,z"
-    names = [name for name in ("class", "z") if name in map(str.lower, found.labels.colnames)]
-    if not names:
-        raise UsageError(
-            f"{found.how} has no column class or z",
-            f"say what to learn: --target, of {', '.join(found.labels.colnames)}",
-        )
-    return ",".join(names)
-
-
-def _origin(
-    model: str | None, backbone: str, pretrained: Path | None, random_start: bool
-) -> Origin:
-    """What the training starts from."""
-    from dataclasses import replace
-
-    from safetensors.torch import load_file
-
-    from spectromer_cli.training.initialise import FROM_HUB
-    from spectromer_cli.training.plan import Origin
-    from spectromer_cli.weights.store import resolve
-
-    weights = resolve(model)
-    if backbone or random_start:
-        import timm
-
-        name = backbone or weights.config.backbone
-        if not timm.is_model(name):
-            raise UsageError(f"timm has no model {name}", "see timm.list_models('vit*')")
-        config = replace(weights.config, backbone=name)
-        if random_start:
-            return Origin(config, None, f"random weights of {name}", {})
-        source = pretrained or FROM_HUB
-        return Origin(config, source, f"ImageNet weights of {name}", {})
-    templates = {
-        name: value.float()
-        for name, value in load_file(weights.path).items()
-        if name.startswith("templates.")
-    }
-    return Origin(weights.config, weights.path, weights.name, templates)
+    options.print_figures(figures)

@@ -128,3 +128,22 @@ Quiet = Annotated[
         show_default=False,
     ),
 ]
+ResumeTraining = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Resume from the checkpoint in -o; without one, start afresh.",
+        rich_help_panel=RESULTS,
+    ),
+]
+OverwriteRun = Annotated[
+    bool, typer.Option("--overwrite", help="Overwrite the run in -o.", rich_help_panel=RESULTS)
+]
+
+
+def print_figures(figures: dict[str, float]) -> None:
+    """Print figures on stdout: name, value and, where there is one, the 68 % interval."""
+    for name, value in figures.items():
+        if not name.endswith(("_low", "_high")):
+            interval = [figures[k] for k in (f"{name}_low", f"{name}_high") if k in figures]
+            print(name, *(f"{number:g}" for number in (value, *interval)), sep="\t")

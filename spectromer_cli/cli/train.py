@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -23,13 +25,28 @@ spectromer train weights/recipes/spectromer-tiny.v1.toml --data real.h5
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="How to train.")],
     data: Annotated[
-        Path, typer.Option("--data", metavar="FILE", help="Labelled real spectra (HDF5).")
-    ],
-    templates: Annotated[
         Path,
-        typer.Option("--templates", metavar="FILE", help="Rest-frame templates (.npz)."),
+        typer.Option(
+            "--data",
+            metavar="FILE|DIR",
+            help="Labelled real spectra: an HDF5 set, a table of labels, or a folder, as "
+            "spectromer finetune takes it.",
+        ),
     ],
     output: options.OutputFolder,
+    templates: Annotated[
+        Path | None,
+        typer.Option(
+            "--templates",
+            metavar="FILE",
+            help="Rest-frame templates (.npz) of the simulator; needed unless the recipe says "
+            "simulated_share = 0.",
+            show_default=False,
+        ),
+    ] = None,
+    spectra_dir: options.SpectraDir = None,
+    air: options.Air = False,
+    wavelength_unit: options.WavelengthUnit = "",
     pretrained: Annotated[
         Path | None,
         typer.Option(
@@ -37,11 +54,11 @@ def train(
             metavar="FILE",
             help="Where to start: ImageNet weights of the backbone (safetensors, timm's "
             "names), or weights of this program; without it, at random.",
+            show_default=False,
         ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the checkpoint in -o.")
-    ] = False,
+    resume: options.ResumeTraining = False,
+    overwrite: options.OverwriteRun = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
     quiet: options.Quiet = 0,
@@ -49,18 +66,22 @@ def train(
     """Train weights from labelled real spectra and simulated ones."""
     console.set_quiet(quiet)
     from spectromer_cli.model.device import choose_device
-    from spectromer_cli.training.pretrain import train as run
-    from spectromer_cli.training.recipe import load_recipe
+    from spectromer_cli.spectra.readers import ReadOptions
+    from spectromer_cli.training.pretrain import pretrain
+    from spectromer_cli.training.settings import load_recipe
 
-    figures = run(
+    figures = pretrain(
         load_recipe(recipe),
         output,
         data=data,
         templates=templates,
         pretrained=pretrained,
         device=choose_device(device),
+        spectra_dir=spectra_dir,
+        options=ReadOptions(air, wavelength_unit),
         workers=1 if workers is None else workers,
         resume=resume,
+        overwrite=overwrite,
+        command=shlex.join(["spectromer", *sys.argv[1:]]),
     )
-    for name, value in figures.items():
-        print(f"{name}\t{value:g}")
+    options.print_figures(figures)

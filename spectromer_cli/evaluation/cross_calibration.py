@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,20 +13,21 @@ from spectromer_cli.metrics import expected_calibration_error, pull_figures
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table, cut_for
 from spectromer_cli.model.template_fit import Refined
-from spectromer_cli.training import calibration, split, validate
+from spectromer_cli.training import calibration, split
+from spectromer_cli.training.loop import predict_logits
 
 if TYPE_CHECKING:
+    from spectromer_cli.evaluation.held_out import HeldOut
     from spectromer_cli.model.network import SpectralViT
     from spectromer_cli.model.template_fit import Basis
-    from spectromer_cli.training.dataset import LabelledSpectra
 
 FOLDS = 5
 # The promise of `--max-outlier-rate` that is put to the test.
 PROMISE = 0.01
 
 
-def crossfit(
-    model: SpectralViT, bases: Mapping[str, Basis], data: LabelledSpectra, device: torch.device
+def cross_calibrate(
+    model: SpectralViT, bases: Mapping[str, Basis], held_out: HeldOut, device: torch.device
 ) -> dict[str, Any]:
     """How good the calibration is where its numbers come from other objects.
 
@@ -37,10 +37,10 @@ def crossfit(
     Parameters
     ----------
     model : SpectralViT
+        Of stars, galaxies and quasars.
     bases : mapping of str to Basis
         Its templates by class.
-    data : LabelledSpectra
-        The held-out spectra, of known class.
+    held_out : HeldOut
     device : torch.device
 
     Returns
@@ -51,53 +51,82 @@ def crossfit(
         of galaxies and quasars ``kept`` and the share ``wrong`` of those, None where the promise
         could not be given.
     """
-    out = validate.logits(model, data, device)
-    return judge(model, out, validate.refine_redshifts(model, out, data, bases), data)
+    data = held_out.data.take(held_out.testing)
+    flux, ivar = data.on_grid(model.config.grid)
+    logits = predict_logits(model, flux, ivar, device)
+    refined = calibration.refined_redshifts(model.tasks, logits, model.config, flux, ivar, bases)
+    rows = np.flatnonzero(held_out.testing)
+    targets = {target.name: target for target in held_out.targets}
+    return judge(
+        model, logits, refined, {name: t.tensor(rows) for name, t in targets.items()},
+        data.group, data.has_ivar,
+    )  # fmt: skip
 
 
 def judge(
-    model: SpectralViT, out: dict[str, torch.Tensor], refined: Refined, data: LabelledSpectra
+    model: SpectralViT,
+    logits: Mapping[str, torch.Tensor],
+    refined: Refined,
+    targets: Mapping[str, torch.Tensor],
+    group: np.ndarray,
+    has_ivar: np.ndarray,
 ) -> dict[str, Any]:
-    """The figures of `crossfit`, from logits and refined redshifts."""
-    found = out["class"].argmax(1).numpy()
-    error = np.log1p(refined.z) - np.log1p(data.z)
-    fold = split.folds(split.positions(data.group, data.class_, seed=0), FOLDS)
-    p = np.zeros(out["class"].shape)
-    sigma = np.full(len(data), np.nan)
-    kept = np.zeros(len(data), dtype=bool)
+    """The figures of `cross_calibrate`, from logits and refined redshifts.
+
+    Parameters
+    ----------
+    model : SpectralViT
+    logits : mapping of str to Tensor, shapes (n, task.size)
+    refined : Refined
+    targets : mapping of str to Tensor, shape (n,)
+        Labels of the tasks, ``class`` and ``z`` among them.
+    group : array of str, shape (n,)
+        The object of each spectrum.
+    has_ivar : bool array, shape (n,)
+    """
+    number, z = targets["class"].numpy(), targets["z"].double().numpy()
+    classes = np.array([*taxonomy.CLASSES, ""])[number]
+    found = calibration.predicted_classes(model.tasks, logits)
+    error = np.log1p(refined.z) - np.log1p(z)
+    fold = split.folds(split.places(group, 0, number), FOLDS)
+    n = len(group)
+    confidence, right = np.zeros(n), np.zeros(n, dtype=bool)
+    sigma = np.full(n, np.nan)
+    kept = np.zeros(n, dtype=bool)
     promised = True
-    config = model.config
-    for number in range(FOLDS):
-        here, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        taught = data.take(others)
+    for k in range(FOLDS):
+        here, others = np.flatnonzero(fold == k), np.flatnonzero(fold != k)
         temperatures = calibration.fit_temperatures(
-            model, {name: values[others] for name, values in out.items()}, taught
+            model.tasks,
+            {name: values[others] for name, values in logits.items()},
+            {name: values[others] for name, values in targets.items()},
         )
-        p[here] = torch.softmax(out["class"][here] / temperatures["class"], 1).numpy()
+        p = torch.softmax(logits["class"][here] / temperatures["class"], 1).numpy()
+        confidence[here], right[here] = p.max(axis=1), p.argmax(axis=1) == number[here]
 
         some = Refined(*(values[others] for values in vars(refined).values()))
-        scales = calibration.error_scales(some, found[others], taught)
-        by_class = [
-            (scales[name]["error_scale"], scales[name]["misfit_scale"]) for name in taxonomy.CLASSES
-        ]
-        sigma[here] = np.hypot(*(np.array(by_class)[found[here]] * refined.formal[here]).T)
+        scales = calibration.error_scales(
+            some, found[others], classes[others], z[others], has_ivar[others]
+        )
+        both = np.array([[*scales[name].values()] for name in found[here]]).reshape(-1, 2)
+        sigma[here] = np.hypot(*(both * refined.formal[here]).T)
 
-        model.config = replace(config, temperatures=temperatures)
-        z_prob, wrong, far = calibration.redshift_confidences(model, out, data, refined)
-        table = confidence_table(z_prob[others][far[others]], wrong[others][far[others]])
+        proposed = calibration.predicted_redshifts(model.tasks, logits, temperatures)
+        best = np.where(np.isfinite(refined.z), refined.z, proposed.z)
+        wrong, far = calibration.wrong_redshifts(best, classes, z)
+        table = confidence_table(proposed.z_prob[others][far[others]], wrong[others][far[others]])
         try:
-            kept[here] = far[here] & (z_prob[here] >= cut_for(table, PROMISE)[0])
+            kept[here] = far[here] & (proposed.z_prob[here] >= cut_for(table, PROMISE)[0])
         except UsageError:  # too few redshifts to promise so much
             promised = False
-    model.config = config
     known = np.isfinite(error / sigma)
     return {
         "folds": FOLDS,
-        "ece": expected_calibration_error(p, data.class_),
+        "ece": expected_calibration_error(confidence, right),
         "pull": {
             name: pull_figures((error / sigma)[which])
-            for k, name in enumerate(taxonomy.CLASSES)
-            if (which := known & (data.class_ == k)).any()
+            for name in taxonomy.CLASSES
+            if (which := known & (classes == name)).any()
         },
         "max_outlier_rate": {
             "promised": PROMISE,

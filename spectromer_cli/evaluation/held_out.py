@@ -1,77 +1,165 @@
-"""A labelled set, parted as it was for training: the held-out side as items, and its truth."""
+"""Which spectra of a labelled set weights may be judged by: those they have not learned from."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectromer_cli.errors import UsageError
-from spectromer_cli.model import taxonomy
-from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra.loading import Item, item_of
-from spectromer_cli.spectra.spectrum import Spectrum
-from spectromer_cli.training import dataset
-from spectromer_cli.training.dataset import LabelledSpectra
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from spectromer_cli.spectra.grid import Grid
+    from spectromer_cli.training.dataset import LabelledSpectra
+    from spectromer_cli.training.targets import Target
+    from spectromer_cli.weights.store import Weights
 
-@dataclass
-class Split:
-    """The two sides of a labelled set; only spectra with a trusted class.
+SPLIT = "split.ecsv"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A labelled set, split as it was for training.
 
     Parameters
     ----------
-    training, held_out : LabelledSpectra
-        No object is on both sides.
-    rows : array of int, shape (len(held_out),)
-        Where the held-out spectra are in the file.
+    data : LabelledSpectra
+    targets : list of Target
+        The labels of the model's tasks.
+    training, testing : bool array, shape (n,)
+        Spectra with a label. No object is on both sides.
+    said : str
+        How the split was chosen, for the provenance.
+    seed : int
+        Of the split.
     """
 
-    training: LabelledSpectra
-    held_out: LabelledSpectra
-    rows: np.ndarray
+    data: LabelledSpectra
+    targets: list[Target]
+    training: np.ndarray
+    testing: np.ndarray
+    said: str
+    seed: int
+
+    def items(self, grid: Grid) -> Iterator[Item]:
+        """The held-out spectra as they would come from files, without their labels."""
+        for i in np.flatnonzero(self.testing):
+            spectrum = self.data.spectrum(int(i))
+            item = item_of(spectrum, str(self.data.file[i]), int(self.data.row[i]), grid)
+            item.of_many = True
+            yield item
+
+    def remarks(self) -> list[str]:
+        """What the report must say about the split, one line each."""
+        surveys = Counter(self.data.survey[self.testing].tolist())
+        counts = ", ".join(f"{name or 'unknown'} {n}" for name, n in surveys.most_common())
+        count = int(self.testing.sum())
+        labels = (
+            "The reference values are the labels of the set, at whatever S/N. Some of them are "
+            "wrong, and count against the prediction all the same."
+        )
+        unread = len(self.data.unread)
+        missing = [f"{unread} spectra of the set cannot be read and are not judged."] * bool(unread)
+        if not self.training.any():
+            return [
+                f"Judged: all {count} spectra of the set that have a label ({counts}). That "
+                "training saw none of them is the user's word, not checked.",
+                labels,
+                *missing,
+            ]
+        return [
+            f"Judged: {count} spectra of objects that training did not see ({counts}); learned "
+            f"from: {int(self.training.sum())} of the set. Only spectra with a label that has no "
+            "warning of the survey.",
+            "The temperatures of the probabilities and, of the general model, the scales of the "
+            "redshift errors, the table of confidences and the limits of the outlier score were "
+            "fitted on held-out spectra too; nothing else was.",
+            labels,
+            *missing,
+        ]
+
+
+def hold_out(
+    data: LabelledSpectra,
+    targets: Sequence[Target],
+    weights: Weights,
+    fraction: float | None,
+    seed: int | None,
+) -> HeldOut:
+    """Split a labelled set as it was for the training of weights.
+
+    Parameters
+    ----------
+    data : LabelledSpectra
+    targets : sequence of Target
+        The first one decides which spectra have a label, if it is a category; else any.
+    weights : Weights
+        They record their split in their header or, after fine-tuning, in ``split.ecsv`` beside
+        them.
+    fraction, seed : float, int or None
+        The user's choice; a fraction of 1 judges all.
+
+    Raises
+    ------
+    UsageError
+        If nobody says what was held out, the user and the weights do not agree, or nothing is
+        held out.
+    """
+    from spectromer_cli.training import split
+
+    first = targets[0]
+    labelled = first.known if first.labels else np.any([t.known for t in targets], axis=0)
+    record = weights.path.parent / SPLIT
+    if fraction == 1.0 and seed is None:
+        testing, said, used = np.ones(len(data), dtype=bool), "all of the set", 0
+    elif not weights.config.split and record.is_file() and fraction is None and seed is None:
+        testing, said, used = unseen(data, record, weights.config.grid), f"not in {record}", 0
+    else:
+        chosen = choose_split(weights.config.split, fraction, seed)
+        used = int(chosen["seed"])
+        testing = split.places(data.group, used) < chosen["fraction"]
+        said = f"{chosen['fraction']:g} of the objects, seed {used}"
+    if not (testing & labelled).any():
+        raise UsageError(
+            "no spectrum with a label is held out",
+            "give a larger --held-out, or --held-out 1 for a set that the weights have not seen",
+        )
+    return HeldOut(data, list(targets), ~testing & labelled, testing & labelled, said, used)
 
 
 def choose_split(
-    recorded: Mapping[str, float], fraction: float | None, seed: int | None
+    recorded: dict[str, float], fraction: float | None, seed: int | None
 ) -> dict[str, float]:
-    """The split that weights are to be judged by.
+    """The split that weights are to be judged by, by fraction and seed.
 
     Parameters
     ----------
-    recorded : mapping
-        ``fraction`` and ``seed`` of the weights' own split; empty in older weights.
+    recorded : dict
+        ``fraction`` and ``seed`` of the weights' own split; empty where they have none.
     fraction, seed : float, int or None
         The user's.
-
-    Returns
-    -------
-    dict
-        ``fraction`` and ``seed``.
 
     Raises
     ------
     UsageError
         If nobody says, or the user and the weights do not agree.
     """
-    given = {"fraction": fraction, "seed": seed}
-    if fraction == 1.0 and seed is None:
-        return {"fraction": 1.0, "seed": 0}  # a set that nothing was trained on
     if not recorded:
         if fraction is None or seed is None:
             raise UsageError(
                 "these weights do not record which objects were held out",
-                "give the split they were trained with, such as --held-out 0.15 --split-seed 1",
+                "give the split they were trained with, such as --held-out 0.15 --split-seed 1, "
+                "or --held-out 1 for a set that they have not seen",
             )
         return {"fraction": fraction, "seed": seed}
-    for name, value in given.items():
+    for name, value in (("fraction", fraction), ("seed", seed)):
         if value is not None and value != recorded[name]:
             raise UsageError(
                 f"the weights were trained with another split: {name} {recorded[name]:g}",
@@ -81,117 +169,48 @@ def choose_split(
     return {"fraction": float(recorded["fraction"]), "seed": int(recorded["seed"])}
 
 
-def load_split(path: Path, split: Mapping[str, float]) -> Split:
-    """Read a labelled set and part it.
+def unseen(data: LabelledSpectra, record: Path, grid: Grid) -> np.ndarray:
+    """Spectra of objects that a fine-tuning has not learned from.
 
     Parameters
     ----------
-    path : Path
-        See `dataset.load`.
-    split : mapping
-        As `choose_split` gives it.
+    data : LabelledSpectra
+    record : Path
+        ``split.ecsv`` of the run: its spectra with their positions and contents.
+    grid : Grid
+        Of the weights.
 
     Returns
     -------
-    Split
+    bool array, shape (n,)
+        False for copies of spectra of the training and validation splits or of a fold, and for
+        all spectra of their objects (within 1″).
 
     Raises
     ------
     ReadError
-        If the file is no labelled set.
-    UsageError
-        If nothing is held out.
+        If the record cannot be read.
     """
-    data = dataset.load(path)
-    held_out = dataset.validation_mask(data.group, split["fraction"], int(split["seed"]))
-    trusted = data.class_ >= 0
-    rows = np.flatnonzero(held_out & trusted)
-    if not len(rows):
-        raise UsageError(f"{path}: no spectrum with a class is held out", "give more --held-out")
-    return Split(data.take(~held_out & trusted), data.take(rows), rows)
+    from spectromer_cli.training.dataset import same_objects
+
+    try:
+        learned = _learned(record)
+        ra = np.append(np.asarray(learned["ra"], float), data.ra)
+        dec = np.append(np.asarray(learned["dec"], float), data.dec)
+        contents = [*map(str, learned["content"]), *data.contents(grid)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ReadError(
+            f"{record} cannot be read: {error}", "say what was held out: --held-out, --split-seed"
+        ) from error
+    group = same_objects(ra, dec, contents)
+    own = group[len(learned) :]
+    # Spectra of one object of the set share its fate, also without a position.
+    seen = np.isin(own, group[: len(learned)])
+    return ~np.isin(data.group, data.group[seen])
 
 
-def items_of(split: Split, path: Path, grid: Grid) -> Iterator[Item]:
-    """The held-out spectra as they would come from files.
-
-    Parameters
-    ----------
-    split : Split
-    path : Path
-        Their file, for the rows.
-    grid : Grid
-        The model's.
-
-    Yields
-    ------
-    Item
-        Labels are not in it.
-    """
-    data = split.held_out
-    for number, row in enumerate(split.rows):
-        meta = {
-            "survey": str(data.survey[number]),
-            "object_id": str(data.group[number]),
-            "has_ivar": bool(data.has_ivar[number]),
-        }
-        spectrum = Spectrum(data.grid.wavelength, data.flux[number], data.ivar[number], meta)
-        yield item_of(spectrum, str(path), int(row), grid)
-
-
-def letters_of(data: LabelledSpectra) -> np.ndarray:
-    """The letter of each star, one of `taxonomy.STAR_TYPES`; empty where there is none."""
-    letters = np.array([name.removeprefix("STAR ") for name in _subclasses_of(data)])
-    return np.where(data.class_ == taxonomy.CLASSES.index("STAR"), letters, "")
-
-
-def _subclasses_of(data: LabelledSpectra) -> np.ndarray:
-    """One of `taxonomy.SUBCLASSES` each; empty where there is none."""
-    return np.array([*taxonomy.SUBCLASSES, ""])[data.subclass]
-
-
-def details_of(data: LabelledSpectra) -> dict[str, np.ndarray]:
-    """What is known beyond class and redshift, as `evaluate.evaluate` takes it."""
-    return {"subclass": _subclasses_of(data), "letter": letters_of(data), **data.labels}
-
-
-def truth_table(data: LabelledSpectra) -> Table:
-    """Columns of the truth, to be put beside the answers.
-
-    Returns
-    -------
-    astropy.table.Table
-        ``class_true``, ``z_true``, ``subclass_true`` (the survey's own words), ``teff_true``,
-        ``logg_true``, ``feh_true``.
-    """
+def _learned(record: Path) -> Table:
     from astropy.table import Table
 
-    table = Table({"class_true": np.array(taxonomy.CLASSES)[data.class_], "z_true": data.z})
-    table["subclass_true"] = data.subclass_name.astype(str)
-    for name in dataset.STELLAR:
-        table[f"{name}_true"] = data.labels[name]
-    return table
-
-
-def remarks(split: Split) -> list[str]:
-    """What the report must say about the split, one line each."""
-    surveys = Counter(split.held_out.survey)
-    counts = ", ".join(f"{name} {count}" for name, count in surveys.most_common())
-    truth = (
-        "The truth is what the surveys say, at whatever S/N. Some of it is wrong, and counts "
-        "against the answer all the same."
-    )
-    if not len(split.training):
-        return [
-            f"Judged: all {len(split.held_out)} spectra of the set whose class has no warning of "
-            f"the survey ({counts}). That training saw none of them was said, not checked.",
-            truth,
-        ]
-    return [
-        f"Judged: {len(split.held_out)} spectra of objects that training did not see ({counts}); "
-        f"trained on: {len(split.training)} spectra, and simulated ones. Only spectra whose class "
-        "has no warning of the survey.",
-        "The temperatures of the probabilities, the scales of the redshift errors, the table of "
-        "confidences and the limits of the outlier score were fitted on these same held-out "
-        "spectra; nothing else was.",
-        truth,
-    ]
+    table = Table.read(record, format="ascii.ecsv")
+    return table[np.asarray(table["split"]).astype(str) != "test"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Report = Mapping[str, Any]
@@ -23,7 +23,7 @@ _STELLAR = {
     "feh": "[Fe/H] (dex)",
 }
 NOTES = """Numbers in brackets are 68 % intervals: Wilson's for shares, bootstrap for the rest.
-A spectrum without an answer counts as a wrong class. Everything counts, at whatever S/N.
+A spectrum without a prediction counts as a wrong class. Everything counts, at whatever S/N.
 "Without the worst one": R² rests on squares, so one wrong label of high redshift can decide it;
 the one spectrum of largest |Δz| is left out there and nowhere else."""
 
@@ -39,19 +39,19 @@ def markdown(
     Parameters
     ----------
     report : mapping
-        As `evaluate.evaluate` gives it.
+        As `summary.summarise` gives it.
     provenance : mapping of str to str
-        How the answers were made.
+        How the predictions were made.
     others : mapping of str to mapping, optional
         Name → report of what else was judged by the same spectra.
     remarks : sequence of str
-        What the reader must know about the data and the others: one item of a list each.
+        What the reader must know about the data and the others: one list item each.
 
     Returns
     -------
     str
     """
-    parts = ["# Accuracy", f"{report['n']} spectra, {report['answered']} with an answer."]
+    parts = ["# Accuracy", f"{report['n']} spectra, {report['predicted']} with a prediction."]
     parts.append("\n".join(f"- {key}: `{value}`" for key, value in provenance.items()))
     if remarks:
         parts.append("\n".join(f"- {remark}" for remark in remarks))
@@ -68,43 +68,55 @@ def markdown(
         parts += _stars(report["stars"])
     if "subclasses" in report:
         parts += _subclasses(report["subclasses"])
+    for name, figures in report.get("categories", {}).items():
+        parts += _category(name, figures)
+    if "quantities" in report:
+        parts += _quantities(report["quantities"])
     return "\n\n".join(parts) + "\n"
 
 
 def _side_by_side(reports: Mapping[str, Report]) -> str:
-    """One row a figure, one column a method; a figure that none has is left out."""
+    """One row per figure, one column per method; a figure that none has is left out."""
+    ours = next(iter(reports.values()))
     rows: list[list[Any]] = []
-
-    def add(words: str, pick: Callable[[Report], Report], name: str) -> None:
+    for words, path in _figures_to_compare(ours):
         cells = []
         for report in reports.values():
+            part: Any = report
             try:
-                cells.append(_with_interval(pick(report), name))
-            except KeyError:  # this method does not answer that
+                for key in path[:-1]:
+                    part = part[key]
+                cells.append(_with_interval(part, path[-1]))
+            except KeyError:  # this method does not predict that
                 cells.append("")
         if any(cells):
             rows.append([words, *cells])
+    return _table(["", *reports], rows)
 
-    add("class right", lambda r: r["classes"], "accuracy")
+
+def _figures_to_compare(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """In words, and where each stands in a report."""
+    yield "class right", ("classes", "accuracy")
     for kind in ("recall", "precision"):
-        for class_ in ("STAR", "GALAXY", "QSO"):
-            add(f"{kind} of {class_}", lambda r, c=class_: r["classes"]["by_class"][c], kind)  # type: ignore[misc]
-    add("expected calibration error of the class", lambda r: r["classes"], "ece")
-    add("stars: letter right", lambda r: r["stars"]["letter"], "right")
-    add("stars: within one letter", lambda r: r["stars"]["letter"], "within_one")
-    add("stars: type right to a tenth of a letter", lambda r: r["stars"]["star_type"], "within_one")
+        for label in report.get("classes", {}).get("by_class", {}):
+            yield f"{kind} of {label}", ("classes", "by_class", label, kind)
+    yield "expected calibration error of the class", ("classes", "ece")
+    yield "stars: letter right", ("stars", "letter", "right")
+    yield "stars: within one letter", ("stars", "letter", "within_one")
+    yield "stars: type right to a tenth of a letter", ("stars", "star_type", "within_one")
     for name, words in _STELLAR.items():
-        add(f"stars: scatter of {words}", lambda r, n=name: r["stars"][n], "scatter")  # type: ignore[misc]
+        yield f"stars: scatter of {words}", ("stars", name, "scatter")
     for key, label in (("GALAXY", "galaxies"), ("QSO", "quasars"), ("", "both")):
         for name, words in _REDSHIFT_ROWS.items():
-
-            def pick(r: Report, key: str = key) -> Report:
-                z = r["redshifts"]
-                return z["by_class"][key] if key else z["galaxies_and_quasars"]
-
+            part = ("by_class", key) if key else ("galaxies_and_quasars",)
             if name != "n":
-                add(f"{label}: {words}", pick, name)
-    return _table(["", *reports], rows)
+                yield f"{label}: {words}", ("redshifts", *part, name)
+    for name in report.get("categories", {}):
+        yield f"{name}: right", ("categories", name, "accuracy")
+        yield f"{name}: mean recall", ("categories", name, "mean_recall")
+    for name in report.get("quantities", {}):
+        yield f"{name}: scatter", ("quantities", name, "scatter")
+        yield f"{name}: R²", ("quantities", name, "r2")
 
 
 def _classes(classes: Report) -> list[str]:
@@ -128,9 +140,9 @@ def _classes(classes: Report) -> list[str]:
         f"Right: {_with_interval(classes, 'accuracy')} of {classes['n']}. "
         f"Expected calibration error: {_text(classes['ece'])}.",
         _table(["class", "spectra", "recall", "precision"], by_class),
-        _table(["true \\ found", *labels], confusion),
+        _table(["label \\ predicted", *labels], confusion),
         _table(["survey", "class", "spectra", "right"], by_survey),
-        _table(["S/N a pixel", "spectra", "right"], by_sn),
+        _table(["S/N per pixel", "spectra", "right"], by_sn),
         _table(["class_prob at least", "share kept", "share right"], cuts),
     ]
 
@@ -151,7 +163,7 @@ def _redshifts(redshifts: Report) -> list[str]:
         name = " ".join(filter(None, [worst["survey"], worst["object_id"]])) or "an unnamed one"
         parts.append(
             f"The worst one, of largest |Δz|: {name}, {worst['class'] or 'class unknown'} at "
-            f"z = {worst['z_true']:.4f} by the truth, {worst['z']:.4f} by the answer."
+            f"z = {worst['z_true']:.4f} by the label, {worst['z']:.4f} predicted."
         )
     surveys = [
         [
@@ -162,7 +174,7 @@ def _redshifts(redshifts: Report) -> list[str]:
         for row in redshifts["by_survey"]
     ]
     parts.append(_table(["survey", "class", *_REDSHIFT_ROWS.values()], surveys))
-    for key, words in (("by_sn", "S/N a pixel"), ("by_z", "redshift")):
+    for key, words in (("by_sn", "S/N per pixel"), ("by_z", "redshift")):
         rows = [[_bin(row), *(row[name] for name in _REDSHIFT_ROWS)] for row in redshifts[key]]
         parts.append(_table([words, *_REDSHIFT_ROWS.values()], rows))
     scatter = redshifts["star_velocity_scatter_km_s"]
@@ -174,15 +186,15 @@ def _redshifts(redshifts: Report) -> list[str]:
         ]
         parts.append(_table(["survey", "stars", "scatter (km/s)", "median Δv (km/s)"], rows))
         rows = [[_bin(row), row["n"], *_scatter(row)] for row in redshifts["star_velocity_by_sn"]]
-        parts.append(_table(["S/N a pixel", "stars", "scatter (km/s)", "median Δv (km/s)"], rows))
+        parts.append(_table(["S/N per pixel", "stars", "scatter (km/s)", "median Δv (km/s)"], rows))
     pulls = [
         [name, where, row["n"], row["width"], row["centre"], row["beyond_5"]]
         for name, pull in redshifts.get("pull", {}).items()
         for where, row in [("all", pull), *((_bin(row), row) for row in pull["by_sn"])]
     ]
     if pulls:
-        head = ["S/N a pixel", "spectra", "width", "centre", "beyond 5"]
-        parts.append(_table(["pull (z − truth)/z_err", *head], pulls))
+        head = ["S/N per pixel", "spectra", "width", "centre", "beyond 5"]
+        parts.append(_table(["pull (z − z_label)/z_err", *head], pulls))
     cuts = [
         [row["z_prob"], row["completeness"], row["purity"]]
         for row in redshifts.get("completeness_purity", [])
@@ -255,6 +267,27 @@ def _subclasses(subclasses: Report) -> list[str]:
         ]
         parts.append(_table([name, "spectra", "right, recall", "precision"], rows))
     return parts
+
+
+def _category(name: str, figures: Report) -> list[str]:
+    rows = [
+        [label, row["n"], _with_interval(row, "recall"), _with_interval(row, "precision")]
+        for label, row in figures["by_label"].items()
+    ]
+    said = f"Right: {_with_interval(figures, 'accuracy')} of {figures['n']}; mean recall "
+    said += f"{_text(figures['mean_recall'])}."
+    if figures.get("ece") is not None:
+        said += f" Expected calibration error: {_text(figures['ece'])}."
+    return [f"## {name}", said, _table(["label", "spectra", "recall", "precision"], rows)]
+
+
+def _quantities(quantities: Report) -> list[str]:
+    rows = [
+        [name, row["n"], *_scatter(row), _with_interval(row, "r2"), row.get("pull")]
+        for name, row in quantities.items()
+    ]
+    head = ["", "spectra", "scatter", "median error", "R²", "pull width"]
+    return ["## Quantities", _table(head, rows)]
 
 
 def _all_and_surveys(figures: Report) -> list[tuple[str, Report]]:

@@ -17,7 +17,7 @@ COLOURS = {"STAR": "#E69F00", "GALAXY": "#0072B2", "QSO": "#D55E00"}
 
 def figures(
     report: Mapping[str, Any],
-    answers: Mapping[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
     class_true: np.ndarray,
     z_true: np.ndarray,
 ) -> Figure:
@@ -27,11 +27,11 @@ def figures(
     Parameters
     ----------
     report : mapping
-        As `evaluate.evaluate` gives it.
-    answers : mapping of arrays, shape (n,)
+        As `summary.summarise` gives it.
+    predictions : mapping of arrays, shape (n,)
         ``z``, ``z_err``, ``sn_median``.
     class_true, z_true : array, shape (n,)
-        The truth.
+        The reference values.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def figures(
         _draw_confusion(axes[0], report["classes"]["confusion"])
         _draw_reliability(axes[1], report["classes"]["reliability"])
     if "redshifts" in report:
-        _draw_redshifts(axes[2], axes[3], axes[4], answers, class_true, z_true)
+        _draw_redshifts(axes[2], axes[3], axes[4], predictions, class_true, z_true)
     _draw_completeness(axes[5], report)
     for panel in axes:
         if not panel.has_data():
@@ -85,23 +85,23 @@ def _draw_redshifts(
     plane: Axes,
     residual: Axes,
     pull: Axes,
-    answers: Mapping[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
     class_true: np.ndarray,
     z_true: np.ndarray,
 ) -> None:
-    use = np.isfinite(z_true) & np.isfinite(answers["z"])
+    use = np.isfinite(z_true) & np.isfinite(predictions["z"])
     x = np.linspace(-5, 5, 41)
     for name, colour in COLOURS.items():
         these = use & (class_true == name)
         if not these.any():
             continue
-        z, truth = answers["z"][these], z_true[these]
+        z, truth = predictions["z"][these], z_true[these]
         style: dict[str, Any] = {"s": 8, "color": colour, "label": name, "alpha": 0.6}
         if name != "STAR":
             plane.scatter(1 + truth, 1 + z, **style)
             scaled = np.maximum(np.abs(z - truth) / (1 + truth), 1e-6)
-            residual.scatter(np.maximum(answers["sn_median"][these], 0.1), scaled, **style)
-        width = (z - truth) / answers["z_err"][these]
+            residual.scatter(np.maximum(predictions["sn_median"][these], 0.1), scaled, **style)
+        width = (z - truth) / predictions["z_err"][these]
         pull.hist(
             np.clip(width, -5, 5),
             bins=list(x),

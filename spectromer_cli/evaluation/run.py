@@ -1,193 +1,376 @@
-"""The work of `spectromer evaluate`: ask, put the truth beside the answers, judge, write."""
+"""Evaluate a model where labels are known: predict, compare, and write the report."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.run import Failures, Run, Settings
-from spectromer_cli.paths import atomic_path, make_folder
+from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
+from spectromer_cli.spectra.loading import Inputs
 
 if TYPE_CHECKING:
-    import numpy as np
     from astropy.table import Table
 
-    from spectromer_cli.evaluation.held_out import Split
+    from spectromer_cli.evaluation.held_out import HeldOut
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.spectra.loading import Inputs
+    from spectromer_cli.model.tasks import Task
+    from spectromer_cli.training.targets import Target
 
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The options of a labelled set; their names and meanings are those of the command."""
-
-    data: Path | None
-    fraction: float | None
-    seed: int | None
-    baseline: str | None
-    minutes: float
+# Options that an HDF5 set, which is read whole, has no use for.
+FILE_OPTIONS = ("spectra_dir", "air", "wavelength_unit", "workers")
 
 
 @dataclass
-class Judged:
-    """Answers with the truth beside them, and what the report says about them."""
+class Evaluation:
+    """Predictions with the reference values, and what the report says about them.
 
-    model: Spectromer
-    answers: Table
-    failures: Failures
-    details: Mapping[str, np.ndarray] | None = None
-    baselines: dict[str, Table] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, str] = field(default_factory=dict)
-    remarks: list[str] = field(default_factory=list)
+    Parameters
+    ----------
+    report : dict
+        As `summary.summarise` gives it, with ``calibration`` and ``baselines`` where there are
+        any.
+    predictions : Table
+        With the reference values beside them, ``<task>_true``.
+    failures : Failures
+        Of the inputs that have no prediction.
+    provenance : dict of str to str
+    remarks : list of str
+        What the reader must know, one line each.
+    """
 
-
-def check(catalog: Path | None, truth: HeldOut) -> None:
-    """Refuse options that make no sense together."""
-    if truth.data is None:
-        if catalog is None:
-            raise UsageError(
-                "nothing to evaluate on", "give --catalog TABLE with the truth, or --data FILE"
-            )
-        if truth.baseline or truth.fraction is not None or truth.seed is not None:
-            raise UsageError(
-                "--baseline, --held-out and --split-seed go with --data", "give --data FILE"
-            )
-    elif catalog is not None:
-        raise UsageError("--catalog and --data exclude each other", "give one of them")
-    if truth.baseline:
-        from spectromer_cli.evaluation import baselines
-
-        baselines.parse(truth.baseline)
+    report: dict[str, Any]
+    predictions: Table = field(repr=False)
+    failures: Failures = field(repr=False)
+    provenance: dict[str, str]
+    remarks: list[str]
+    references: dict[str, np.ndarray] = field(repr=False)
 
 
-def _require_general(model: Spectromer) -> None:
-    """Refuse a model that does not know stars, galaxies and quasars."""
-    from spectromer_cli.inference import columns
+def evaluate(
+    *,
+    catalog: Path | None = None,
+    data: Path | None = None,
+    spectra_dir: Path | None = None,
+    class_column: str | None = None,
+    z_column: str | None = None,
+    air: bool = False,
+    wavelength_unit: str = "",
+    held_out: float | None = None,
+    split_seed: int | None = None,
+    baselines: Sequence[str] = (),
+    baseline_minutes: float = 20.0,
+    model: str | Spectromer | None = None,
+    device: str = "auto",
+    batch_size: int = 64,
+    workers: int | None = None,
+    refined: bool = True,
+    output: Path = Path("report"),
+    docs: Path | None = None,
+) -> Evaluation:
+    """Compare predictions with the labels of a catalogue or of a labelled set.
 
-    if not columns.is_general(model.tasks):
-        known = ", ".join(task.name for task in model.tasks)
+    Writes report.md, report.json, report.png and predictions.ecsv.
+
+    Parameters
+    ----------
+    catalog : Path, optional
+        A table of targets with their labels; all of them are judged.
+    data : Path, optional
+        A labelled set instead, in any form that fine-tuning takes; only spectra of objects that
+        the weights have not learned from are judged.
+    spectra_dir, air, wavelength_unit, workers
+        As `spectra.loading.Inputs` takes them.
+    class_column, z_column : str, optional
+        Columns of class and redshift, if they have unusual names.
+    held_out, split_seed
+        Share of the objects that was held out, and the random seed of the split, for weights
+        that do not record them; a share of 1 judges all of a set that they have not seen.
+    baselines : sequence of str
+        Of `baselines.BASELINES`: trained on the same training split, to compare.
+    baseline_minutes : float
+        How long the specformer is trained.
+    model, device, batch_size, refined
+        As `inference.run.Settings` takes them.
+    output : Path
+        Folder.
+    docs : Path, optional
+        The text of the report is written here too.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other, or there is no label that the model predicts.
+    ReadError
+        If the data cannot be read.
+    """
+    if (catalog is None) == (data is None):
         raise UsageError(
-            f"only weights for stars, galaxies and quasars can be judged; these know {known}",
-            "choose another --model",
+            "nothing to evaluate on" if data is None else "--catalog and --data exclude each other",
+            "give --catalog TABLE with labels, or --data FILE or DIR, one of them",
         )
-
-
-def of_catalogue(
-    inputs: Inputs,
-    settings: Settings,
-    class_column: str | None,
-    z_column: str | None,
-    output: Path,
-) -> Judged:
-    """Answers for the spectra that a catalogue names."""
-    from astropy.table import Table
-
-    from spectromer_cli.spectra.truth import find_truth, truth_of
-
-    run = Run(inputs, settings)
-    assert run.catalogue is not None
-    columns = find_truth(run.catalogue.colnames, class_column, z_column)
-    class_true, z_true = truth_of(run.catalogue, *columns)
-    _require_general(run.model)
-    make_folder(output)
-    run.catalogue = Table({"class_true": class_true, "z_true": z_true})
-    return Judged(run.model, run.table(), run.failures, provenance=run.provenance)
-
-
-def of_held_out(settings: Settings, truth: HeldOut, output: Path) -> Judged:
-    """Answers for the held-out part of a labelled set, and those of the baselines."""
-    import hashlib
-
-    from astropy.table import hstack
-
-    from spectromer_cli.evaluation import baselines, cross_calibration, held_out
-    from spectromer_cli.outputs.formats import stacked
-    from spectromer_cli.outputs.provenance import provenance
-
-    assert truth.data is not None
-    model = settings.load()
-    _require_general(model)
-    failures = Failures()
-    chosen = held_out.choose_split(model.config.split, truth.fraction, truth.seed)
-    if truth.baseline and chosen["fraction"] == 1.0:
+    if data is None and (baselines or held_out is not None or split_seed is not None):
+        raise UsageError(
+            "--baseline, --held-out and --split-seed go with --data", "give --data FILE or DIR"
+        )
+    if baselines and held_out == 1.0:
         raise UsageError(
             "--baseline needs spectra to train on, and --held-out 1 leaves none",
             "leave out one of them",
         )
-    split = held_out.load_split(truth.data, chosen)
+    if docs is not None:
+        require_writable_folder(docs)
+    settings = Settings(model=model, device=device, batch_size=batch_size, refined=refined)
+    columns = {"class": class_column, "z": z_column}
+    if catalog is not None:
+        inputs = Inputs(
+            catalog=catalog, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
+            workers=workers,
+        )  # fmt: skip
+        found = _on_catalogue(inputs, settings, columns, output)
+    else:
+        assert data is not None
+        options = dict(zip(FILE_OPTIONS, (spectra_dir, air, wavelength_unit, workers), strict=True))
+        found = _on_labelled_set(
+            data, options, settings, columns, held_out, split_seed, baselines, baseline_minutes,
+            output,
+        )  # fmt: skip
+    _write(found, output, docs)
+    return found
+
+
+# --- on a catalogue -------------------------------------------------------------------------
+
+
+def _on_catalogue(
+    inputs: Inputs, settings: Settings, columns: Mapping[str, str | None], output: Path
+) -> Evaluation:
+    """All spectra that a catalogue names."""
+    from astropy.table import Table
+
+    from spectromer_cli.evaluation.summary import summarise
+    from spectromer_cli.training import dataset, targets
+
+    run = Run(inputs, settings)
+    assert run.catalogue is not None
+    source = dataset.Source(f"the catalogue {inputs.catalog}", labels=run.catalogue,
+                            chosen=_chosen(columns))  # fmt: skip
+    names = {task.name: source.column(task.name) for task in run.model.tasks}
+    labels = {
+        name: np.ma.asarray(run.catalogue[column]) for name, column in names.items() if column
+    }
+    # The surveys' own subclasses mean something in the light of the survey: see `targets.general`.
+    general = {"subclass", "star_type"} if _is_general(run.model.tasks) else set()
+    known = [task for task in run.model.tasks if task.name not in general]
+    found = targets.of_tasks(labels, known, len(run.catalogue))
+    if not any(target.known.any() for target in found):
+        raise UsageError(
+            f"{source.how} states no label of {', '.join(task.name for task in known)}",
+            "name its columns: --class-column, --z-column; it has "
+            + ", ".join(run.catalogue.colnames),
+        )
     make_folder(output)
-    with truth.data.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    answers = stacked(list(_answers(settings, model, split, truth.data, failures)))
-    names = baselines.parse(truth.baseline) if truth.baseline else []
+    run.catalogue = Table({f"{t.name}_true": _values(t) for t in found})
+    table = run.table()
+    references = {target.name: np.asarray(table[f"{target.name}_true"]) for target in found}
+    report = summarise(_arrays(table), references, _labels(known))
+    return Evaluation(report, table, run.failures, run.provenance, [], references)
+
+
+def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def _values(target: Target) -> np.ndarray:
+    """The reference values as a column: labels as text, numbers as they are."""
+    return np.array([*target.labels, ""])[target.values] if target.labels else target.values
+
+
+def _labels(known: Sequence[Task]) -> dict[str, Sequence[str]]:
+    """The labels of each category."""
+    from spectromer_cli.model.tasks import Category
+
+    return {task.name: task.labels for task in known if isinstance(task, Category)}
+
+
+def _is_general(known: Sequence[Task]) -> bool:
+    from spectromer_cli.inference.columns import is_general
+
+    return is_general(known)
+
+
+def _arrays(table: Table) -> dict[str, np.ndarray]:
+    return {name: np.asarray(table[name]) for name in table.colnames}
+
+
+# --- on a labelled set ----------------------------------------------------------------------
+
+
+def _on_labelled_set(
+    data: Path,
+    options: dict[str, Any],
+    settings: Settings,
+    columns: Mapping[str, str | None],
+    fraction: float | None,
+    seed: int | None,
+    names: Sequence[str],
+    minutes: float,
+    output: Path,
+) -> Evaluation:
+    """The part of a labelled set that the weights have not learned from, and baselines on it."""
+    from astropy.table import Table, hstack
+
+    from spectromer_cli.evaluation import baselines, cross_calibration, held_out
+    from spectromer_cli.evaluation.summary import summarise
+    from spectromer_cli.outputs.provenance import provenance
+    from spectromer_cli.paths import sha256_of
+    from spectromer_cli.spectra.readers import ReadOptions
+    from spectromer_cli.training import dataset, targets
+
+    model = settings.load()
+    source = dataset.find(data, options["spectra_dir"])
+    source.chosen = _chosen(columns)
+    if source.spectra is not None:
+        given = [f"--{name.replace('_', '-')}" for name in FILE_OPTIONS if options[name]]
+        if given:
+            raise UsageError(
+                f"{', '.join(given)} say how files are read; {data} is one HDF5 set",
+                "leave them out",
+            )
+    general = _is_general(model.tasks)
+    wanted = [task.name for task in model.tasks if source.column(task.name)]
+    if general:
+        wanted = list(dict.fromkeys([*source.general(), *wanted]))
+    spectra = source.read(
+        wanted, model.grid, ReadOptions(options["air"], options["wavelength_unit"]),
+        options["workers"] or 0,
+    )  # fmt: skip
+    found = targets.of_tasks(spectra.labels, model.tasks, len(spectra))
+    if general:
+        learned = targets.general(spectra)
+        own = {target.name for target in learned}
+        found = [*learned, *(target for target in found if target.name not in own)]
+    if not any(target.known.any() for target in found):
+        raise UsageError(
+            f"{source.how} has no label of {', '.join(task.name for task in model.tasks)}",
+            f"it has {', '.join(source.columns)}",
+        )
+    split = held_out.hold_out(spectra, found, model.weights, fraction, seed)
+    make_folder(output)
+    origin = {"data": data.name, "content": _content(data, spectra), "split": split.said}
+    failures = Failures()
+    table = _predict(model, settings, split, failures)
+    rows = np.flatnonzero(split.testing)
+    references = _references(split, rows, general)
     others = {
-        name: baselines.answers_of(
-            name, split, model.grid, origin={"data_sha256": sha256, "split": chosen},
-            folder=output, minutes=truth.minutes, device=model.device,
+        name: baselines.predictions_of(
+            name, split, model.grid, origin=origin, folder=output, minutes=minutes,
+            device=model.device,
         )
         for name in names
     }  # fmt: skip
-    further = {
-        "data": f"{truth.data.name} (sha256 {sha256})",
-        "held out": f"{chosen['fraction']:g} of the objects, seed {chosen['seed']:g}",
-    }
-    judged = Judged(
-        model,
-        hstack([answers, held_out.truth_table(split.held_out)]),
-        failures,
-        held_out.details_of(split.held_out),
-        others,
-        provenance=provenance(model, **further),
-        remarks=[*held_out.remarks(split), *baselines.remarks(names, truth.minutes)],
-    )
-    if len(split.training) and settings.refined:
+    report = summarise(_arrays(table), references, _labels(model.tasks))
+    if general and split.training.any() and settings.refined:
         with console.progress("calibration by folds", None):
-            judged.calibration = cross_calibration.crossfit(
-                model.network, model.bases, split.held_out, model.device
+            report["calibration"] = cross_calibration.cross_calibrate(
+                model.network, model.bases, split, model.device
             )
-    return judged
+    if others:
+        shown = {"sn_median": np.asarray(table["sn_median"]), "survey": np.asarray(table["survey"])}
+        report["baselines"] = {
+            name: summarise(
+                _arrays(own) | shown, _without_velocities(references), _labels_of(split)
+            )
+            for name, own in others.items()
+        }
+    sha256 = f" (sha256 {sha256_of(data)})" if data.is_file() else ""
+    record = provenance(model, data=f"{data.name}{sha256}", **{"held out": split.said})
+    remarks = [*split.remarks(), *baselines.remarks(names, minutes)]
+    beside = Table({f"{t.name}_true": _values(t)[rows] for t in found})
+    return Evaluation(report, hstack([table, beside]), failures, record, remarks, references)
 
 
-def _answers(
-    settings: Settings,
-    model: Spectromer,
-    split: Split,
-    path: Path,
-    failures: Failures,
-) -> Iterator[Table]:
-    """Tables of answers, batch by batch, in the order of the held-out spectra."""
+def _content(data: Path, spectra: Any) -> str:
+    """What tells a set from others of the same name."""
+    import hashlib
+
+    digest = hashlib.sha256(np.ascontiguousarray(spectra.flux).tobytes())
+    for values in spectra.labels.values():
+        digest.update("\n".join(map(str, values)).encode())
+    return digest.hexdigest()
+
+
+def _predict(model: Spectromer, settings: Settings, split: HeldOut, failures: Failures) -> Table:
+    """Predictions for the held-out spectra, in their order."""
     from itertools import islice
 
-    from spectromer_cli.evaluation import held_out
+    from spectromer_cli.outputs.formats import stacked
 
-    items = held_out.items_of(split, path, model.grid)
-    with console.progress("held-out spectra", len(split.rows)) as advance:
+    tables = []
+    with console.progress("held-out spectra", int(split.testing.sum())) as advance:
+        items = split.items(model.grid)
         while batch := list(islice(items, settings.batch_size)):
-            yield model.table(batch, settings.refined)
             failures.note(batch)
+            tables.append(model.table(batch, settings.refined))
             advance(len(batch))
+    return stacked(tables)
 
 
-def write(judged: Judged, output: Path, docs: Path | None) -> dict[str, Any]:
-    """Judge, and write the files of the report."""
+def _references(split: HeldOut, rows: np.ndarray, general: bool) -> dict[str, np.ndarray]:
+    """Reference values of the held-out spectra by task; of stars also the letter of the type."""
+    found = {target.name: _values(target)[rows] for target in split.targets}
+    if general:
+        letters = np.char.replace(found["subclass"].astype(str), "STAR ", "")
+        found["letter"] = np.where(found["class"] == "STAR", letters, "")
+    return found
+
+
+def _without_velocities(references: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What baselines are judged by: they learn neither velocities nor subclasses but letters."""
+    found = dict(references)
+    if "letter" in found:
+        found["subclass"] = np.full(len(found["subclass"]), "")
+        found["z"] = np.where(found["class"] == "STAR", np.nan, found["z"])
+    return found
+
+
+def _labels_of(split: HeldOut) -> dict[str, Sequence[str]]:
+    return {target.name: target.labels for target in split.targets if target.labels}
+
+
+# --- the report -----------------------------------------------------------------------------
+
+
+def _write(found: Evaluation, output: Path, docs: Path | None) -> None:
+    """The files of the report."""
     from spectromer_cli.evaluation import markdown, plots
-    from spectromer_cli.outputs import figures, tables
+    from spectromer_cli.outputs import tables
+    from spectromer_cli.outputs.plotting import save_figure
 
-    result, others = _judge(judged)
-    arrays = _arrays(judged.answers)
-    with tables.open_writer(output / "answers.ecsv", judged.provenance) as writer:
-        writer.write(judged.answers)
-    sheet = plots.figures(result, arrays, arrays["class_true"], arrays["z_true"])
-    figures.save_figure_png(sheet, output / "report.png")
-    whole = {**result, **({"baselines": others} if others else {})}
-    document = json.dumps({"provenance": judged.provenance, **whole}, indent=2)
-    text = markdown.markdown(result, judged.provenance, others, judged.remarks)
+    with tables.open_writer(output / "predictions.ecsv", found.provenance) as writer:
+        writer.write(found.predictions)
+    n = len(found.predictions)
+    sheet = plots.figures(
+        found.report,
+        _arrays(found.predictions),
+        found.references.get("class", np.full(n, "")),
+        found.references.get("z", np.full(n, np.nan)),
+    )
+    save_figure(sheet, output / "report.png")
+    document = json.dumps({"provenance": found.provenance, **found.report}, indent=2)
+    others = found.report.get("baselines", {})
+    text = markdown.markdown(found.report, found.provenance, others, found.remarks)
     files = {
         output / "report.json": document + "\n",
         output / "report.md": f"{text}\n![figures](report.png)\n",
@@ -197,32 +380,3 @@ def write(judged: Judged, output: Path, docs: Path | None) -> dict[str, Any]:
     for path, content in files.items():
         with atomic_path(path) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    return whole
-
-
-def _judge(judged: Judged) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The report of the model, and those of the baselines by their names."""
-    import numpy as np
-
-    from spectromer_cli.evaluation import summary as evaluation
-
-    arrays = _arrays(judged.answers)
-    class_true, z_true = arrays["class_true"], arrays["z_true"]
-    result = evaluation.evaluate(arrays, class_true, z_true, judged.details)
-    if judged.calibration:
-        result["calibration"] = judged.calibration
-    others = {}
-    # Nor do they learn subclasses of galaxies and quasars.
-    details = {k: v for k, v in (judged.details or {}).items() if k != "subclass"}
-    for name, table in judged.baselines.items():
-        own = {**_arrays(table), "sn_median": arrays["sn_median"], "survey": arrays["survey"]}
-        # The baselines learn no radial velocities.
-        far = np.where(class_true == "STAR", np.nan, z_true)
-        others[name] = evaluation.evaluate(own, class_true, far, details)
-    return result, others
-
-
-def _arrays(table: Table) -> dict[str, np.ndarray]:
-    import numpy as np
-
-    return {name: np.asarray(table[name]) for name in table.colnames}

@@ -1,8 +1,8 @@
-"""How well answers agree with the truth: classes, redshifts, errors, confidence."""
+"""How well predictions agree with reference values: classes, redshifts, errors, confidence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from spectromer_cli.metrics import (
     calibration_bins,
     expected_calibration_error,
     letter_figures,
+    number_figures,
     pull_figures,
     redshift_figures,
     scatter_figures,
@@ -23,94 +24,171 @@ from spectromer_cli.metrics import (
 from spectromer_cli.model import taxonomy
 
 SN_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
+# What describes a star, in the general model.
+STELLAR = ("star_type", *taxonomy.PARAMETERS)
 Z_EDGES = (-0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 7.0)
 
 
-def evaluate(
-    answers: Mapping[str, np.ndarray],
-    class_true: np.ndarray,
-    z_true: np.ndarray,
-    details: Mapping[str, np.ndarray] | None = None,
+def summarise(
+    predictions: Mapping[str, np.ndarray],
+    references: Mapping[str, np.ndarray],
+    labels: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Compare answers with the truth.
+    """Compare predictions with reference values.
 
     Parameters
     ----------
-    answers : mapping of arrays, shape (n,)
-        Columns of `spectromer redshift` and `spectromer classify`: ``class``, ``p_star``,
-        ``p_galaxy``, ``p_qso``, ``z``, ``sn_median``, ``survey``; where there are any also
-        ``z_err``, ``z_prob``, ``zwarn``, ``subclass``, and for stars ``star_type``, ``teff``,
-        ``logg``, ``feh`` with their errors.
-    class_true : array of str, shape (n,)
-        One of `taxonomy.CLASSES`; anything else is unknown.
-    z_true : array of float, shape (n,)
-        NaN where unknown.
-    details : mapping of arrays, shape (n,), optional
-        What else is known: ``subclass`` (one of `taxonomy.SUBCLASSES`, empty unknown); of stars
-        ``letter`` (one of `taxonomy.STAR_TYPES`, empty unknown), ``star_type`` (place in
-        `taxonomy.SEQUENCE`), ``teff``, ``logg``, ``feh`` (NaN unknown).
+    predictions : mapping of arrays, shape (n,)
+        Columns of `spectromer redshift` and `spectromer classify`, ``sn_median`` among them; a
+        figure whose column is not there is left out.
+    references : mapping of arrays, shape (n,)
+        By task: labels as text (empty unknown), numbers (NaN unknown). Of the general model
+        ``subclass`` is one of `taxonomy.SUBCLASSES`, ``letter`` one of `taxonomy.STAR_TYPES`,
+        ``star_type`` the place in `taxonomy.SEQUENCE`.
+    labels : mapping of str to sequence of str
+        The labels of each category that the model has.
 
     Returns
     -------
     dict
-        Plain values: ``n``, ``answered``; ``classes`` (accuracy, ECE, precision and recall,
+        Plain values: ``n``, ``predicted``; ``classes`` (accuracy, ECE, precision and recall,
         confusion matrix, reliability) where classes are known; ``redshifts`` (see
         `metrics.redshift_figures`, over all, by class, survey, z and S/N; pulls; completeness
         and purity) where redshifts are; ``stars`` (letter, type, parameters) and ``subclasses``
-        of galaxies and quasars where any are.
+        of galaxies and quasars where any are; ``categories`` and ``quantities``, the figures of
+        all other tasks.
         Shares and scatters have their 68 % interval in ``interval``.
     """
-    answered = answers["class"] != ""
-    report: dict[str, Any] = {"n": len(answered), "answered": int(answered.sum())}
-    known = np.isin(class_true, taxonomy.CLASSES)
-    if known.any():
-        report["classes"] = _classes(answers, class_true, known, known & answered)
-    has_z = np.isfinite(z_true) & answered & np.isfinite(answers["z"])
-    if has_z.any():
-        report["redshifts"] = _redshifts(answers, class_true, z_true, has_z)
-    if details is not None:
-        stars = _stars(answers, class_true == "STAR", details)
-        subclasses = _subclasses(answers, details)
-        report |= {"stars": stars} if stars else {}
-        report |= {"subclasses": subclasses} if subclasses else {}
+    n = len(predictions["sn_median"])
+    has = {name: predictions[name] != "" for name in labels if name in predictions}
+    predicted = has.get("class", next(iter(has.values()), np.ones(n, dtype=bool)))
+    if not has and "z" in predictions:
+        predicted = np.isfinite(predictions["z"])
+    report: dict[str, Any] = {"n": n, "predicted": int(predicted.sum())}
+    classes = references.get("class", np.full(n, ""))
+    if "class" in labels:
+        known = np.isin(classes, list(labels["class"]))
+        if known.any():
+            report["classes"] = _classes(predictions, classes, labels["class"], known)
+    if "z" in references and "z" in predictions:
+        has_z = np.isfinite(references["z"]) & np.isfinite(predictions["z"])
+        if has_z.any():
+            report["redshifts"] = _redshifts(predictions, classes, references["z"], has_z)
+    report |= _further(predictions, references, labels)
     return report
 
 
-def _classes(
-    answers: Mapping[str, np.ndarray], truth: np.ndarray, known: np.ndarray, use: np.ndarray
+def _further(
+    predictions: Mapping[str, np.ndarray],
+    references: Mapping[str, np.ndarray],
+    labels: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    found = answers["class"]
-    right = found == truth  # what has no answer is not right
-    p = np.stack([answers[f"p_{name.lower()}"] for name in taxonomy.CLASSES], axis=1)
-    number = np.array([taxonomy.CLASSES.index(t) if t in taxonomy.CLASSES else -1 for t in truth])
+    """Figures of all but class and redshift, where there are any."""
+    star = references.get("class", np.array([])) == "STAR"
+    parts: dict[str, dict[str, Any]] = {"categories": {}, "quantities": {}}
+    if "letter" in references:
+        parts["stars"] = _stars(predictions, star, references)
+        parts["subclasses"] = _subclasses(predictions, references)
+    done = {"class", "z", "letter"}
+    if "letter" in references:
+        done |= {"subclass", *STELLAR}
+    for name, reference in references.items():
+        if name in done or name not in predictions:
+            continue
+        if name in labels:
+            parts["categories"][name] = _category(predictions, name, reference, labels[name])
+        else:
+            parts["quantities"][name] = _quantity(predictions, name, reference)
+    return {
+        key: {k: v for k, v in part.items() if v}
+        for key, part in parts.items()
+        if any(part.values())
+    }
+
+
+def _category(
+    predictions: Mapping[str, np.ndarray], name: str, reference: np.ndarray, labels: Sequence[str]
+) -> dict[str, Any]:
+    known = np.isin(reference, list(labels))
+    found = predictions[name]
+    right = found == reference
+    figures = _share("accuracy", right[known]) if known.any() else {}
+    if not figures:
+        return {}
+    by_label = {
+        label: _recall_precision(right, known & (reference == label), known & (found == label))
+        for label in labels
+    }
+    recalls = [row["recall"] for row in by_label.values() if row["recall"] is not None]
+    figures |= {"mean_recall": float(np.mean(recalls)), "by_label": by_label}
+    if f"{name}_prob" in predictions:
+        use = known & np.isfinite(predictions[f"{name}_prob"])
+        confidence = predictions[f"{name}_prob"][use]
+        figures["ece"] = expected_calibration_error(confidence, right[use]) if use.any() else None
+    return figures
+
+
+def _quantity(
+    predictions: Mapping[str, np.ndarray], name: str, reference: np.ndarray
+) -> dict[str, Any]:
+    use = np.isfinite(reference) & np.isfinite(predictions[name])
+    if not use.any():
+        return {}
+    sigma = predictions.get(f"{name}_err")
+    own = None if sigma is None else sigma[use]
+    return number_figures(predictions[name][use], own, reference[use])
+
+
+def _classes(
+    predictions: Mapping[str, np.ndarray],
+    reference: np.ndarray,
+    labels: Sequence[str],
+    known: np.ndarray,
+) -> dict[str, Any]:
+    found = predictions["class"]
+    right = found == reference  # what has no prediction is not right
+    use = known & (found != "")
+    columns = [f"p_{name.lower()}" for name in labels]
+    confidence = (
+        np.max([predictions[column] for column in columns], axis=0)
+        if {*columns} <= {*predictions}
+        else predictions["class_prob"]
+    )
     matrix = [
-        [int(np.sum(known & (truth == row) & (found == column))) for column in taxonomy.CLASSES]
-        for row in taxonomy.CLASSES
+        [int(np.sum(known & (reference == row) & (found == column))) for column in labels]
+        for row in labels
     ]
 
     def judge(which: np.ndarray) -> dict[str, Any]:
         return _share("accuracy", right[which])
 
     by_class = {}
-    for name in taxonomy.CLASSES:
-        by_class[name] = _recall_precision(right, known & (truth == name), use & (found == name))
+    for name in labels:
+        by_class[name] = _recall_precision(
+            right, known & (reference == name), use & (found == name)
+        )
+    confidence = confidence[use]
     return {
         **judge(known),
-        "ece": expected_calibration_error(p[use], number[use]) if use.any() else None,
-        "confusion": {"labels": list(taxonomy.CLASSES), "rows_true": matrix},
+        "ece": expected_calibration_error(confidence, right[use]) if use.any() else None,
+        "confusion": {"labels": list(labels), "rows_true": matrix},
         "by_class": by_class,
-        "by_survey": _by_survey(judge, known, answers, truth),
-        "by_sn": _binned(judge, known, answers["sn_median"], SN_EDGES),
-        "reliability": calibration_bins(p[use], number[use]) if use.any() else [],
-        "completeness_purity": _cuts("class_prob", p[use].max(axis=1), right[use]),
+        "by_survey": _by_survey(judge, known, predictions, reference),
+        "by_sn": _binned(judge, known, predictions["sn_median"], SN_EDGES),
+        "reliability": calibration_bins(confidence, right[use]) if use.any() else [],
+        "completeness_purity": _cuts("class_prob", confidence, right[use]),
     }
 
 
 def _redshifts(
-    answers: Mapping[str, np.ndarray], class_true: np.ndarray, z_true: np.ndarray, use: np.ndarray
+    predictions: Mapping[str, np.ndarray],
+    class_true: np.ndarray,
+    z_true: np.ndarray,
+    use: np.ndarray,
 ) -> dict[str, Any]:
-    z, sn = answers["z"], answers["sn_median"]
+    z, sn = predictions["z"], predictions["sn_median"]
     star, far = use & (class_true == "STAR"), use & (class_true != "STAR")
+    names = [*taxonomy.CLASSES, *np.setdiff1d(class_true[use], [*taxonomy.CLASSES, ""])]
     wrong = np.abs(z - z_true) / (1.0 + z_true) > OUTLIERS["0.01"]
 
     def judge(which: np.ndarray) -> dict[str, Any]:
@@ -120,14 +198,14 @@ def _redshifts(
         return velocity_figures(z[which], z_true[which])
 
     def judge_pull(which: np.ndarray) -> dict[str, Any]:
-        return pull_figures((z - z_true)[which] / answers["z_err"][which])
+        return pull_figures((z - z_true)[which] / predictions["z_err"][which])
 
     report = {
         "galaxies_and_quasars": judge(far),
-        "by_class": {name: judge(use & (class_true == name)) for name in taxonomy.CLASSES},
-        "by_survey": _by_survey(judge, far, answers, class_true),
+        "by_class": {name: judge(use & (class_true == name)) for name in names},
+        "by_survey": _by_survey(judge, far, predictions, class_true),
         "star_velocity_scatter_km_s": velocity_figures(z[star], z_true[star])["scatter"],
-        "star_velocity_by_survey": _by_survey(judge_velocity, star, answers, class_true),
+        "star_velocity_by_survey": _by_survey(judge_velocity, star, predictions, class_true),
         "star_velocity_by_sn": _binned(judge_velocity, star, sn, SN_EDGES),
         "by_sn": _binned(judge, far, sn, SN_EDGES),
         "by_z": _binned(judge, far, z_true, Z_EDGES),
@@ -135,52 +213,52 @@ def _redshifts(
     if far.any():
         worst = np.flatnonzero(far)[np.argmax(np.abs(z - z_true)[far])]
         report["worst"] = {
-            "object_id": str(answers["object_id"][worst]) if "object_id" in answers else "",
-            "survey": str(answers["survey"][worst]) if "survey" in answers else "",
+            "object_id": str(predictions["object_id"][worst]) if "object_id" in predictions else "",
+            "survey": str(predictions["survey"][worst]) if "survey" in predictions else "",
             "class": str(class_true[worst]),
             "z_true": float(z_true[worst]),
             "z": float(z[worst]),
         }
-    if "zwarn" in answers:
-        clean = answers["zwarn"] == 0
+    if "zwarn" in predictions:
+        clean = predictions["zwarn"] == 0
         share = _share("share", clean[far])["share"]
         report["without_zwarn"] = {"share": share, **judge(far & clean)}
-    if "z_err" in answers:
+    if "z_err" in predictions:
         report["pull"] = {
             name: {**judge_pull(which), "by_sn": _binned(judge_pull, which, sn, SN_EDGES)}
-            for name in taxonomy.CLASSES
-            if (which := use & (class_true == name) & (answers["z_err"] > 0)).any()
+            for name in names
+            if (which := use & (class_true == name) & (predictions["z_err"] > 0)).any()
         }
-    if "z_prob" in answers:
-        report["completeness_purity"] = _cuts("z_prob", answers["z_prob"][far], ~wrong[far])
+    if "z_prob" in predictions:
+        report["completeness_purity"] = _cuts("z_prob", predictions["z_prob"][far], ~wrong[far])
     return report
 
 
 def _stars(
-    answers: Mapping[str, np.ndarray], star: np.ndarray, truth: Mapping[str, np.ndarray]
+    predictions: Mapping[str, np.ndarray], star: np.ndarray, truth: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Letter over all true stars; type and parameters over those that have an answer."""
     report: dict[str, Any] = {}
     true_class = np.where(star, "STAR", "")
     lettered = star & (truth["letter"] != "")
-    if "subclass" in answers and lettered.any():
+    if "subclass" in predictions and lettered.any():
         # The letter of a star that was taken for a galaxy is not right.
-        found = np.where(answers["class"] == "STAR", answers["subclass"], "")
+        found = np.where(predictions["class"] == "STAR", predictions["subclass"], "")
 
         def judge_letter(which: np.ndarray) -> dict[str, Any]:
             return letter_figures(found[which], truth["letter"][which])
 
         report["letter"] = {
             **judge_letter(lettered),
-            "by_survey": _by_survey(judge_letter, lettered, answers, true_class),
+            "by_survey": _by_survey(judge_letter, lettered, predictions, true_class),
         }
-    for name in ("star_type", "teff", "logg", "feh"):
-        if name not in answers:
+    for name in STELLAR:
+        if name not in predictions or name not in truth:
             continue
-        values = answers[name]
+        values = predictions[name]
         if name == "star_type":
             values = np.array([taxonomy.star_place(text) for text in values], dtype=float)
-        error, sigma = values - truth[name], answers[f"{name}_err"]
+        error, sigma = values - truth[name], predictions[f"{name}_err"]
         known = star & np.isfinite(error)
 
         figures = type_figures if name == "star_type" else scatter_figures
@@ -194,21 +272,21 @@ def _stars(
             return figures(error[which], sigma[which])
 
         if known.any():
-            by_survey = _by_survey(judge, known, answers, true_class)
+            by_survey = _by_survey(judge, known, predictions, true_class)
             report[name] = {**judge(known), "by_survey": by_survey}
     return report
 
 
 def _subclasses(
-    answers: Mapping[str, np.ndarray], details: Mapping[str, np.ndarray]
+    predictions: Mapping[str, np.ndarray], details: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Subclasses of galaxies and quasars; that of a galaxy taken for a star is not right."""
     report: dict[str, Any] = {}
-    if "subclass" not in answers or "subclass" not in details:
+    if "subclass" not in predictions or "subclass" not in details:
         return report
     truth = details["subclass"]
     found = np.array(
-        [f"{a} {b}" for a, b in zip(answers["class"], answers["subclass"], strict=True)]
+        [f"{a} {b}" for a, b in zip(predictions["class"], predictions["subclass"], strict=True)]
     )
     right = found == truth
     for name in ("GALAXY", "QSO"):
@@ -228,15 +306,15 @@ Judge = Callable[[np.ndarray], dict[str, Any]]
 
 
 def _by_survey(
-    judge: Judge, which: np.ndarray, answers: Mapping[str, np.ndarray], class_true: np.ndarray
+    judge: Judge, which: np.ndarray, predictions: Mapping[str, np.ndarray], class_true: np.ndarray
 ) -> list[dict[str, Any]]:
     """Figures of each class in each survey, most spectra first."""
     rows: list[dict[str, Any]] = []
-    if "survey" not in answers:
+    if "survey" not in predictions:
         return rows
-    for survey in np.unique(answers["survey"][which]):
-        for name in np.unique(class_true[which & (answers["survey"] == survey)]):
-            here = which & (answers["survey"] == survey) & (class_true == name)
+    for survey in np.unique(predictions["survey"][which]):
+        for name in np.unique(class_true[which & (predictions["survey"] == survey)]):
+            here = which & (predictions["survey"] == survey) & (class_true == name)
             rows.append({"survey": str(survey), "class": str(name), **judge(here)})
     return sorted(rows, key=lambda row: -row["n"])
 

@@ -22,7 +22,6 @@ from spectromer_cli.spectra import catalogues
 from spectromer_cli.spectra.loading import Inputs
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra
 from spectromer_cli.spectra.sources import Target
-from spectromer_cli.spectra.truth import CLASS_NAMES, Z_NAMES
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -36,8 +35,7 @@ COLUMNS = {
     "file": ("file",),
     "row": ("row",),
     "object_id": ("object_id",),
-    "class": CLASS_NAMES,
-    "z": Z_NAMES,
+    **catalogues.LABEL_COLUMNS,
     "z_err": ("z_err", "zerr", "survey_z_err"),
     "zwarn": ("zwarn", "zwarning", "survey_zwarning"),
 }

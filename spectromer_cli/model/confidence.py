@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.metrics import wilson_limits
 
-# One-sided 84 %: the limit of a 1-σ interval.
-SIGMA = 1.0
 MAX_ROWS = 200
 
 
@@ -24,21 +23,16 @@ def confidence_table(z_prob: np.ndarray, wrong: np.ndarray) -> dict[str, list[fl
     Returns
     -------
     dict of lists
-        ``cut``: confidence, rising; ``rate``: upper 1-σ limit of the share of wrong ones among
-        those at or above it; ``kept``: share of all that lie there. Empty of no redshifts.
-
-    Notes
-    -----
-    The limit is Wilson's (1927, JASA 22, 209) for a binomial share.
+        ``cut``: confidence, rising; ``rate``: upper 1-σ limit (`metrics.wilson_limits`, one-sided
+        84 %) of the share of wrong ones among those at or above it; ``kept``: share of all that
+        lie there. Empty of no redshifts.
     """
     if not len(z_prob):
         return {}
     order = np.argsort(-z_prob, kind="stable")
     number = np.arange(1, len(order) + 1)
     share = np.cumsum(wrong[order]) / number
-    centre = share + SIGMA**2 / (2 * number)
-    half = SIGMA * np.sqrt(share * (1 - share) / number + SIGMA**2 / (4 * number**2))
-    rate = (centre + half) / (1 + SIGMA**2 / number)
+    _, rate = wilson_limits(share, number)
     # Equal confidences stand or fall together.
     cuts = z_prob[order]
     last = np.append(cuts[1:] != cuts[:-1], True)

@@ -18,8 +18,25 @@ if TYPE_CHECKING:
     import torch
 
 
+class _Probabilities:
+    """What tasks share whose outputs are probabilities of labels or bins."""
+
+    def temper(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
+        """Logits made less sure, for a temperature above one."""
+        return logits / temperature
+
+    def answer(self, logits: torch.Tensor) -> torch.Tensor:
+        """Probabilities, shape (batch, size)."""
+        return logits.softmax(dim=1)
+
+    def imitation(self, logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy against the probabilities of a teacher's logits, which it is least at."""
+        own = logits.log_softmax(dim=1)
+        return -(teacher.softmax(dim=1) * own).sum(dim=1).mean()
+
+
 @dataclass(frozen=True)
-class Category:
+class Category(_Probabilities):
     """One of several labels, answered by probabilities.
 
     Parameters
@@ -54,17 +71,9 @@ class Category:
         total = cross_entropy(logits, target, ignore_index=-1, reduction="sum")
         return total / (target >= 0).sum().clamp_min(1)
 
-    def temper(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Logits made less sure, for a temperature above one."""
-        return logits / temperature
-
-    def answer(self, logits: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the labels, shape (batch, size)."""
-        return logits.softmax(dim=1)
-
 
 @dataclass(frozen=True)
-class Ordered:
+class Ordered(_Probabilities):
     """A place in an ordered sequence of labels, answered by probabilities.
 
     Parameters
@@ -98,14 +107,6 @@ class Ordered:
     def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy against a narrow Gaussian at the true place; NaN has no loss."""
         return _cross_entropy_at(logits, target, self.SPREAD)
-
-    def temper(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Logits made less sure, for a temperature above one."""
-        return logits / temperature
-
-    def answer(self, logits: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the labels, shape (batch, size)."""
-        return logits.softmax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,10 @@ class Quantity:
 
         return torch.stack([logits[:, 0], logits[:, 1] + math.log(temperature)], dim=1)
 
+    def imitation(self, logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """Mean squared difference from a teacher's logits."""
+        return (logits - teacher).square().mean()
+
     def restandardised(self, logits: torch.Tensor, other: Quantity) -> torch.Tensor:
         """The logits with which `other`, of another centre and scale, gives the same answer."""
         import torch
@@ -182,7 +187,7 @@ class Quantity:
 
 
 @dataclass(frozen=True)
-class Redshift:
+class Redshift(_Probabilities):
     """The redshift, answered by a distribution over x = ln(1 + z).
 
     Parameters
@@ -224,14 +229,6 @@ class Redshift:
     def loss(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Cross-entropy against a narrow Gaussian at the true z; NaN targets have no loss."""
         return _cross_entropy_at(logits, (target.log1p() - self.x0) / self.dx, self.SPREAD)
-
-    def temper(self, logits: torch.Tensor, temperature: float) -> torch.Tensor:
-        """Logits made less sure, for a temperature above one."""
-        return logits / temperature
-
-    def answer(self, logits: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the bins, shape (batch, bins)."""
-        return logits.softmax(dim=1)
 
 
 def _cross_entropy_at(logits: torch.Tensor, place: torch.Tensor, spread: float) -> torch.Tensor:

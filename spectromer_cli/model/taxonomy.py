@@ -16,6 +16,8 @@ SUBCLASSES = {
     **{f"GALAXY {name}": "GALAXY" for name in GALAXY_TYPES},
     **{f"QSO {name}": "QSO" for name in QSO_TYPES},
 }
+# Parameters of stars: effective temperature (K), log10 of surface gravity (cm/s²), [Fe/H] (dex).
+PARAMETERS = ("teff", "logg", "feh")
 # The sequence of spectral types with their decimals, O0 to L9.
 SEQUENCE = tuple(f"{letter}{decimal}" for letter in "OBAFGKML" for decimal in range(10))
 

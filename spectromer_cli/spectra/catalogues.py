@@ -19,6 +19,11 @@ from spectromer_cli.spectra.sources import Target, home_expanded, walk
 if TYPE_CHECKING:
     from astropy.table import Table
 
+# Names under which catalogues state class and redshift, in lower case.
+LABEL_COLUMNS = {
+    "class": ("class", "spectype", "true_class", "class_true", "survey_class"),
+    "z": ("z", "redshift", "true_z", "z_true", "survey_z"),
+}
 # What can name a spectrum, the plainest first.
 _KEYS: tuple[tuple[str, ...], ...] = (
     ("file",),

@@ -3,59 +3,105 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
-from spectromer_cli.metrics import pull_figures
-from spectromer_cli.model import tasks, taxonomy
-from spectromer_cli.model.template_fit import Refined
-from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.validate import Z_OUTLIER, answer_redshifts, targets
+from spectromer_cli.metrics import OUTLIERS, pull_figures
+from spectromer_cli.model import decoding, tasks, taxonomy
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.model.template_fit import Basis, Refined, refine
+from spectromer_cli.spectra.grid import Prepared
 
-if TYPE_CHECKING:
-    from spectromer_cli.model.network import SpectralViT
-
+# Off by more than this, in |Δz|/(1+z), a redshift is wrong and tells nothing of its error.
+Z_OUTLIER = OUTLIERS["0.01"]
 # Scales of redshift errors that are tried.
 SCALES = np.geomspace(0.3, 50.0, 90)
 # Of fewer redshifts nothing is learned.
 FEWEST = 20
 
+Logits = Mapping[str, torch.Tensor]
+
+
+# --- what the logits say --------------------------------------------------------------------
+
+
+def predicted_classes(asked: Sequence[tasks.Task], logits: Logits) -> np.ndarray:
+    """The likeliest label of the task ``class`` for each spectrum; empty without that task."""
+    for task in asked:
+        if isinstance(task, tasks.Category) and task.name == "class":
+            return np.array(task.labels)[logits["class"].argmax(1).numpy()]
+    n = len(next(iter(logits.values())))
+    return np.full(n, "")
+
+
+def predicted_redshifts(
+    asked: Sequence[tasks.Task], logits: Logits, temperatures: Mapping[str, float]
+) -> decoding.RedshiftPrediction:
+    """What p(z) says of each spectrum, given its class."""
+    task = next(task for task in asked if isinstance(task, tasks.Redshift))
+    tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
+    is_star = predicted_classes(asked, logits) == "STAR"
+    return decoding.decode_redshift(task, task.answer(tempered).double().numpy(), is_star)
+
+
+def refined_redshifts(
+    asked: Sequence[tasks.Task],
+    logits: Logits,
+    config: ModelConfig,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    bases: Mapping[str, Basis],
+) -> Refined:
+    """Redshifts of each spectrum by template fits (see `model.template_fit.refine`)."""
+    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
+    names = predicted_classes(asked, logits).tolist()
+    proposed = predicted_redshifts(asked, logits, config.temperatures)
+    return refine(proposed, prepared, names, bases, config.grid)
+
+
+# --- what is fitted -------------------------------------------------------------------------
+
 
 def fit_temperatures(
-    model: SpectralViT, out: dict[str, torch.Tensor], data: LabelledSpectra
+    asked: Sequence[tasks.Task], logits: Logits, targets: Mapping[str, torch.Tensor]
 ) -> dict[str, float]:
-    """The temperature of each task that makes its probabilities fit the held-out labels best.
+    """The temperature of each task with targets that makes its probabilities fit them best.
 
     Notes
     -----
     Guo et al. (2017, ICML, arXiv:1706.04599): logits divided by one number, found by least
     negative log-likelihood, here on a logarithmic grid between 0.3 and 5.
     """
-    truth = targets(data)
     return {
-        task.name: best_temperature(task, out[task.name], truth[task.name]) for task in model.tasks
+        task.name: best_temperature(task, logits[task.name], targets[task.name])
+        for task in asked
+        if task.name in targets
     }
 
 
-def best_temperature(task: tasks.Task, logits: torch.Tensor, truth: torch.Tensor) -> float:
-    """The temperature that makes a task's answers fit the labels best.
+def best_temperature(task: tasks.Task, logits: torch.Tensor, target: torch.Tensor) -> float:
+    """The temperature that makes the predictions of a task fit the labels best.
 
-    A weak prior (σ = 0.5 in ln t about 1) keeps a handful of labels, all answered right, from
+    A weak prior (σ = 0.5 in ln t about 1) keeps a handful of labels, all predicted right, from
     calling for certainty.
     """
     grid = np.geomspace(0.3, 5.0, 113)
-    number = int(task.known(truth).sum())
+    number = int(task.known(target).sum())
     losses = [
-        number * float(task.loss(task.temper(logits, t), truth)) + 0.5 * (math.log(t) / 0.5) ** 2
+        number * float(task.loss(task.temper(logits, t), target)) + 0.5 * (math.log(t) / 0.5) ** 2
         for t in grid
     ]
     return round(float(grid[int(np.argmin(losses))]), 4)
 
 
 def error_scales(
-    refined: Refined, found: np.ndarray, data: LabelledSpectra
+    refined: Refined,
+    found: np.ndarray,
+    class_: np.ndarray,
+    z: np.ndarray,
+    has_ivar: np.ndarray,
 ) -> dict[str, dict[str, float]]:
     """What formal redshift errors must be multiplied by (see `model.template_fit.Basis`).
 
@@ -63,10 +109,12 @@ def error_scales(
     ----------
     refined : Refined
         Redshifts of shape (n,), with their formal errors.
-    found : array of int, shape (n,)
-        Number of the class that they were refined as.
-    data : LabelledSpectra
-        The truth.
+    found, class_ : array of str, shape (n,)
+        The class that they were refined as, and that of the label.
+    z : array, shape (n,)
+        Reference redshifts; NaN unknown.
+    has_ivar : bool array, shape (n,)
+        Where the spectra have errors of their own.
 
     Returns
     -------
@@ -74,13 +122,13 @@ def error_scales(
         Class → ``error_scale`` and ``misfit_scale``, learned from spectra with errors whose
         class is right and whose redshift is not off by more than `Z_OUTLIER`.
     """
-    error = np.log1p(refined.z) - np.log1p(data.z)
-    usable = (found == data.class_) & data.has_ivar & np.isfinite(error)
+    error = np.log1p(refined.z) - np.log1p(z)
+    usable = (found == class_) & has_ivar & np.isfinite(error)
     usable &= np.abs(error) < Z_OUTLIER
     return {
         name: two_scales(error[these], refined.formal[these])
-        for number, name in enumerate(taxonomy.CLASSES)
-        for these in [usable & (data.class_ == number)]
+        for name in taxonomy.CLASSES
+        for these in [usable & (class_ == name)]
     }
 
 
@@ -120,21 +168,17 @@ def two_scales(error: np.ndarray, formal: np.ndarray) -> dict[str, float]:
     return {"error_scale": round(best[0] * width, 3), "misfit_scale": round(best[1] * width, 3)}
 
 
-def redshift_confidences(
-    model: SpectralViT, out: dict[str, torch.Tensor], data: LabelledSpectra, refined: Refined
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sure the redshifts are, and which of them are wrong.
+def wrong_redshifts(
+    z: np.ndarray, class_: np.ndarray, z_reference: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which redshifts are wrong, and which can be told.
 
     Returns
     -------
-    z_prob : array, shape (n,)
     wrong : bool array, shape (n,)
         Off by more than `Z_OUTLIER`.
-    judged : bool array, shape (n,)
-        Galaxies and quasars of known redshift.
+    known : bool array, shape (n,)
+        Of known redshift, and no stars: theirs are velocities.
     """
-    answer = answer_redshifts(model, out, out["class"].argmax(1).numpy())
-    z = np.where(np.isfinite(refined.z), refined.z, answer.z)
-    judged = (data.class_ > taxonomy.CLASSES.index("STAR")) & np.isfinite(data.z)
-    wrong = np.abs(z - data.z) / (1.0 + data.z) > Z_OUTLIER
-    return answer.z_prob, wrong, judged
+    known = (class_ != "STAR") & np.isfinite(z_reference)
+    return np.abs(z - z_reference) / (1.0 + z_reference) > Z_OUTLIER, known

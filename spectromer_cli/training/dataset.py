@@ -1,47 +1,70 @@
-"""Labelled spectra in memory, and their split by object."""
+"""Labelled spectra: one table, from an HDF5 set, a catalogue, folders or the files' headers."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spectromer_cli.errors import ReadError
-from spectromer_cli.model import taxonomy
-from spectromer_cli.spectra.grid import Grid
+from spectromer_cli import console
+from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.spectra.catalogues import LABEL_COLUMNS, read_catalogue
+from spectromer_cli.spectra.grid import Grid, prepare
+from spectromer_cli.spectra.loading import load_all
+from spectromer_cli.spectra.readers import ReadOptions, open_spectra
+from spectromer_cli.spectra.sources import Target, expand
+from spectromer_cli.spectra.spectrum import Spectrum
 
-# The surveys whose pipelines classify galaxies and quasars by their emission lines.
-LINE_CLASSIFYING = ("SDSS", "BOSS", "eBOSS")
-# What a set may tell of its stars: K, log10 of cm/s², dex.
-STELLAR = ("teff", "logg", "feh")
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+# A folder may hold the table of its labels under one of these names.
+LABEL_TABLES = tuple(f"labels.{end}" for end in ("ecsv", "csv", "fits", "vot", "parquet"))
+# Labels that survey files carry in their headers.
+HEADER_LABELS = {"class": "survey_class", "subclass": "survey_subclass", "z": "survey_z"}
+# What the general model learns, of the columns of a labelled set.
+GENERAL_LABELS = ("class", "subclass", "z", "teff", "logg", "feh")
+RA_NAMES = ("ra", "raj2000", "_raj2000", "ra_deg", "plug_ra", "target_ra")
+DEC_NAMES = ("dec", "dej2000", "_dej2000", "dec_deg", "plug_dec", "target_dec")
+# Words that stand for a missing label.
+MISSING = ("", "nan", "none", "null", "n/a", "na", "--", "-", "unknown")
+# Spectra closer on the sky than this are of one object.
+SAME_OBJECT_ARCSEC = 1.0
+# So many unreadable spectra are named one by one.
+NAMED_PROBLEMS = 5
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass
 class LabelledSpectra:
-    """Spectra on one log λ grid with the labels that are known.
+    """Spectra on one log λ grid, with the labels that are known of them.
 
     Parameters
     ----------
     grid : Grid
         Grid of `flux` and `ivar`; it may reach beyond the model's.
-    flux, ivar : array of float16, shape (n, grid.n)
+    flux, ivar : array of float16 or float32, shape (n, grid.n)
         Flux of median level 1 and its inverse variance (0 = bad).
     has_ivar : bool array, shape (n,)
         False where the errors were estimated from the scatter.
-    survey, group, subclass_name : array of str, shape (n,)
-        Survey; object (all spectra of one object share it); the survey's own subclass.
-    class_ : array of int, shape (n,)
-        Number in `taxonomy.CLASSES`; −1 unknown.
-    subclass : array of int, shape (n,)
-        Number in `taxonomy.SUBCLASSES`; −1 unknown.
-    z : array of float, shape (n,)
-        Redshift; NaN unknown.
+    survey, group : array of str, shape (n,)
+        Survey; object (all spectra of one object share it).
     sn : array of float, shape (n,)
-        Median S/N a pixel.
-    labels : dict of str to array of float, shape (n,)
-        Further labels by the task's name; NaN unknown.
+        Median S/N per pixel.
+    file : array of str, shape (n,)
+    row : array of int, shape (n,)
+        Where each spectrum comes from: its file, and its number in it.
+    ra, dec : array of float, shape (n,)
+        Position in degrees; NaN where unknown.
+    labels : dict of str to masked array, shape (n,)
+        Label columns by name, as the source has them, masked where there is no label.
+    unread : list of str
+        Why other spectra could not be read.
     """
 
     grid: Grid
@@ -50,12 +73,13 @@ class LabelledSpectra:
     has_ivar: np.ndarray
     survey: np.ndarray
     group: np.ndarray
-    subclass_name: np.ndarray
-    class_: np.ndarray
-    subclass: np.ndarray
-    z: np.ndarray
     sn: np.ndarray
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    file: np.ndarray
+    row: np.ndarray
+    ra: np.ndarray
+    dec: np.ndarray
+    labels: dict[str, np.ma.MaskedArray]
+    unread: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -67,24 +91,301 @@ class LabelledSpectra:
             for name, value in vars(self).items()
             if isinstance(value, np.ndarray)
         }
-        labels = {name: value[which] for name, value in self.labels.items()}
-        return LabelledSpectra(grid=self.grid, labels=labels, **picked)
+        labels = {name: values[which] for name, values in self.labels.items()}
+        return replace(self, labels=labels, **picked)
+
+    def on_grid(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        """Flux and inverse variance on another grid.
+
+        Pixel for pixel where the two grids share their pixels, rebinned where they do not.
+
+        Returns
+        -------
+        flux, ivar : array of float32, shape (n, grid.n)
+            Zero where the set has no pixel.
+        """
+        offset = (grid.loglam0 - self.grid.loglam0) / self.grid.dloglam
+        first = round(offset)
+        if abs(offset - first) > 0.01 or not np.isclose(grid.dloglam, self.grid.dloglam, rtol=1e-6):
+            return self._rebinned(grid)
+        flux, ivar = (np.zeros((len(self), grid.n), np.float32) for _ in range(2))
+        low, high = max(first, 0), min(first + grid.n, self.grid.n)
+        if high > low:
+            flux[:, low - first : high - first] = self.flux[:, low:high]
+            ivar[:, low - first : high - first] = self.ivar[:, low:high]
+        return flux, ivar
+
+    def _rebinned(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+        flux, ivar = (np.zeros((len(self), grid.n), np.float32) for _ in range(2))
+        for i in range(len(self)):
+            try:
+                prepared = prepare(self.spectrum(i), grid)
+            except ReadError:  # it lies beyond the grid: nothing is learned from it
+                continue
+            flux[i], ivar[i] = prepared.flux, prepared.ivar
+        return flux, ivar
+
+    def spectrum(self, i: int) -> Spectrum:
+        """Spectrum number `i` as a reader would give it, without its labels."""
+        meta = {
+            "survey": str(self.survey[i]),
+            "object_id": str(self.group[i]),
+            "has_ivar": bool(self.has_ivar[i]),
+        }
+        return Spectrum(self.grid.wavelength, self.flux[i], self.ivar[i], meta)
+
+    def contents(self, grid: Grid) -> np.ndarray:
+        """What tells copies of a spectrum: a hash of its flux on a grid; array of str, (n,)."""
+        flux, _ = self.on_grid(grid)
+        return np.array([hashlib.sha256(f.astype("<f2").tobytes()).hexdigest()[:16] for f in flux])
 
 
-def load(path: Path) -> LabelledSpectra:
-    """Read a labelled set from HDF5.
+@dataclass
+class Source:
+    """Where labelled spectra are, before they are read.
+
+    Parameters
+    ----------
+    how : str
+        For people: what was found.
+    targets : list of Target
+        What to read; ``catalogue_row`` points into `labels`.
+    labels : astropy Table or None
+        The labels; None where the files' headers have them.
+    spectra : LabelledSpectra or None
+        The set itself, of an HDF5 file, which is read whole.
+    chosen : dict of str to str
+        The user's choice of columns, by label.
+    """
+
+    how: str
+    targets: list[Target] = field(default_factory=list)
+    labels: Table | None = None
+    spectra: LabelledSpectra | None = None
+    chosen: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the label columns that there are."""
+        if self.spectra is not None:
+            return list(self.spectra.labels)
+        return list(HEADER_LABELS) if self.labels is None else list(self.labels.colnames)
+
+    def general(self) -> list[str]:
+        """The columns of `GENERAL_LABELS` that there are, under whichever alias.
+
+        Raises
+        ------
+        UsageError
+            If there is neither a class nor a redshift.
+        """
+        found = [name for name in GENERAL_LABELS if self.column(name) is not None]
+        if not {"class", "z"} & {*found}:
+            raise UsageError(
+                f"{self.how} states neither a class nor a redshift",
+                f"it has {', '.join(self.columns)}",
+            )
+        return found
+
+    def column(self, name: str) -> str | None:
+        """The column of a label: the chosen one, or one of that name in any case, or an alias.
+
+        Raises
+        ------
+        UsageError
+            If the chosen one is not there.
+        """
+        if name in self.chosen and self.chosen[name] not in self.columns:
+            raise UsageError(
+                f"{self.how} has no column {self.chosen[name]!r}",
+                f"it has {', '.join(self.columns)}",
+            )
+        if name in self.chosen:
+            return self.chosen[name]
+        lower = {column.lower(): column for column in reversed(self.columns)}
+        if name in self.columns:
+            return name
+        return next(
+            (lower[a] for a in (name.lower(), *LABEL_COLUMNS.get(name, ())) if a in lower), None
+        )
+
+    def read(
+        self, wanted: Sequence[str], grid: Grid, options: ReadOptions, workers: int = 0
+    ) -> LabelledSpectra:
+        """Read the spectra and pick the labels wanted.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            Names of label columns.
+        grid : Grid
+            What files are brought onto; an HDF5 set keeps its own.
+        options : ReadOptions
+        workers : int
+            Processes that read.
+
+        Returns
+        -------
+        LabelledSpectra
+
+        Raises
+        ------
+        UsageError
+            If a column is not there.
+        ReadError
+            If not one spectrum can be read.
+        """
+        columns = {name: self.column(name) for name in wanted}
+        missing = [name for name, column in columns.items() if column is None]
+        if missing:
+            raise UsageError(
+                f"{self.how} has no column {', '.join(missing)}",
+                f"it has {', '.join(self.columns)}",
+            )
+        if self.spectra is not None:
+            labels = {name: self.spectra.labels[str(columns[name])] for name in wanted}
+            return replace(self.spectra, labels=labels)
+        return self._read_files({name: str(column) for name, column in columns.items()},
+                                grid, options, workers)  # fmt: skip
+
+    def _read_files(
+        self, columns: dict[str, str], grid: Grid, options: ReadOptions, workers: int
+    ) -> LabelledSpectra:
+        flux, ivar, unread, items = [], [], [], []
+        with console.progress("reading", len(self.targets)) as advance:
+            for item in load_all(self.targets, options, grid=grid, workers=workers):
+                advance(item.begins)
+                if item.prepared is None:
+                    if not item.skipped:
+                        unread.append(item.complaint)
+                    continue
+                flux.append(item.prepared.flux.astype(np.float16))
+                ivar.append(item.prepared.ivar)
+                item.prepared = None
+                items.append(item)
+        for complaint in unread[:NAMED_PROBLEMS]:
+            console.warn(complaint)
+        if len(unread) > NAMED_PROBLEMS:
+            console.warn(f"{len(unread) - NAMED_PROBLEMS} more spectra cannot be read")
+        if not items:
+            raise ReadError(
+                f"none of the {len(self.targets)} spectra can be read",
+                "check the paths in the table, and the wavelengths against the grid",
+            )
+        metas = [item.meta for item in items]
+        if self.labels is None:
+            labels = {name: _header_label(metas, name) for name in columns}
+            ra, dec = (_degrees([meta.get(key) for meta in metas]) for key in ("ra", "dec"))
+        else:
+            rows = np.array([item.catalogue_row for item in items])
+            labels = {name: np.ma.asarray(self.labels[c])[rows] for name, c in columns.items()}
+            ra, dec = _positions(self.labels, rows, metas)
+        group = same_objects(ra, dec, [values.tobytes() for values in flux])
+        return LabelledSpectra(
+            grid=grid,
+            flux=np.stack(flux),
+            ivar=np.stack(ivar),
+            has_ivar=np.array([meta.get("has_ivar") is not False for meta in metas]),
+            survey=np.array([str(meta.get("survey") or "") for meta in metas]),
+            group=group.astype(str),
+            sn=np.array([item.sn_median for item in items]),
+            file=np.array([item.file for item in items]),
+            row=np.array([item.row for item in items]),
+            ra=ra,
+            dec=dec,
+            labels=labels,
+            unread=unread,
+        )
+
+    def ranges(self, options: ReadOptions, most: int = 40) -> np.ndarray:
+        """The wavelength range and sampling of some of the spectra, evenly through the list.
+
+        Returns
+        -------
+        array, shape (k, 3)
+            log10 of the first and last good wavelength in Å, and the median step; of those that
+            can be read.
+        """
+        if self.spectra is not None:
+            data = self.spectra
+            some = (data.spectrum(i) for i in range(0, len(data), max(1, len(data) // most)))
+            seen = [_range(spectrum) for spectrum in some]
+        else:
+            step = max(1, len(self.targets) // most)
+            seen = [_range(_first_spectrum(target, options)) for target in self.targets[::step]]
+        return np.array([one for one in seen if one is not None]).reshape(-1, 3)
+
+
+def find(path: Path, spectra_dir: Path | None = None) -> Source:
+    """Find out what a user's labelled spectra are.
+
+    Parameters
+    ----------
+    path : Path
+        An HDF5 set; a table of labels; or a folder with ``labels.*`` in it, or with sub-folders
+        named after classes, or with survey files whose headers carry class and redshift.
+    spectra_dir : Path or None
+        Where a table's spectra are looked up.
+
+    Raises
+    ------
+    UsageError
+        If there is nothing there, or nothing in it.
+    ReadError
+        If it cannot be read.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+        return from_hdf5(path) if is_hdf5 else from_catalogue(path, spectra_dir)
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", "check the name")
+    table = next((path / name for name in LABEL_TABLES if (path / name).is_file()), None)
+    if table is not None:
+        return from_catalogue(table, spectra_dir or path)
+    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    # Sub-folders are classes if all spectra lie in them and none beside them.
+    if len(folders) > 1 and len(folders) == len(entries):
+        return from_folders(path, folders)
+    return from_headers(path)
+
+
+def from_catalogue(path: Path, spectra_dir: Path | None) -> Source:
+    """Spectra and labels of a table (see `spectra.catalogues.read_catalogue`)."""
+    targets, labels = read_catalogue(path, spectra_dir)
+    return Source(f"the table {path}", targets, labels)
+
+
+def from_folders(folder: Path, classes: Sequence[str]) -> Source:
+    """Spectra in sub-folders that are named after their classes."""
+    from astropy.table import Table
+
+    targets = [
+        replace(target, catalogue_row=number)
+        for number, name in enumerate(classes)
+        for target in expand([str(folder / name)])
+    ]
+    how = f"folders named after classes: {', '.join(classes)}"
+    return Source(how, targets, Table({"class": list(classes)}))
+
+
+def from_headers(folder: Path) -> Source:
+    """Survey files whose headers carry class and redshift; labels with a warning are left out."""
+    targets = list(expand([str(folder)]))
+    return Source(f"{folder}, whose files' headers carry the labels", targets)
+
+
+def from_hdf5(path: Path) -> Source:
+    """A labelled set in one HDF5 file.
 
     Parameters
     ----------
     path : Path
         File with datasets ``flux`` and ``ivar`` (n, pixels), ``class``, ``subclass``, ``z``,
         ``zwarning``, ``survey``, ``group``, ``has_ivar``, ``sn`` (n,), and attributes
-        ``loglam0`` and ``dloglam``; where there are any, also ``teff``, ``logg`` and ``feh``
-        of stars (n,). Labels with a warning (``zwarning`` > 0) are left out.
-
-    Returns
-    -------
-    LabelledSpectra
+        ``loglam0`` and ``dloglam``; where there are any, also ``teff``, ``logg``, ``feh`` of
+        stars, ``ra`` and ``dec`` (n,). Labels with a warning (``zwarning`` > 0) are left out.
 
     Raises
     ------
@@ -99,89 +400,168 @@ def load(path: Path) -> LabelledSpectra:
                 name: file[name].asstr()[:] for name in ("class", "subclass", "survey", "group")
             }
             flux, ivar = file["flux"][:], file["ivar"][:]
-            z, zwarning = file["z"][:], file["zwarning"][:]
+            numbers = {"z": file["z"][:].astype(float)}
+            doubted = file["zwarning"][:] > 0
             has_ivar, sn = file["has_ivar"][:], file["sn"][:]
-            measured = {
-                name: file[name][:].astype(float) if name in file else np.full(len(z), np.nan)
-                for name in STELLAR
-            }
-            loglam0, dloglam = float(file.attrs["loglam0"]), float(file.attrs["dloglam"])
+            numbers |= {
+                name: file[name][:].astype(float) for name in ("teff", "logg", "feh")
+                if name in file
+            }  # fmt: skip
+            ra, dec = (
+                file[name][:].astype(float) if name in file else np.full(len(sn), np.nan)
+                for name in ("ra", "dec")
+            )
+            grid = Grid(float(file.attrs["loglam0"]), float(file.attrs["dloglam"]), flux.shape[1])
     except (OSError, KeyError) as error:
         raise ReadError(f"{path} is not a labelled set of spectra: {error}") from error
-    trusted = zwarning <= 0
-    class_ = _numbers(text["class"], taxonomy.CLASSES)
-    subclass_names = [
-        taxonomy.subclass_label(name, sub, survey in LINE_CLASSIFYING) or ""
-        for name, sub, survey in zip(text["class"], text["subclass"], text["survey"], strict=True)
-    ]
-    subclass = _numbers(np.array(subclass_names), tuple(taxonomy.SUBCLASSES))
-    star = trusted & (class_ == taxonomy.CLASSES.index("STAR"))
-    measured["star_type"] = np.array([taxonomy.star_place(name) for name in text["subclass"]])
     bad = ~np.isfinite(flux) | ~np.isfinite(ivar)
     flux[bad], ivar[bad] = 0, 0
-    return LabelledSpectra(
-        grid=Grid(loglam0, dloglam, flux.shape[1]),
-        flux=flux,
-        ivar=ivar,
-        has_ivar=has_ivar,
-        survey=text["survey"],
-        group=text["group"],
-        subclass_name=text["subclass"],
-        class_=np.where(trusted, class_, -1),
-        subclass=np.where(trusted, subclass, -1),
-        z=np.where(trusted, z, np.nan),
-        sn=sn,
-        labels={name: np.where(star, values, np.nan) for name, values in measured.items()},
-    )
+    labels = {
+        name: np.ma.MaskedArray(text[name], mask=doubted | (text[name] == ""))
+        for name in ("class", "subclass")
+    }
+    labels |= {
+        name: np.ma.MaskedArray(values, mask=doubted | ~np.isfinite(values))
+        for name, values in numbers.items()
+    }
+    data = LabelledSpectra(
+        grid=grid, flux=flux, ivar=ivar, has_ivar=has_ivar, survey=text["survey"],
+        group=text["group"], sn=sn, file=np.full(len(sn), path.name), row=np.arange(len(sn)),
+        ra=ra, dec=dec, labels=labels,
+    )  # fmt: skip
+    return Source(f"the labelled set {path}", spectra=data)
 
 
-def _numbers(names: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
-    number = {name: i for i, name in enumerate(known)}
-    return np.array([number.get(name, -1) for name in names])
+# --- the parts ------------------------------------------------------------------------------
 
 
-def validation_mask(group: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which spectra belong to the validation split.
+def _header_label(metas: list[dict], name: str) -> np.ma.MaskedArray:
+    """A label that survey files carry; one with a warning of the survey's is missing."""
+    values = [
+        None if meta.get("survey_zwarning") else meta.get(HEADER_LABELS[name]) for meta in metas
+    ]
+    missing = [value is None for value in values]
+    empty = np.nan if name == "z" else ""
+    return np.ma.MaskedArray([empty if v is None else v for v in values], mask=missing)
 
-    The object's name decides, through a hash, so that all spectra of one object fall on the
-    same side, whatever else is in the set.
+
+def _positions(labels: Table, rows: np.ndarray, metas: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination of each spectrum, from the table or else from the file."""
+    lower = {name.lower(): name for name in reversed(labels.colnames)}
+    ra = next((lower[name] for name in RA_NAMES if name in lower), None)
+    dec = next((lower[name] for name in DEC_NAMES if name in lower), None)
+    if ra is None or dec is None:
+        found = ([meta.get(key) for meta in metas] for key in ("ra", "dec"))
+    else:
+        found = (labels[column][rows].tolist() for column in (ra, dec))
+    right, declination = (_degrees(values) for values in found)
+    return right, declination
+
+
+def _degrees(values: Sequence[object]) -> np.ndarray:
+    """Numbers, NaN for what is none."""
+
+    def number(value: object) -> float:
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return np.nan
+
+    return np.array([number(value) for value in values])
+
+
+def same_objects(ra: np.ndarray, dec: np.ndarray, contents: Sequence[object]) -> np.ndarray:
+    """Which spectra are of one object: a split goes by object, never by spectrum.
 
     Parameters
     ----------
-    group : array of str, shape (n,)
-        The object of each spectrum.
-    fraction : float
-        Share of the objects to be held out.
-    seed : int
-        Another seed, another split.
+    ra, dec : array of float, shape (n,)
+        In degrees; NaN where unknown. Files that know no position often say 0, 0: unknown too.
+    contents : sequence, length n
+        Equal and hashable for copies of one spectrum.
 
     Returns
     -------
-    bool array, shape (n,)
+    array of int, shape (n,)
+        Equal numbers for positions within 1″ of each other, chains of them, and copies.
     """
+    from astropy import units
+    from astropy.coordinates import SkyCoord
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def position(name: str) -> float:
-        digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-        return int.from_bytes(digest[:8], "big") / 2**64
+    n = len(contents)
+    first: dict[object, int] = {}
+    copy_of = np.array([first.setdefault(content, i) for i, content in enumerate(contents)])
+    known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90.0) & ~((ra == 0) & (dec == 0))
+    where = np.flatnonzero(known)
+    left, right = np.arange(n), copy_of
+    if len(where) > 1:
+        sky = SkyCoord(ra[where], dec[where], unit="deg")
+        one, other, _, _ = sky.search_around_sky(sky, SAME_OBJECT_ARCSEC * units.arcsec)
+        left, right = np.append(left, where[one]), np.append(right, where[other])
+    links = coo_array((np.ones(len(left)), (left, right)), shape=(n, n))
+    return connected_components(links, directed=False)[1]
 
-    return np.array([position(name) < fraction for name in group], dtype=bool)
+
+def _first_spectrum(target: Target, options: ReadOptions) -> Spectrum | None:
+    if target.problem:
+        return None
+    try:
+        with open_spectra(target.path, options) as spectra:
+            return spectra.get(target.row or 0)
+    except (ReadError, IndexError):
+        return None
 
 
-def on_model_grid(data: LabelledSpectra, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the model's grid out of the set's, pixel for pixel.
+def _range(spectrum: Spectrum | None) -> tuple[float, float, float] | None:
+    if spectrum is None or spectrum.good.sum() < 2:
+        return None
+    loglam = np.log10(spectrum.wavelength)
+    good = loglam[spectrum.good]
+    return float(good[0]), float(good[-1]), float(np.median(np.diff(loglam)))
 
-    Returns
-    -------
-    flux, ivar : array of float32, shape (n, grid.n)
 
-    Raises
-    ------
-    ValueError
-        If the two grids do not share their pixels.
+def describe(source: Source, data: LabelledSpectra, categories: Sequence[str] = ()) -> list[str]:
+    """What was found, line by line, to be read before the training.
+
+    Parameters
+    ----------
+    source : Source
+    data : LabelledSpectra
+    categories : sequence of str
+        The label columns that are classes even if they look like numbers.
     """
-    start = (grid.loglam0 - data.grid.loglam0) / data.grid.dloglam
-    first = round(start)
-    if abs(start - first) > 0.01 or first < 0 or first + grid.n > data.grid.n:
-        raise ValueError("the set's grid does not hold the model's grid pixel for pixel")
-    cut = slice(first, first + grid.n)
-    return data.flux[:, cut].astype(np.float32), data.ivar[:, cut].astype(np.float32)
+    covered = (data.ivar > 0).mean(axis=1)
+    sn = np.percentile(data.sn, [16, 50, 84])
+    first, last = data.grid.wavelength[[0, -1]]
+    objects = len(np.unique(data.group))
+    return [
+        f"found {source.how}",
+        f"{len(data)} spectra of {objects} objects; {len(data.unread)} cannot be read; "
+        f"{len(data) - objects} repeat observations of an object",
+        f"S/N per pixel: median {sn[1]:.3g}, two thirds between {sn[0]:.3g} and {sn[2]:.3g}",
+        f"grid {first:.0f} to {last:.0f} Å in {data.grid.n} pixels, of which the median spectrum "
+        f"fills {np.median(covered):.0%}",
+        *(f"{name}: {_summary(v, name in categories)}" for name, v in data.labels.items()),
+    ]
+
+
+def _summary(values: np.ma.MaskedArray, is_category: bool) -> str:
+    """Counts of the labels, or the range of the numbers; and how many are missing."""
+    texts = [str(value).strip() for value in values.compressed()]
+    texts = [text for text in texts if text.lower() not in MISSING]
+    missing = f"; missing {len(values) - len(texts)}" if len(texts) < len(values) else ""
+    if not texts:
+        return "nothing" + missing
+    if not is_category:
+        try:
+            numbers = np.array(texts, dtype=float)
+        except ValueError:
+            is_category = True
+        else:
+            middle = np.median(numbers)
+            return f"{numbers.min():.4g} to {numbers.max():.4g}, median {middle:.4g}{missing}"
+    count = Counter(texts).most_common()
+    said = ", ".join(f"{label} {number}" for label, number in count[:20])
+    return said + (f" and {len(count) - 20} more" if len(count) > 20 else "") + missing

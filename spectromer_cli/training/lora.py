@@ -1,4 +1,4 @@
-"""Which parameters learn: the head, low-rank adapters in the trunk, or all of them."""
+"""Which parameters learn: the head, low-rank adapters in the backbone, or all of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from spectromer_cli.model.network import SpectralViT
 
-MODES = ("head", "lora", "full")
 # Of the adapters. LoRA: Hu et al. 2021 (arXiv:2106.09685).
 LORA_RANK = 8
 LORA_SCALE = 2.0
@@ -47,7 +46,7 @@ class LowRank(nn.Module):
 
 
 def prepare(model: SpectralViT, mode: str) -> None:
-    """Freeze and extend the model for a mode of `MODES`."""
+    """Freeze and extend the model for "head", "lora" or "full"."""
     if mode == "full":
         return
     for parameter in model.backbone.parameters():
@@ -92,13 +91,13 @@ def groups(model: SpectralViT, mode: str, weight_decay: float) -> list[dict[str,
     if mode == "full":
         from timm.optim import param_groups_layer_decay
 
-        trunk = param_groups_layer_decay(
+        backbone = param_groups_layer_decay(
             model.backbone, weight_decay=weight_decay, layer_decay=LAYER_DECAY
         )
-        for group in trunk:
+        for group in backbone:
             group["scale"] = group.pop("lr_scale")
             group.pop("param_names", None)
-        return [*trunk, head]
+        return [*backbone, head]
     adapters = [p for p in model.backbone.parameters() if p.requires_grad]
     if not adapters:
         return [head]

@@ -1,156 +1,198 @@
-"""The model card: what went in and what came out, written beside the weights."""
+"""The model card: what the weights were made from and how well they do, beside the weights."""
 
 from __future__ import annotations
 
 import platform
 from collections import Counter
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from spectromer_cli._version import __version__
-from spectromer_cli.model import taxonomy
+from spectromer_cli.model import tasks
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.paths import atomic_path
 from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.recipe import Recipe
+from spectromer_cli.training.export import HeldOut, Results
 
-if TYPE_CHECKING:
-    from spectromer_cli.model.config import ModelConfig
-
+# What the ends of the figures' names mean (see `metrics`).
 MEANING = {
-    "n": "spectra with a class that was held out",
-    "class_accuracy": "class right",
-    "class_ece": "expected calibration error of the class probability",
-    "recall_STAR": "stars found",
-    "recall_GALAXY": "galaxies found",
-    "recall_QSO": "quasars found",
-    "type_accuracy": "letter of the stars' spectral type right",
-    "z_outliers": "galaxies and quasars with |Δz|/(1+z) > 0.01",
-    "z_nmad": "1.4826 · median |Δz|/(1+z) of galaxies and quasars",
-    "z_r2": "R² of z over galaxies and quasars",
-    "star_type_error": "mean error of the stars' types, in tenths of a letter",
-    "star_type_within_1": "stars' types right to one tenth of a letter",
-    "teff_scatter": "scatter of Teff about LASP's, K",
-    "logg_scatter": "scatter of log g about LASP's, dex",
-    "feh_scatter": "scatter of [Fe/H] about LASP's, dex",
-    "teff_pull": "robust width of Teff's error over its estimate",
-    "logg_pull": "robust width of log g's error over its estimate",
-    "feh_pull": "robust width of [Fe/H]'s error over its estimate",
-    "rv_scatter_LAMOST": "scatter of the radial velocity against LAMOST at S/N > 20, km/s",
-}
-# What figures of one class and survey begin with.
-OF_PART = {
-    "z_outliers_": "|Δz|/(1+z) > 0.01",
-    "z_nmad_": "1.4826 · median |Δz|/(1+z)",
-    "z_1000kms_": "|Δv| > 1000 km/s",
-    "recall_": "class right",
+    "accuracy": "label right",
+    "mean_recall": "recall, mean over the labels",
+    "ece": "expected calibration error",
+    "right": "right",
+    "within_one": "within one (letter, or tenth of a letter)",
+    "within_sigma": "within its error",
+    "mean_error": "mean error, tenths of a letter",
+    "nmad": "NMAD of Δz/(1+z)",
+    "bias": "median error (of z: Δz/(1+z))",
+    "outliers_1000kms": "|Δv| > 1000 km/s",
+    "outliers_0.01": "|Δz|/(1+z) > 0.01",
+    "outliers_0.05": "|Δz|/(1+z) > 0.05",
+    "r2": "R²",
+    "r2_without_worst": "R² without the worst one",
+    "scatter": "1.4826 · median |error|",
+    "pull": "robust width of error over its estimate",
+    "n": "spectra",
 }
 
 
-def trained_on(real: LabelledSpectra, recipe: Recipe) -> str:
-    """One line for the manifest."""
-    surveys = Counter(real.survey)
-    counts = ", ".join(f"{name} {count}" for name, count in surveys.most_common())
-    share = f"{recipe.simulated_share:.0%} of every batch simulated"
-    return f"{len(real)} real spectra ({counts}); {share}"
+def survey_counts(data: LabelledSpectra) -> str:
+    """How many spectra each survey has, in one line."""
+    surveys = Counter(data.survey.tolist())
+    return ", ".join(f"{name or 'unknown'} {count}" for name, count in surveys.most_common())
 
 
 def _meaning(name: str) -> str:
-    """A figure's name in words."""
+    """A figure's name in words: the task, and what is measured."""
     if name.startswith("vit_"):
         return f"{_meaning(name.removeprefix('vit_'))}, before refinement"
-    if name in MEANING:
-        return MEANING[name]
-    for start, words in OF_PART.items():
-        if name.startswith(start):
-            return f"{name.removeprefix(start).replace('_', ', ')}: {words}"
-    return name
+    for end in sorted(MEANING, key=len, reverse=True):
+        if name.endswith(f"_{end}"):
+            return f"{name.removesuffix(f'_{end}')}: {MEANING[end]}"
+    task, _, label = name.partition("_recall_")
+    return f"{task}: recall of {label}" if label else name
 
 
-def card(
-    recipe: Recipe,
+def _figures(results: Results) -> str:
+    figures = results.figures
+    rows = ["| figure | value | 68 % interval |", "| --- | --- | --- |"]
+    for key, value in figures.items():
+        if key.endswith(("_low", "_high")):
+            continue
+        interval = (
+            f"{figures[f'{key}_low']:g} to {figures[f'{key}_high']:g}"
+            if f"{key}_low" in figures
+            else ""
+        )
+        meaning = _meaning(key).replace("|", "\\|")
+        rows.append(f"| {meaning} | {value:g} | {interval} |")
+    return "\n".join(rows)
+
+
+def _parts(results: Results) -> str:
+    """The spectra by survey and class, and how well those that were held out do."""
+    head = ["survey", "class", "spectra", "tested", "class right", "NMAD of z",
+            "z off by > 0.01 (1+z)"]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for row in results.by_part:
+        z = row.get("z", {})
+        cells = [row["survey"] or "unknown", row["class"], row["spectra"], row["judged"],
+                 row["recall"], z.get("nmad"), z.get("outliers_0.01")]  # fmt: skip
+        lines.append([_cell(cell) for cell in cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _predicts(task: tasks.Task) -> str:
+    if isinstance(task, tasks.Ordered):
+        return f"- {task.name}: {task.labels[0]} to {task.labels[-1]}"
+    if isinstance(task, tasks.Category):
+        return f"- {task.name}: {', '.join(task.labels)}"
+    if isinstance(task, tasks.Quantity):
+        centre, scale = (10**task.centre, "") if task.log else (task.centre, f" ± {task.scale:g}")
+        return f"- {task.name}: a number with its error, about {centre:.4g}{scale}"
+    return f"- {task.name}: redshift"
+
+
+def write_card(
+    path: Path,
+    *,
     config: ModelConfig,
-    real: LabelledSpectra,
-    validation: LabelledSpectra,
-    figures: dict[str, float],
-    state: dict[str, Any],
-    start: str,
-) -> str:
-    """The card as Markdown.
+    description: str,
+    origin: str,
+    found: Sequence[str],
+    training: Sequence[str],
+    testing: str,
+    held_out: HeldOut,
+    results: Results,
+    settings: Mapping[str, Any],
+    command: str,
+) -> None:
+    """Write a card as Markdown.
 
     Parameters
     ----------
-    recipe, config
-        How the weights were made and what they need.
-    real, validation : LabelledSpectra
-        The two sides of the split.
-    figures : dict
-        As `validate.figures` gives them.
-    state : dict
-        Steps and seconds of the run.
-    start : str
-        What the backbone started from.
-
-    Returns
-    -------
-    str
+    path : Path
+        Beside the weights; its stem is their name.
+    config : ModelConfig
+        Of the weights, filled in.
+    description : str
+        One line for people.
+    origin : str
+        What the weights started from.
+    found : sequence of str
+        What was found in the data, one line each.
+    training : sequence of str
+        How long what was learned from, and what was not done, one line each.
+    testing : str
+        How the figures were obtained.
+    held_out : HeldOut
+    results : Results
+    settings : mapping
+    command : str
+        The command line; empty if there is none.
     """
     import timm
     import torch
 
-    pairs = Counter(zip(real.class_, real.survey, strict=True))
-    held = Counter(zip(validation.class_, validation.survey, strict=True))
-    rows = "\n".join(
-        f"| {survey} | {taxonomy.CLASSES[number]} | {count} | {held[(number, survey)]} |"
-        for (number, survey), count in sorted(pairs.items(), key=lambda item: -item[1])
-    )
-    lines = "\n".join(f"| {_meaning(name)} | {value:g} |" for name, value in figures.items())
-    settings = "\n".join(f"{name} = {value!r}" for name, value in asdict(recipe).items())
-    return f"""# {recipe.name}
+    first, last = config.grid.wavelength[[0, -1]]
+    parts = Counter(held_out.part.tolist())
+    predicts = "\n".join(_predicts(tasks.from_dict(task)) for task in config.tasks)
+    lines = "\n".join(f"- {line}" for line in found)
+    learned = "\n".join(f"- {line}" for line in training)
+    chosen = "\n".join(f"{name} = {value!r}" for name, value in settings.items())
+    called = f"\n```\n{command}\n```\n" if command else ""
+    by_part = f"\n{_parts(results)}\n" if results.by_part else ""
+    text = f"""# {path.stem}
 
-{recipe.description}.
+{description}.
 
-A {config.backbone} that started from `{start}` and sees a spectrum as
-`{config.image}`, {config.tokens}×{config.tokens} patches of 16×16 pixels, log10 λ from
-{config.grid.loglam0} in {config.grid.n} steps of {config.grid.dloglam:g}. Temperatures:
-{config.temperatures}.
+A {config.backbone} that started from {origin} and sees a spectrum as `{config.image}`,
+{config.tokens}×{config.tokens} patches of 16×16 pixels, {first:.0f} to {last:.0f} Å in
+{config.grid.n} pixels. It predicts:
 
-## What went in
+{predicts}
 
-{state["step"]} batches of {recipe.batch_size} spectra in {state["seconds"] / 60:.0f} minutes;
-{recipe.simulated_share:.0%} of every batch simulated, the rest real. Real spectra, after a split by
-object ({recipe.validation_fraction:.0%} of the objects held out, seed {recipe.split_seed}):
+## Data
 
-| survey | class | trained on | held out |
-| --- | --- | --- | --- |
-{rows}
-
-Labels are the surveys' own; those with a warning are left out. Spectral types of SDSS are
-those of the best template, not of an eye: some are wrong.
-
-## What came out
-
-On the held-out objects, all {int(figures["n"])} of them, at whatever S/N they have. The
-temperatures (one number a task), the scales of the redshift errors (two a class), the limits of
-the outlier score (two numbers) and the table of confidences were fitted on them too; nothing else
-was.
-
-| figure | value |
-| --- | --- |
 {lines}
+- split by object: {", ".join(f"{name} {count}" for name, count in sorted(parts.items()))} (spectra)
 
-## Where it should not be used
+Labels are those of the source; some of them are wrong, and count against the prediction all the
+same.
 
-Redshifts beyond {np.expm1(1.94):.0f}, other wavelength ranges than 3600–10400 Å, resolution far
-from 2000, and objects that are none of the three classes (supernovae, sky, blank fibres): the
-weights have not seen them; the outlier score flags many of these, not all.
+## Training
+
+{learned}
+
+## Accuracy
+
+{testing}
+
+{_figures(results)}
+{by_part}
+Temperatures: {config.temperatures}. Every tested prediction is in `predictions.ecsv`, the split in
+`split.ecsv`, the losses in `metrics.jsonl`.
+
+## Do not use it for
+
+Spectra unlike those above in wavelength range, resolution or kind of object: the weights have not
+seen them. The outlier score flags many of these, not all.
 
 ## Made with
 
 spectromer {__version__}, Python {platform.python_version()}, torch
 {torch.__version__.split("+")[0]}, timm {timm.__version__}:
-
+{called}
 ```toml
-{settings}
+{chosen}
 ```
 """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

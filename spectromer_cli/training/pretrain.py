@@ -1,40 +1,58 @@
-"""The training loop: the same on a CPU and on a GPU, and resumable to the bit."""
+"""Train the general model by a recipe: fine-tuning from ImageNet, with a simulator beside the data.
+
+Data → targets → split → model → fit → export: the same steps as in `finetune`.
+"""
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.network import SpectralViT
-from spectromer_cli.paths import make_folder
+from spectromer_cli.simulation.populations import to_arrays
+from spectromer_cli.simulation.simulator import SAME_INSTRUMENT, Donors, Simulator
+from spectromer_cli.simulation.survey_effects import SURVEYS
+from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import dataset, journal, loop, validate
+from spectromer_cli.spectra.readers import ReadOptions
+from spectromer_cli.training import dataset, distributed, model_card, split, targets
 from spectromer_cli.training.batches import Batches
-from spectromer_cli.training.finish import finish
+from spectromer_cli.training.checkpoint import Run
+from spectromer_cli.training.dataset import LabelledSpectra
+from spectromer_cli.training.export import HeldOut, export, judge
 from spectromer_cli.training.initialise import start
-from spectromer_cli.training.recipe import Recipe
+from spectromer_cli.training.loop import fit, predict_logits
+from spectromer_cli.training.settings import Recipe
+from spectromer_cli.training.targets import Target
+from spectromer_cli.training.templates import learn_populations, learn_templates
+
+# Of the real spectra of a batch: stars have the most to be learned, their types and parameters;
+# quasars are few, and are learned by heart where they come too often.
+CLASS_SHARES = {"STAR": 0.45, "GALAXY": 0.3, "QSO": 0.25}
+STAGE = "training"
 
 
-def train(
+def pretrain(
     recipe: Recipe,
     output: Path,
     *,
     data: Path,
-    templates: Path,
+    templates: Path | None,
     pretrained: Path | None,
     device: torch.device,
+    spectra_dir: Path | None = None,
+    options: ReadOptions | None = None,
     workers: int = 1,
     resume: bool = False,
+    overwrite: bool = False,
+    command: str = "",
 ) -> dict[str, float]:
     """Train weights by a recipe.
 
@@ -42,157 +60,177 @@ def train(
     ----------
     recipe : Recipe
     output : Path
-        Folder for the checkpoint, the metrics, the weights with their manifest, and the card.
+        Folder for everything: weights, manifest, card, checkpoint, metrics, split, predictions.
     data : Path
-        Labelled real spectra (see `dataset.load`).
-    templates : Path
-        Rest-frame templates for the simulator.
+        Labelled real spectra, in any form that `dataset.find` knows.
+    templates : Path or None
+        Rest-frame templates for the simulator; None where the recipe simulates nothing.
     pretrained : Path or None
         ImageNet weights of the backbone, or weights of this program to go on from; None starts
         at random.
     device : torch.device
+    spectra_dir : Path, optional
+        Where the spectra of a table of labels lie.
+    options : ReadOptions, optional
     workers : int
-        Processes that make batches beside the one that learns.
+        Processes that read, and make batches beside the one that learns.
     resume : bool
-        Go on from the checkpoint in `output`.
+        Go on from the checkpoint in `output`; without one, start afresh.
+    overwrite : bool
+        Start afresh whatever `output` holds.
+    command : str
+        The command line, for the card.
 
     Returns
     -------
-    dict
-        Figures on the validation split (see `validate.figures`).
+    dict of str to float
+        Figures on the objects that were held out (see `export.judge`).
 
     Raises
     ------
     UsageError
-        If `output` holds a run and `resume` is false.
+        If `output` holds a run and neither `resume` nor `overwrite` is set, or the data hold no
+        class that can be learned.
     ReadError
         If the data, the templates, the pretrained weights or the checkpoint cannot be read.
     """
-    with loop.processes(device) as device:
-        return _train(recipe, output, data, templates, pretrained, device, workers, resume)
-
-
-def _train(
-    recipe: Recipe,
-    output: Path,
-    data: Path,
-    templates: Path,
-    pretrained: Path | None,
-    device: torch.device,
-    workers: int,
-    resume: bool,
-) -> dict[str, float]:
-    make_folder(output)
-    if (output / loop.CHECKPOINT).exists() and not resume:
-        raise UsageError(
-            f"{output} holds a run already", "go on with --resume, or choose another -o"
+    with distributed.processes(device) as device:
+        run = Run(output, asdict(recipe), resume=resume, overwrite=overwrite)
+        config = ModelConfig(
+            backbone=recipe.backbone,
+            image=recipe.image,
+            tokens=recipe.tokens,
+            grid=Grid(),
+            tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
+            split={"fraction": recipe.validation_fraction, "seed": recipe.split_seed},
         )
-    config = ModelConfig(
-        backbone=recipe.backbone,
-        image=recipe.image,
-        tokens=recipe.tokens,
-        grid=Grid(),
-        tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
-        split={"fraction": recipe.validation_fraction, "seed": recipe.split_seed},
-    )
-    spectra = dataset.load(data)
-    held_out = dataset.validation_mask(spectra.group, recipe.validation_fraction, recipe.split_seed)
-    validation = spectra.take(held_out)
-    batches = Batches(
-        spectra.take(~held_out),
-        templates,
-        config.grid,
-        batch_size=recipe.batch_size,
-        steps=recipe.steps,
-        simulated_share=recipe.simulated_share,
-        seed=recipe.seed,
-    )
-    torch.manual_seed(recipe.seed)
-    model = start(config, pretrained).to(device)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    state = {"step": 0, "seconds": 0.0}
-    if resume:
-        state, _ = loop.load_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe))
-    console.info(
-        f"{len(batches.real)} real spectra to learn from, {len(validation)} held out; "
-        f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
-    )
-    _loop(model, optimizer, batches, validation, recipe, output, state, device, workers)
-    origin = pretrained.name if pretrained else "random weights"
-    if loop.rank() > 0:
-        return {}
-    return finish(model, batches, validation, recipe, output, state, origin, device)
+        source = dataset.find(data, spectra_dir)
+        spectra = source.read(source.general(), config.grid, options or ReadOptions(), workers)
+        found = dataset.describe(source, spectra)
+        learned = targets.general(spectra)
+        held_out = split.places(spectra.group, recipe.split_seed) < recipe.validation_fraction
+        trusted = learned[0].known
+        if not (trusted & ~held_out).any() or not (trusted & held_out).any():
+            raise UsageError(
+                f"{data}: no spectrum with a class of {', '.join(taxonomy.CLASSES)} to "
+                + ("learn from" if not (trusted & ~held_out).any() else "test by"),
+                "check the column class, and validation_fraction in the recipe",
+            )
+        batches = Batches(
+            spectra, learned, np.flatnonzero(trusted & ~held_out), config.grid,
+            batch_size=recipe.batch_size, steps=recipe.steps, seed=recipe.seed,
+            shares=CLASS_SHARES,
+            simulator=_simulator(recipe, templates, spectra, ~held_out & trusted, config.grid),
+            simulated_share=recipe.simulated_share,
+        )  # fmt: skip
+        torch.manual_seed(recipe.seed)
+        model = start(config, pretrained).to(device)
+        console.info(
+            f"{len(batches.rows)} real spectra to learn from, {int(held_out.sum())} held out; "
+            f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
+        )
+        flux, ivar = spectra.take(held_out).on_grid(config.grid)
+
+        def predict() -> dict[str, torch.Tensor]:
+            """Logits of the held-out spectra, NaN for the others."""
+            out = {}
+            for name, values in predict_logits(model, flux, ivar, device).items():
+                out[name] = torch.full((len(spectra), values.shape[1]), torch.nan)
+                out[name][torch.from_numpy(held_out)] = values
+            return out
+
+        def check() -> tuple[None, dict[str, float]]:
+            results = judge(model, predict(), spectra, learned, held_out & trusted)
+            shown = ("class_accuracy", "letter_right", "z_outliers_0.01")
+            figures = {name: v for name, v in results.figures.items() if name in shown}
+            said = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
+            console.info(f"step {run.state.step}  {run.state.seconds / 60:.1f} min  {said}")
+            return None, figures
+
+        fit(model, batches, recipe.schedule(), run, stage=STAGE, device=device, check=check,
+            workers=workers)  # fmt: skip
+        if distributed.rank() > 0:
+            return {}
+        return _export(
+            model, spectra, learned, batches, held_out, predict(), recipe, run, found,
+            pretrained.name if pretrained else "random weights", device, command,
+        )  # fmt: skip
 
 
-def _loop(
-    model: SpectralViT,
-    optimizer: torch.optim.Optimizer,
+def _simulator(
+    recipe: Recipe,
+    templates: Path | None,
+    spectra: LabelledSpectra,
+    train: np.ndarray,
+    grid: Grid,
+) -> Simulator | None:
+    """The simulator, with the errors of the real training spectra."""
+    if recipe.simulated_share == 0:
+        return None
+    if templates is None:
+        raise UsageError(
+            f"the recipe simulates {recipe.simulated_share:.0%} of each batch, from templates",
+            "give --templates FILE.npz, or set simulated_share = 0 in the recipe",
+        )
+    known = train & spectra.has_ivar & np.isin(spectra.survey, [*SURVEYS, *SAME_INSTRUMENT])
+    donors = None
+    if known.any():
+        own = spectra.take(known)
+        donors = Donors(own.on_grid(grid)[1], own.survey)
+    return Simulator(Library(templates, grid), grid, donors)
+
+
+def _export(
+    model: Any,
+    spectra: LabelledSpectra,
+    learned: list[Target],
     batches: Batches,
-    validation: dataset.LabelledSpectra,
+    held_out: np.ndarray,
+    logits: dict[str, torch.Tensor],
     recipe: Recipe,
-    output: Path,
-    state: dict[str, Any],
+    run: Run,
+    found: list[str],
+    origin: str,
     device: torch.device,
-    workers: int,
-) -> None:
-    """Learn until the schedule ends; `state` counts the steps and seconds."""
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(state["step"], recipe.steps),
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
+    command: str,
+) -> dict[str, float]:
+    """Learn templates and populations, calibrate, judge, and write weights and card."""
+    train = np.zeros(len(spectra), dtype=bool)
+    train[batches.rows] = True
+    bases = learn_templates(spectra, learned, train)
+    populations = to_arrays(learn_populations(spectra, learned, train, bases))
+    judged = HeldOut(
+        logits, held_out, held_out & learned[0].known, np.where(held_out, "test", "train")
     )
-    stepper = loop.Stepper(model, optimizer, device)
-    began = time.monotonic() - state["seconds"]
-    with console.progress("training", recipe.steps) as advance:
-        advance(state["step"])
-        for batch in loader:
-            done = loop.agreed(_progress(recipe, state), device)
-            if done >= 1.0:
-                break
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate * _rate(done, state["step"], recipe)
-            losses = stepper.step(batch)
-            state["step"] += 1
-            state["seconds"] = time.monotonic() - began
-            advance(1)
-            if state["step"] % recipe.evaluate_every == 0 and loop.rank() == 0:
-                _record(model, optimizer, validation, recipe, output, state, losses, device)
-    if loop.rank() == 0:
-        loop.save_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe), state)
-
-
-def _progress(recipe: Recipe, state: dict[str, Any]) -> float:
-    """How much of the schedule is done, 0 to 1, by steps or by time, whichever is further."""
-    by_steps = state["step"] / recipe.steps
-    by_time = state["seconds"] / (60.0 * recipe.max_minutes) if recipe.max_minutes else 0.0
-    return max(by_steps, by_time)
-
-
-def _rate(done: float, step: int, recipe: Recipe) -> float:
-    """Learning rate relative to its maximum: linear warm-up, cosine to zero."""
-    warm = min(1.0, (step + 1) / max(recipe.warmup, 1))
-    return warm * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def _record(
-    model: SpectralViT,
-    optimizer: torch.optim.Optimizer,
-    validation: dataset.LabelledSpectra,
-    recipe: Recipe,
-    output: Path,
-    state: dict[str, Any],
-    losses: dict[str, float],
-    device: torch.device,
-) -> None:
-    """Checkpoint, look at the validation split, and write a line of metrics."""
-    loop.save_checkpoint(output / loop.CHECKPOINT, model, optimizer, asdict(recipe), state)
-    figures = validate.figures(model, validate.logits(model, validation, device), validation)
-    line = {**state, **{f"loss_{name}": round(v, 4) for name, v in losses.items()}, **figures}
-    journal.write(output, line)
-    shown = ("class_accuracy", "type_accuracy", "z_outliers")
-    said = "  ".join(f"{name} {figures[name]:.4f}" for name in shown if name in figures)
-    console.info(f"step {state['step']}  {state['seconds'] / 60:.1f} min  {said}")
+    simulated = f"{recipe.simulated_share:.0%} of each batch simulated"
+    entry = {
+        "licence": "BSD-3-Clause",
+        "description": recipe.description,
+        "trained_on": f"{len(batches.rows)} real spectra "
+        f"({model_card.survey_counts(spectra.take(batches.rows))}); {simulated}",
+    }
+    results = export(
+        model, spectra, learned, judged, folder=run.folder, name=recipe.name, entry=entry,
+        batches=batches, device=device, bases=bases, extra=populations,
+    )  # fmt: skip
+    state = run.state
+    model_card.write_card(
+        run.folder / f"{recipe.name}.md",
+        config=model.config,
+        description=recipe.description or "General model",
+        origin=f"`{origin}`",
+        found=found,
+        training=[
+            f"{state.step} of {recipe.steps} steps of {recipe.batch_size} spectra in "
+            f"{state.seconds / 60:.0f} minutes",
+            f"{simulated}, the rest real; classes {CLASS_SHARES}",
+        ],
+        testing="Of the held-out objects, at whatever S/N they have. Temperatures, the scales of "
+        "redshift errors, the limits of the outlier score and the table of confidences were "
+        "fitted on them too; nothing else was.",
+        held_out=judged,
+        results=results,
+        settings=asdict(recipe),
+        command=command,
+    )
+    return results.figures

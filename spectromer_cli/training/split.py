@@ -1,4 +1,4 @@
-"""Which objects are learned from and which judge: by object, evenly by class, by a seed."""
+"""Which objects are learned from and which judge: by object, by one hash of name and seed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 NAMES = ("train", "validation", "test")
 
 
-def positions(group: np.ndarray, stratum: np.ndarray, seed: int) -> np.ndarray:
-    """A place between 0 and 1 for each object, even within each stratum.
+def places(group: np.ndarray, seed: int, stratum: np.ndarray | None = None) -> np.ndarray:
+    """A place between 0 and 1 for each object.
 
     Parameters
     ----------
     group : array, shape (n,)
         The object of each spectrum.
-    stratum : array of int, shape (n,)
-        The class of each spectrum; an object is where its first one is.
     seed : int
-        Another seed, another order.
+        Random seed: another one, another order.
+    stratum : array of int, shape (n,), optional
+        The class of each spectrum (an object has that of its first one): places are then even
+        within each class, and depend on which other objects there are. Without it an object
+        keeps its place whatever else is in the set.
 
     Returns
     -------
@@ -28,14 +30,14 @@ def positions(group: np.ndarray, stratum: np.ndarray, seed: int) -> np.ndarray:
         Equal for spectra of one object.
     """
     objects, first, number = np.unique(group, return_index=True, return_inverse=True)
-    home = stratum[first]
-    drawn = np.array([_hash(f"{seed}:{name}") for name in objects])
-    of_object = np.empty(len(objects))
-    for value in np.unique(home):
-        members = np.flatnonzero(home == value)
-        order = members[np.argsort(drawn[members], kind="stable")]
-        of_object[order] = (np.arange(len(members)) + 0.5) / len(members)
-    return of_object[number]
+    place = np.array([_hash(f"{seed}:{name}") for name in objects])
+    if stratum is not None:
+        home = stratum[first]
+        for value in np.unique(home):
+            members = np.flatnonzero(home == value)
+            order = members[np.argsort(place[members], kind="stable")]
+            place[order] = (np.arange(len(members)) + 0.5) / len(members)
+    return place[number]
 
 
 def _hash(text: str) -> float:

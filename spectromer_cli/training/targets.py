@@ -1,63 +1,189 @@
-"""From a user's label columns to tasks of the model and their targets."""
+"""From label columns to tasks of the model and their targets."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
+from spectromer_cli.metrics import robust_sigma
 from spectromer_cli.model import tasks, taxonomy
-from spectromer_cli.training.owndata import MISSING
+from spectromer_cli.training.dataset import MISSING, LabelledSpectra
 
 # Columns of these names are classes even if they are numbers.
 CLASS_NAMES = ("class", "subclass", "type", "label")
-# A class with fewer objects can be learnt or judged, not both.
+# A class with fewer objects can be learned or tested, not both.
 MIN_MEMBERS = 2
+# The surveys whose pipelines classify galaxies and quasars by their emission lines.
+LINE_CLASSIFYING = ("SDSS", "BOSS", "eBOSS")
 
 
 @dataclass
 class Target:
-    """One quantity that is to be learnt.
+    """One quantity that is to be learned.
 
     Parameters
     ----------
     name : str
-        Of the column, and of the task.
+        Of the task.
     values : array, shape (n,)
         Of a category: numbers of `labels` (int64), −1 unknown. Else floats, NaN unknown.
     labels : tuple of str
         Of a category; empty for a number.
+    fixed : Task, optional
+        The task, where it does not depend on the data.
+    of_z : callable, optional
+        The value as a function of the redshift, for what changes with it when a spectrum is
+        shifted.
     """
 
     name: str
     values: np.ndarray
     labels: tuple[str, ...] = ()
+    fixed: tasks.Task | None = None
+    of_z: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def known(self) -> np.ndarray:
         """Which rows have a label: bool array, shape (n,)."""
         return self.values >= 0 if self.labels else np.isfinite(self.values)
 
+    def tensor(self, rows: np.ndarray) -> torch.Tensor:
+        """The values of some rows as the loss takes them."""
+        values = torch.from_numpy(self.values[rows])
+        return values if self.labels else values.float()
+
     def task(self, train: np.ndarray) -> tasks.Task:
-        """The task that answers it.
+        """The task that predicts it.
 
         Parameters
         ----------
         train : bool array, shape (n,)
             The training split, whose median and width standardise a number.
         """
+        if self.fixed is not None:
+            return self.fixed
         if self.labels:
             return tasks.Category(self.name, self.labels)
-        if self.name == "z":
-            return tasks.Redshift()
         values = self.values[train & self.known]
         centre = float(np.median(values))
         # The robust width; the standard deviation where more than half of the values are equal.
-        scale = 1.4826 * float(np.median(np.abs(values - centre))) or float(values.std())
+        scale = robust_sigma(values - centre) or float(values.std())
         return tasks.Quantity(self.name, centre, scale or 1.0)
+
+
+def general(data: LabelledSpectra) -> list[Target]:
+    """Targets of the general model's tasks, from the labels in the surveys' own words.
+
+    Parameters
+    ----------
+    data : LabelledSpectra
+        With any of the labels of `dataset.GENERAL_LABELS`.
+
+    Returns
+    -------
+    list of Target
+        One per task of `model.tasks.default_tasks`, in their order.
+    """
+    n = len(data)
+    text = {
+        name: np.ma.filled(data.labels[name].astype(str), "")
+        if name in data.labels
+        else np.full(n, "")
+        for name in ("class", "subclass")
+    }
+    classes = np.array([name.strip().upper() for name in text["class"]])
+    star = classes == "STAR"
+    subclasses = [
+        taxonomy.subclass_label(name, sub, survey in LINE_CLASSIFYING) or ""
+        for name, sub, survey in zip(classes, text["subclass"], data.survey, strict=True)
+    ]
+    values: dict[str, np.ndarray] = {
+        "class": _numbers(classes, taxonomy.CLASSES),
+        "subclass": _numbers(np.array(subclasses), tuple(taxonomy.SUBCLASSES)),
+        "star_type": np.where(star, [taxonomy.star_place(name) for name in text["subclass"]],
+                              np.nan),
+        "z": _floats(data.labels.get("z"), n),
+    }  # fmt: skip
+    for name in taxonomy.PARAMETERS:
+        values[name] = np.where(star, _floats(data.labels.get(name), n), np.nan)
+    return [
+        Target(
+            task.name,
+            values[task.name],
+            task.labels if isinstance(task, tasks.Category) else (),
+            fixed=task,
+            of_z=np.array if isinstance(task, tasks.Redshift) else None,
+        )
+        for task in tasks.default_tasks()
+    ]
+
+
+def of_tasks(
+    labels: Mapping[str, np.ma.MaskedArray], known: Sequence[tasks.Task], n: int
+) -> list[Target]:
+    """Targets of a model's tasks, from label columns of the same names.
+
+    Parameters
+    ----------
+    labels : mapping of str to masked array, shape (n,)
+        A label that the task does not know, and a redshift of −1 or less, count as unknown.
+    known : sequence of Task
+    n : int
+
+    Returns
+    -------
+    list of Target
+        Of the tasks that there is a column of.
+    """
+    found = []
+    for task in known:
+        if task.name not in labels:
+            continue
+        column = labels[task.name]
+        if isinstance(task, tasks.Category):
+            texts = np.array(_texts(column))
+            if task.labels == taxonomy.CLASSES:
+                texts = np.char.upper(texts)
+            found.append(Target(task.name, _numbers(texts, task.labels), task.labels, task))
+            continue
+        if isinstance(task, tasks.Ordered):
+            values = np.array([taxonomy.star_place(text) for text in _texts(column)])
+        else:
+            values = _floats(column, n)
+        if isinstance(task, tasks.Redshift):
+            values = np.where(values > -1.0, values, np.nan)  # −9999 and its like: unknown
+        is_z = isinstance(task, tasks.Redshift)
+        found.append(Target(task.name, values, fixed=task, of_z=np.array if is_z else None))
+    return found
+
+
+def _numbers(names: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
+    number = {name: i for i, name in enumerate(known)}
+    return np.array([number.get(name, -1) for name in names], dtype=np.int64)
+
+
+def _floats(column: np.ma.MaskedArray | None, n: int) -> np.ndarray:
+    """A label column as numbers, NaN where there is none."""
+    if column is None:
+        return np.full(n, np.nan)
+    numbers = [_number(text) for text in _texts(column)]
+    return np.array([np.nan if number is None else number for number in numbers])
+
+
+def _texts(column: np.ma.MaskedArray) -> list[str]:
+    """The cells as text, empty for whatever stands for a missing label."""
+    mask = np.ma.getmaskarray(column)
+    texts = [
+        "" if gone else str(value).strip()
+        for value, gone in zip(np.ma.getdata(column), mask, strict=True)
+    ]
+    return ["" if text.lower() in MISSING else text for text in texts]
 
 
 def parse(wanted: str) -> dict[str, bool]:
@@ -78,7 +204,7 @@ def parse(wanted: str) -> dict[str, bool]:
         name, _, kind = word.partition(":")
         if not name or kind not in ("", "class"):
             raise UsageError(
-                f"--target {wanted}: {word!r} is no target",
+                f"--target {wanted}: invalid target {word!r}",
                 "give columns with commas between, as in class,z or grade:class",
             )
         asked[name] = kind == "class" or name.lower() in CLASS_NAMES
@@ -111,12 +237,7 @@ def make(
 
 
 def _target(name: str, column: np.ma.MaskedArray, group: np.ndarray, is_category: bool) -> Target:
-    mask = np.ma.getmaskarray(column)
-    texts = [
-        "" if gone else str(value).strip()
-        for value, gone in zip(np.ma.getdata(column), mask, strict=True)
-    ]
-    texts = ["" if text.lower() in MISSING else text for text in texts]
+    texts = _texts(column)
     numbers = [_number(text) for text in texts]
     given = [text for text in texts if text]
     numeric = sum(number is not None for number in numbers)
@@ -169,13 +290,14 @@ def _category(name: str, texts: list[str], group: np.ndarray) -> Target:
 
 def _quantity(name: str, values: np.ndarray) -> Target:
     values = np.where(np.isfinite(values), values, np.nan)
+    task = tasks.Redshift()
     if name == "z":
         x = np.log1p(np.maximum(values, -0.99))
-        task = tasks.Redshift()
         outside = np.isfinite(values) & ((x < task.x[0]) | (x > task.x[-1]))
         if outside.any():
             console.warn(
-                f"z: {outside.sum()} redshifts outside {task.x0:g} < ln(1+z) < 1.95 unused"
+                f"z: {outside.sum()} redshifts outside {task.x0:g} < ln(1+z) < "
+                f"{task.x[-1]:.2f} are not used"
             )
         values = np.where(outside, np.nan, values)
     known = values[np.isfinite(values)]
@@ -183,6 +305,8 @@ def _quantity(name: str, values: np.ndarray) -> Target:
         raise UsageError(
             f"the column {name} has {len(known)} usable values"
             + (", all equal" if len(known) > 1 else ""),
-            "a number is learnt from spectra that differ in it",
+            "a number is learned from spectra that differ in it",
         )
+    if name == "z":
+        return Target(name, values, fixed=task, of_z=np.array)
     return Target(name, values)

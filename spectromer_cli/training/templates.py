@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from spectromer_cli.model import taxonomy
 from spectromer_cli.model.template_fit import Basis
 from spectromer_cli.simulation.populations import Population
 from spectromer_cli.training.dataset import LabelledSpectra
+from spectromer_cli.training.targets import Target
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,17 @@ MIN_COVERED = 0.75
 MAX_UNEXPLAINED = {"STAR": 0.1, "GALAXY": 0.1, "QSO": 0.4}
 
 
-def learn_templates(data: LabelledSpectra) -> dict[str, Basis]:
+def learn_templates(
+    data: LabelledSpectra, targets: Sequence[Target], train: np.ndarray
+) -> dict[str, Basis]:
     """Learn the templates of each class.
 
     Parameters
     ----------
     data : LabelledSpectra
+    targets : sequence of Target
+        With ``class`` and ``z``.
+    train : bool array, shape (n,)
         The training split.
 
     Returns
@@ -68,20 +73,28 @@ def learn_templates(data: LabelledSpectra) -> dict[str, Basis]:
     dict of str to Basis
         By class; a class with too few spectra has none.
     """
+    named = {target.name: target for target in targets}
     found = {}
-    for number, name in enumerate(taxonomy.CLASSES):
-        plan = PLANS[name]
-        usable = (data.class_ == number) & np.isfinite(data.z) & (data.sn > plan.min_sn)
-        usable &= data.has_ivar & np.isin(data.survey, PRECISE)
+    for name, plan in PLANS.items():
+        usable = _usable(data, named, name, plan.min_sn) & train
         if usable.sum() >= MIN_SPECTRA:
-            found[name] = _learn(data.take(usable), plan)
+            found[name] = _learn(data.take(usable), named["z"].values[usable], plan)
     return found
 
 
-def _learn(data: LabelledSpectra, plan: Plan) -> Basis:
+def _usable(
+    data: LabelledSpectra, named: Mapping[str, Target], name: str, min_sn: float
+) -> np.ndarray:
+    """Spectra of a class whose redshift and errors can be relied on."""
+    own = np.array([*named["class"].labels, ""])[named["class"].values] == name
+    own &= np.isfinite(named["z"].values) & (data.sn > min_sn)
+    return own & data.has_ivar & np.isin(data.survey, PRECISE)
+
+
+def _learn(data: LabelledSpectra, z: np.ndarray, plan: Plan) -> Basis:
     grid = data.grid
-    furthest = np.log10(1.0 + data.z.max())
-    nearest = np.log10(1.0 + data.z.min())
+    furthest = np.log10(1.0 + z.max())
+    nearest = np.log10(1.0 + z.min())
     extra = int(np.ceil((furthest - nearest) / grid.dloglam)) + 2
     loglam0 = grid.loglam0 - furthest
     n = grid.n + extra
@@ -89,7 +102,7 @@ def _learn(data: LabelledSpectra, plan: Plan) -> Basis:
     pixels = np.arange(grid.n)
     for i in range(len(data)):
         # Where the template's pixels lie in this spectrum.
-        shift = (grid.loglam0 - np.log10(1.0 + data.z[i]) - loglam0) / grid.dloglam
+        shift = (grid.loglam0 - np.log10(1.0 + z[i]) - loglam0) / grid.dloglam
         position = np.arange(n) - shift
         ivar = data.ivar[i].astype(np.float64)
         good = ivar > 0
@@ -143,13 +156,18 @@ def weighted_pca(flux: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray
     return (order @ vectors).astype(np.float32)
 
 
-def learn_populations(data: LabelledSpectra, bases: Mapping[str, Basis]) -> dict[str, Population]:
+def learn_populations(
+    data: LabelledSpectra,
+    targets: Sequence[Target],
+    train: np.ndarray,
+    bases: Mapping[str, Basis],
+) -> dict[str, Population]:
     """Describe well-measured spectra by the templates of their class.
 
     Parameters
     ----------
-    data : LabelledSpectra
-        The training split.
+    data, targets, train
+        As for `learn_templates`; targets with ``subclass`` too.
     bases : mapping of str to Basis
         Templates by class.
 
@@ -158,11 +176,14 @@ def learn_populations(data: LabelledSpectra, bases: Mapping[str, Basis]) -> dict
     dict of str to Population
         By class; a class of which no spectrum is described well has none.
     """
+    named = {target.name: target for target in targets}
     found = {}
     for name, basis in bases.items():
-        usable = (data.class_ == taxonomy.CLASSES.index(name)) & np.isfinite(data.z)
-        usable &= data.has_ivar & np.isin(data.survey, PRECISE) & (data.sn > MIN_SN[name])
-        described = _describe(data.take(usable), basis, MAX_UNEXPLAINED[name])
+        usable = _usable(data, named, name, MIN_SN[name]) & train
+        described = _describe(
+            data.take(usable), named["z"].values[usable], named["subclass"].values[usable],
+            basis, MAX_UNEXPLAINED[name],
+        )  # fmt: skip
         if name == "STAR":
             # A star of no type could not be told from one of any.
             described = described.take(described.subclass >= 0)
@@ -172,11 +193,17 @@ def learn_populations(data: LabelledSpectra, bases: Mapping[str, Basis]) -> dict
     return found
 
 
-def _describe(data: LabelledSpectra, basis: Basis, max_unexplained: float) -> Population:
+def _describe(
+    data: LabelledSpectra,
+    z: np.ndarray,
+    subclass: np.ndarray,
+    basis: Basis,
+    max_unexplained: float,
+) -> Population:
     """Coefficients by weighted least squares; spectra that do not fit are left out."""
     coefficients, kept, seen = [], [], []
     for i in range(len(data)):
-        vectors = basis.at_redshift(float(data.z[i]), data.grid)
+        vectors = basis.at_redshift(float(z[i]), data.grid)
         covered = np.isfinite(vectors[0])
         ivar, flux = data.ivar[i].astype(np.float64), data.flux[i].astype(np.float64)
         good = (ivar > 0) & covered
@@ -193,12 +220,12 @@ def _describe(data: LabelledSpectra, basis: Basis, max_unexplained: float) -> Po
         coefficients.append(solved / level)
         kept.append(i)
         ends = data.grid.loglam[np.flatnonzero(good)[[0, -1]]]
-        seen.append(ends - np.log10(1.0 + data.z[i]))
+        seen.append(ends - np.log10(1.0 + z[i]))
     reach = np.array(seen, np.float32).reshape(-1, 2)
     return Population(
         coefficients=np.array(coefficients, np.float32).reshape(len(kept), len(basis.vectors)),
-        subclass=data.subclass[kept].astype(int),
-        z=data.z[kept].astype(np.float32),
+        subclass=subclass[kept].astype(int),
+        z=z[kept].astype(np.float32),
         low=reach[:, 0],
         high=reach[:, 1],
     )

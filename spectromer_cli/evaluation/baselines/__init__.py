@@ -1,7 +1,7 @@
-"""The paper's baselines, trained on the training split and asked about the held-out one.
+"""Baselines: trained on the training split of the weights, and judged by the same spectra.
 
-Their answers are kept: weights trained with the same split are compared with the same baselines,
-which need not be trained again.
+Their predictions are kept: weights trained with the same split are compared with the same
+baselines, which need not be trained again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,16 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.evaluation.baselines import svm_rf
-from spectromer_cli.evaluation.held_out import Split, letters_of
+from spectromer_cli.model import taxonomy
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import dataset
-from spectromer_cli.training.dataset import LabelledSpectra
 
 if TYPE_CHECKING:
     import torch
     from astropy.table import Table
+
+    from spectromer_cli.evaluation.held_out import HeldOut
+    from spectromer_cli.training.targets import Target
 
 # What each is, for the report.
 BASELINES = {
@@ -47,11 +47,8 @@ def parse(text: str) -> list[str]:
         If one is unknown, or scikit-learn is needed and missing.
     """
     names = list(dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip()))
-    unknown = [name for name in names if name not in BASELINES]
-    if unknown or not names:
-        raise UsageError(
-            f"--baseline {text}: no such baseline", f"choose among {','.join(BASELINES)}"
-        )
+    if not names or not {*names} <= {*BASELINES}:
+        raise UsageError(f"invalid --baseline {text!r}", f"choose from {','.join(BASELINES)}")
     if {"svm", "rf"} & {*names} and importlib.util.find_spec("sklearn") is None:
         raise UsageError(
             "svm and rf need scikit-learn, which is not installed",
@@ -60,9 +57,28 @@ def parse(text: str) -> list[str]:
     return names
 
 
-def answers_of(
+def targets_of(targets: Sequence[Target]) -> list[Target]:
+    """What the baselines learn of the targets of a model.
+
+    Of the general model class, letter of stars (as ``subclass``) and redshift; of others all
+    labels and numbers.
+    """
+    named = {target.name: target for target in targets}
+    if not ("subclass" in named and named["subclass"].labels == tuple(taxonomy.SUBCLASSES)):
+        return list(targets)
+    letters = tuple(taxonomy.STAR_TYPES)
+    number = {f"STAR {name}": i for i, name in enumerate(letters)}
+    of_subclass = np.array([*(number.get(name, -1) for name in taxonomy.SUBCLASSES), -1])
+    values = of_subclass[named["subclass"].values]
+    subclass = replace(named["subclass"], values=values, labels=letters, fixed=None)
+    own = {"class": named["class"], "subclass": subclass, "z": named["z"]}
+    further = [t for t in targets if t.name not in (*own, "star_type", *taxonomy.PARAMETERS)]
+    return [*own.values(), *further]
+
+
+def predictions_of(
     name: str,
-    split: Split,
+    held_out: HeldOut,
     grid: Grid,
     *,
     origin: Mapping[str, Any],
@@ -70,17 +86,17 @@ def answers_of(
     minutes: float,
     device: torch.device,
 ) -> Table:
-    """What a baseline says of the held-out spectra: kept from before, or trained now.
+    """Predictions of a baseline for the held-out spectra: kept from before, or made now.
 
     Parameters
     ----------
     name : str
         One of `BASELINES`.
-    split : Split
+    held_out : HeldOut
     grid : Grid
-        The model's, which the flux is cut to.
+        The model's, which the flux is brought onto.
     origin : mapping
-        What tells these data and this split from others: ``data_sha256``, ``split``.
+        What tells these data and this split from others.
     folder : Path
         Where ``baseline-NAME.ecsv`` is kept.
     minutes : float
@@ -90,62 +106,50 @@ def answers_of(
     Returns
     -------
     astropy.table.Table
-        ``class``, ``p_star``, ``p_galaxy``, ``p_qso``, ``subclass``, ``z``, one row a spectrum.
+        One row per spectrum: a column for each target, and of the class ``p_<label>``.
 
     Raises
     ------
     UsageError
-        If the set's grid does not hold the model's, or the set is too small.
+        If the set is too small.
     """
+    from spectromer_cli.evaluation.baselines import specformer, svm_rf
+    from spectromer_cli.training import split
+
     path = folder / f"baseline-{name}.ecsv"
     own = {"minutes": minutes} if name == "specformer" else {}
-    recipe = _specformer_settings() if name == "specformer" else svm_rf.settings(name)
+    recipe = specformer.SETTINGS if name == "specformer" else svm_rf.settings(name)
+    targets = targets_of(held_out.targets)
     # Another seed than that of the split itself, whose hash has no training object so low.
-    inner_seed = int(origin["split"]["seed"]) + 1
-    inner = {"share": INNER_SHARE, "seed": inner_seed}
-    made_by = json.loads(
-        json.dumps({**origin, "grid": asdict(grid), "settings": recipe, "inner": inner, **own})
-    )
+    inner_seed = int(held_out.seed) + 1
+    made_by = json.loads(json.dumps({
+        **origin, "grid": asdict(grid), "settings": recipe,
+        "targets": [target.name for target in targets],
+        "inner": {"share": INNER_SHARE, "seed": inner_seed}, **own,
+    }))  # fmt: skip
     kept = _read_kept(path, made_by)
-    if kept is not None and len(kept) == len(split.held_out):
-        console.info(f"{name}: answers of an earlier run, from {path}")
+    if kept is not None and len(kept) == held_out.testing.sum():
+        console.info(f"{name}: predictions of an earlier run, from {path}")
         return kept
-    columns = _train(name, split, grid, inner_seed, minutes, device)
+    inner = split.places(held_out.data.group, inner_seed) < INNER_SHARE
+    inner &= held_out.training
+    learning = held_out.training & ~inner
+    if not inner.any() or not learning.any():
+        raise UsageError("too few objects to train a baseline on", "leave out --baseline")
+    if name == "specformer":
+        columns = specformer.predict(
+            held_out.data, targets, learning, inner, held_out.testing, grid,
+            minutes=minutes, device=device,
+        )  # fmt: skip
+    else:
+        columns = svm_rf.predict(
+            name, held_out.data, targets, learning, inner, held_out.testing, grid
+        )
     return _keep(path, columns, made_by)
 
 
-def _train(
-    name: str, split: Split, grid: Grid, inner_seed: int, minutes: float, device: torch.device
-) -> dict[str, np.ndarray]:
-    try:
-        flux, ivar = dataset.on_model_grid(split.held_out, grid)
-        training = _training(split.training, grid)
-    except ValueError as error:
-        raise UsageError(f"no baseline can be trained: {error}", "leave out --baseline") from error
-    inner = dataset.validation_mask(split.training.group, INNER_SHARE, inner_seed)
-    if not inner.any() or inner.all():
-        raise UsageError("too few objects to train a baseline on", "leave out --baseline")
-    if name != "specformer":
-        return svm_rf.answer(name, training, inner, flux, ivar)
-    from spectromer_cli.evaluation.baselines import specformer
-
-    return specformer.answer(training, inner, flux, ivar, grid, minutes=minutes, device=device)
-
-
-def _training(data: LabelledSpectra, grid: Grid) -> dict[str, np.ndarray]:
-    flux, ivar = dataset.on_model_grid(data, grid)
-    letters = letters_of(data)
-    return {"flux": flux, "ivar": ivar, "class": data.class_, "letter": letters, "z": data.z}
-
-
-def _specformer_settings() -> dict[str, Any]:
-    from spectromer_cli.evaluation.baselines.specformer import SETTINGS
-
-    return SETTINGS
-
-
 def _read_kept(path: Path, made_by: dict[str, Any]) -> Table | None:
-    """Answers of an earlier run; None where there are none, or they were made otherwise."""
+    """Predictions of an earlier run; None where there are none, or they were made otherwise."""
     from astropy.table import Table
 
     if not path.exists():
@@ -154,7 +158,7 @@ def _read_kept(path: Path, made_by: dict[str, Any]) -> Table | None:
         table = Table.read(path, format="ascii.ecsv")
         same = json.loads(table.meta["made_by"]) == made_by
     except (OSError, ValueError, KeyError, TypeError) as error:
-        console.warn(f"{path} cannot be used again ({error}): the baseline is trained anew")
+        console.warn(f"{path} cannot be used again ({error}): the baseline is trained again")
         return None
     return table if same else None
 

@@ -7,10 +7,12 @@ Parker et al. (2024, MNRAS 531, 4990, arXiv:2310.03024) cut the flux into overla
 
 from __future__ import annotations
 
-import math
-import time
+import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,34 +20,61 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spectromer_cli import console
-from spectromer_cli.model import decoding, tasks, taxonomy
+from spectromer_cli.model import decoding, tasks
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import augment
+from spectromer_cli.training import calibration
+from spectromer_cli.training.batches import Batches
+from spectromer_cli.training.checkpoint import Run
+from spectromer_cli.training.dataset import LabelledSpectra
+from spectromer_cli.training.loop import fit, predict_logits
+from spectromer_cli.training.settings import Schedule
+from spectromer_cli.training.targets import Target
 
 SETTINGS: dict[str, Any] = {
     "patch": 96, "step": 48, "width": 256, "layers": 6, "heads": 8, "batch_size": 64,
-    "learning_rate": 4e-4, "weight_decay": 0.05, "warmup": 100, "recipe": 2,
+    "learning_rate": 4e-4, "weight_decay": 0.05, "warmup": 0.03, "recipe": 3,
 }  # fmt: skip
-TASKS: tuple[tasks.Category | tasks.Redshift, ...] = (
-    tasks.Category("class", taxonomy.CLASSES),
-    tasks.Category("letter", taxonomy.STAR_TYPES, weight=0.4),
-    tasks.Redshift(),
-)
+# Steps enough that the time ends first.
+MOST_STEPS = 1_000_000
+# Loss weights of what is not class or redshift.
+MINOR_WEIGHT = 0.4
+
+
+@dataclass(frozen=True)
+class LogRedshift:
+    """ln(1 + z) itself: the regression beside the bins."""
+
+    name: str = "x"
+    weight: float = 1.0
+    size: ClassVar[int] = 1
+
+    def known(self, target: Tensor) -> Tensor:
+        """Which targets are known."""
+        return target.isfinite()
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Huber's loss; NaN targets have none."""
+        known = self.known(target)
+        if not known.any():
+            return logits.sum() * 0.0
+        return nn.functional.smooth_l1_loss(logits[known, 0], target[known], beta=0.05)
 
 
 class SpecFormer(nn.Module):
-    """Patches of flux through a transformer; one linear layer for all answers.
+    """Patches of flux through a transformer; one linear layer for all predictions.
 
     Parameters
     ----------
     pixels : int
         Of a spectrum.
+    asked : sequence of Task
     settings : dict
         As `SETTINGS`.
     """
 
-    def __init__(self, pixels: int, settings: dict[str, Any]) -> None:
+    def __init__(self, pixels: int, asked: Sequence[Any], settings: dict[str, Any]) -> None:
         super().__init__()
+        self.tasks = list(asked)
         self.patch, self.step = settings["patch"], settings["step"]
         width = settings["width"]
         count = (pixels - self.patch) // self.step + 1
@@ -58,11 +87,10 @@ class SpecFormer(nn.Module):
         )  # fmt: skip
         self.layers = nn.TransformerEncoder(layer, settings["layers"], enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
-        # The last output is ln(1 + z) itself: the regression beside the bins.
-        self.head = nn.Linear(width, sum(task.size for task in TASKS) + 1)
+        self.head = nn.Linear(width, sum(task.size for task in self.tasks))
 
     def forward(self, flux: Tensor, ivar: Tensor) -> dict[str, Tensor]:
-        """Logits of each task by its name, and ``x``, ln(1 + z), shape (batch,).
+        """Logits of each task by its name, shapes (batch, task.size).
 
         Parameters
         ----------
@@ -77,17 +105,21 @@ class SpecFormer(nn.Module):
         scaled = (flux - mean) / sigma * good
         tokens = self.embed(scaled.unfold(1, self.patch, self.step))
         level = self.embed_level(torch.cat([mean, sigma.log()], dim=1))[:, None]
-        seen = self.norm(self.layers(torch.cat([level, tokens], dim=1) + self.place).mean(dim=1))
-        parts = self.head(seen).float().split([*(task.size for task in TASKS), 1], dim=1)
-        out = {task.name: part for task, part in zip(TASKS, parts, strict=False)}
-        return {**out, "x": parts[-1][:, 0]}
+        # On a CPU the fused attention's backward pass takes longer than that of plain products.
+        plain = sdpa_kernel(SDPBackend.MATH) if flux.device.type == "cpu" else nullcontext()
+        with plain:
+            seen = self.layers(torch.cat([level, tokens], dim=1) + self.place)
+        logits = self.head(self.norm(seen.mean(dim=1))).float()
+        parts = logits.split([task.size for task in self.tasks], dim=1)
+        return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}
 
 
-def answer(
-    training: dict[str, np.ndarray],
+def predict(
+    data: LabelledSpectra,
+    targets: Sequence[Target],
+    learning: np.ndarray,
     inner: np.ndarray,
-    flux: np.ndarray,
-    ivar: np.ndarray,
+    testing: np.ndarray,
     grid: Grid,
     *,
     minutes: float,
@@ -95,19 +127,18 @@ def answer(
     settings: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Train the transformer and let it answer.
+    """Train the transformer and let it predict.
 
     Parameters
     ----------
-    training : dict of arrays, shape (n,) or (n, pixels)
-        ``flux``, ``ivar``, ``class`` (number), ``letter``, ``z``.
-    inner : bool array, shape (n,)
-        Training spectra kept back, to choose between bins and regression and to fit the
-        temperature of the class.
-    flux, ivar : array, shape (m, pixels)
-        What is asked.
+    data : LabelledSpectra
+    targets : sequence of Target
+        What is learned; redshifts by bins and by regression.
+    learning, inner, testing : bool array, shape (n,)
+        Spectra that are learned from; that are kept back, to choose between bins and regression
+        and to fit the temperature of the class; and that are predicted.
     grid : Grid
-        Of all of them.
+        What the flux is brought onto.
     minutes : float
         Of training; the learning rate falls to zero over them (cosine).
     device : torch.device
@@ -118,138 +149,83 @@ def answer(
     Returns
     -------
     dict of arrays
-        As `classical.answer` gives it.
+        As `svm_rf.predict` gives it.
     """
     settings = settings or SETTINGS
     torch.manual_seed(seed)
-    model = SpecFormer(grid.n, settings).to(device)
-    learned = {name: values[~inner] for name, values in training.items()}
-    _learn(model, learned, grid, 60.0 * minutes, settings, device, seed)
-    kept = _ask(model, training["flux"][inner], training["ivar"][inner], device)
-    x_kept = np.log1p(training["z"][inner])
-    far = np.isfinite(x_kept) & (training["class"][inner] != taxonomy.CLASSES.index("STAR"))
+    learned = list(targets)
+    redshift = next((target for target in targets if target.of_z), None)
+    asked: list[Any] = [_lighter(target.task(learning)) for target in targets]
+    if redshift is not None:
+        x = Target("x", np.log1p(redshift.values), of_z=np.log1p)
+        learned.append(x)
+        asked.append(LogRedshift())
+    model = SpecFormer(grid.n, asked, settings).to(device)
+    schedule = Schedule(
+        steps=MOST_STEPS, batch_size=settings["batch_size"], seed=seed, minutes=minutes,
+        learning_rate=settings["learning_rate"], weight_decay=settings["weight_decay"],
+        warmup=settings["warmup"], check_every=MOST_STEPS,
+    )  # fmt: skip
+    first = next((target for target in targets if target.labels), None)
+    batches = Batches(
+        data, learned, np.flatnonzero(learning), grid, batch_size=schedule.batch_size,
+        steps=schedule.steps, seed=seed, shares=dict.fromkeys(first.labels, 1.0) if first else None,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), {})
+        fit(model, batches, schedule, run, stage="training specformer", device=device)
+    seen = run.state.step * schedule.batch_size / len(batches.rows)
+    console.info(f"specformer: {run.state.step} steps, {seen:.1f} epochs")
+    kept = predict_logits(model, *data.take(inner).on_grid(grid), device)
+    out = predict_logits(model, *data.take(testing).on_grid(grid), device)
+    columns: dict[str, np.ndarray] = {}
+    for target, task in zip(targets, asked, strict=False):
+        if isinstance(task, tasks.Redshift):
+            columns[target.name] = _redshifts(task, target, targets, inner, kept, out)
+        elif isinstance(task, tasks.Quantity):
+            columns[target.name] = task.answer(out[task.name])[:, 0].numpy()
+        else:
+            rows = np.flatnonzero(inner)
+            temperature = calibration.best_temperature(task, kept[task.name], target.tensor(rows))
+            p = torch.softmax(out[task.name] / temperature, 1).double().numpy()
+            columns[target.name] = np.array(target.labels)[p.argmax(axis=1)]
+            if target is first:
+                columns |= {f"p_{c.lower()}": p[:, i] for i, c in enumerate(target.labels)}
+    return columns
+
+
+def _lighter(task: tasks.Task) -> tasks.Task:
+    weight = 1.0 if task.name in ("class", "z") else MINOR_WEIGHT
+    return replace(task, weight=weight)
+
+
+def _redshifts(
+    task: tasks.Redshift,
+    target: Target,
+    targets: Sequence[Target],
+    inner: np.ndarray,
+    kept: dict[str, Tensor],
+    out: dict[str, Tensor],
+) -> np.ndarray:
+    """By bins or by regression, whichever is better for the spectra that were kept back."""
+    x = np.log1p(target.values[inner])
+    far = np.isfinite(x)
+    classes = next((t for t in targets if t.name == "class" and "STAR" in t.labels), None)
+    if classes is not None:
+        far &= classes.values[inner] != classes.labels.index("STAR")
     by_bins = True
     if far.any():
         # The better one: fewer redshifts off by more than 0.01, then the smaller error.
-        errors = [np.abs(x - x_kept)[far] for x in (_x_of_bins(kept["z"]), kept["x"].numpy())]
+        found = _x_of_bins(task, kept[task.name]), kept["x"][:, 0].numpy()
+        errors = [np.abs(one - x)[far] for one in found]
         binned, regressed = ((float(np.mean(e > 0.01)), float(np.mean(e))) for e in errors)
         by_bins = binned <= regressed
     console.info(f"specformer: redshifts by {'bins' if by_bins else 'regression'}")
-    out = _ask(model, flux, ivar, device)
-    temperature = _temperature(kept["class"], training["class"][inner])
-    p = torch.softmax(out["class"] / temperature, 1).double().numpy()
-    x = _x_of_bins(out["z"]) if by_bins else out["x"].numpy()
-    return {
-        "class": np.array(taxonomy.CLASSES)[p.argmax(axis=1)],
-        **{f"p_{name.lower()}": p[:, i] for i, name in enumerate(taxonomy.CLASSES)},
-        "subclass": np.array(taxonomy.STAR_TYPES)[out["letter"].argmax(1).numpy()],
-        "z": np.expm1(np.clip(x, -0.5, 2.5)),
-    }
+    chosen = _x_of_bins(task, out[task.name]) if by_bins else out["x"][:, 0].numpy()
+    return np.expm1(np.clip(chosen, -0.5, 2.5))
 
 
-def _learn(
-    model: SpecFormer,
-    data: dict[str, np.ndarray],
-    grid: Grid,
-    seconds: float,
-    settings: dict[str, Any],
-    device: torch.device,
-    seed: int,
-) -> None:
-    """AdamW, warm-up and cosine, for a given time; classes are drawn evenly."""
-    rng = np.random.default_rng(seed)
-    chance = 1.0 / np.bincount(data["class"], minlength=len(taxonomy.CLASSES))[data["class"]]
-    chance /= chance.sum()
-    letters = {letter: i for i, letter in enumerate(taxonomy.STAR_TYPES)}
-    letter = np.array([letters.get(name, -1) for name in data["letter"]])
-    optimizer = torch.optim.AdamW(
-        model.parameters(), settings["learning_rate"], weight_decay=settings["weight_decay"]
-    )
-    model.train()
-    began, step, done = time.monotonic(), 0, 0.0
-    with console.progress("training specformer (seconds)", seconds) as advance:
-        while done < 1.0:
-            picked = rng.choice(len(chance), settings["batch_size"], p=chance)
-            loss = _loss(model, _batch(rng, data, letter, picked, grid), device)
-            warm = min(1.0, (step + 1) / settings["warmup"])
-            rate = warm * 0.5 * (1.0 + math.cos(math.pi * done))
-            for group in optimizer.param_groups:
-                group["lr"] = settings["learning_rate"] * rate
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            now = min(1.0, (time.monotonic() - began) / seconds)
-            advance((now - done) * seconds)
-            done = now
-    seen = step * settings["batch_size"]
-    console.info(f"specformer: {step} batches, {seen / len(chance):.1f} times all spectra")
-
-
-def _batch(
-    rng: np.random.Generator,
-    data: dict[str, np.ndarray],
-    letter: np.ndarray,
-    picked: np.ndarray,
-    grid: Grid,
-) -> dict[str, Tensor]:
-    """Real spectra changed as those of the ViT's batches are (see `augment.real`)."""
-    star = taxonomy.CLASSES.index("STAR")
-    changed = [
-        augment.real(
-            rng, data["flux"][i], data["ivar"][i], float(data["z"][i]),
-            bool(data["class"][i] == star), grid,
-        )
-        for i in picked
-    ]  # fmt: skip
-    return {
-        "flux": torch.from_numpy(np.stack([flux for flux, _, _ in changed]).astype(np.float32)),
-        "ivar": torch.from_numpy(np.stack([ivar for _, ivar, _ in changed]).astype(np.float32)),
-        "class": torch.from_numpy(data["class"][picked]),
-        "letter": torch.from_numpy(letter[picked]),
-        "z": torch.tensor([z for _, _, z in changed], dtype=torch.float32),
-    }
-
-
-def _loss(model: SpecFormer, batch: dict[str, Tensor], device: torch.device) -> Tensor:
-    batch = {name: value.to(device) for name, value in batch.items()}
-    # On a CPU the fused attention's backward pass takes longer than that of plain products.
-    plain = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-    with torch.autocast(device.type, torch.bfloat16), plain:
-        out = model(batch["flux"], batch["ivar"])
-    losses = [task.weight * task.loss(out[task.name], batch[task.name]) for task in TASKS]
-    x = torch.log1p(batch["z"])
-    known = torch.isfinite(x)
-    regression = nn.functional.smooth_l1_loss(out["x"][known], x[known], beta=0.05)
-    return torch.stack(losses).sum() + (regression if known.any() else 0.0)
-
-
-def _ask(
-    model: SpecFormer, flux: np.ndarray, ivar: np.ndarray, device: torch.device
-) -> dict[str, Tensor]:
-    """What `SpecFormer.forward` gives, on the CPU, for any number of spectra."""
-    model.eval()
-    parts: list[dict[str, Tensor]] = []
-    with torch.inference_mode():
-        for start in range(0, len(flux), 128):
-            cut = slice(start, start + 128)
-            seen = (torch.from_numpy(each[cut]).to(device) for each in (flux, ivar))
-            parts.append({name: part.cpu() for name, part in model(*seen).items()})
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _x_of_bins(logits: Tensor) -> np.ndarray:
+def _x_of_bins(task: tasks.Redshift, logits: Tensor) -> np.ndarray:
     """ln(1 + z) of the best peak of p(z), whatever the class."""
-    task = TASKS[-1]
-    assert isinstance(task, tasks.Redshift)
     p = torch.softmax(logits, 1).double().numpy()
     return np.log1p(decoding.decode_redshift(task, p, np.zeros(len(p), dtype=bool)).z)
-
-
-def _temperature(logits: Tensor, truth: np.ndarray) -> float:
-    """What the class's logits are divided by to fit the labels best (Guo et al. 2017)."""
-    target = torch.from_numpy(truth)
-    grid = np.geomspace(0.3, 5.0, 57)
-    losses = [float(TASKS[0].loss(logits / t, target)) for t in grid]
-    return float(grid[int(np.argmin(losses))])

@@ -6,15 +6,19 @@ fitted again on all of the training split. No augmentation: they learn the spect
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.model import taxonomy
+from spectromer_cli.spectra.grid import Grid
+
+if TYPE_CHECKING:
+    from spectromer_cli.training.dataset import LabelledSpectra
+    from spectromer_cli.training.targets import Target
 
 # Pixels averaged before the PCA; 4 pixels are 276 km/s.
 BIN = 4
@@ -73,62 +77,90 @@ def flat(flux: np.ndarray, ivar: np.ndarray) -> np.ndarray:
     return np.array(rows, dtype=np.float32)
 
 
-def answer(
+def predict(
     name: str,
-    training: dict[str, np.ndarray],
+    data: LabelledSpectra,
+    targets: Sequence[Target],
+    learning: np.ndarray,
     inner: np.ndarray,
-    flux: np.ndarray,
-    ivar: np.ndarray,
+    testing: np.ndarray,
+    grid: Grid,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """Train a baseline and let it answer.
+    """Train a baseline and let it predict.
 
     Parameters
     ----------
     name : {"svm", "rf"}
-    training : dict of arrays, shape (n,) or (n, pixels)
-        ``flux``, ``ivar``, ``class`` (number), ``letter``, ``z``.
-    inner : bool array, shape (n,)
-        The training spectra that settings are chosen by.
-    flux, ivar : array, shape (m, pixels)
-        What is asked.
+    data : LabelledSpectra
+    targets : sequence of Target
+        What is learned: one classifier or regressor each. Redshifts are learned from all but
+        stars.
+    learning, inner, testing : bool array, shape (n,)
+        Spectra that are learned from, that settings are chosen by (they are learned from in the
+        end, too), and that are predicted.
+    grid : Grid
+        What the flux is brought onto.
     seed : int
 
     Returns
     -------
-    dict of arrays
-        ``class``, ``p_star``, ``p_galaxy``, ``p_qso``, ``subclass`` (a star's letter,
-        whatever the class) and ``z``, learned from galaxies and quasars, shape (m,).
+    dict of arrays, shape (m,)
+        A column for each target; of the first category also ``p_<label>``, whose settings the
+        other categories share.
 
     Raises
     ------
     UsageError
-        If a class is missing from the training split.
+        If a class is missing from one of the parts, or there are too few numbers.
     """
-    x, asked = flat(training["flux"], training["ivar"]), flat(flux, ivar)
-    number, letter, z = training["class"], training["letter"], training["z"]
-    everything = range(len(taxonomy.CLASSES))
-    if {*number[inner]} != {*everything} or {*number[~inner]} != {*everything}:
-        raise UsageError(
-            "the training split is too small for baselines: a class is missing",
-            "hold out less, or leave out --baseline",
-        )
-    far = (number != taxonomy.CLASSES.index("STAR")) & np.isfinite(z)
-    with console.progress(f"training {name}", 2 * len(_choices(name))) as advance:
-        probabilities, best = _classify(name, x, number, inner, asked, advance, seed)
-        redshift = _regress(name, x[far], np.log1p(z[far]), inner[far], asked, advance, seed)
-    typed = letter != ""
-    found = np.full(len(asked), "", dtype=object)
-    if typed.any():
-        found[:] = letter[typed][0]
-        if len(np.unique(letter[typed])) > 1:
-            found = _fit(name, False, best, seed, x[typed], letter[typed]).predict(asked)
-    return {
-        "class": np.array(taxonomy.CLASSES)[probabilities.argmax(axis=1)],
-        **{f"p_{c.lower()}": probabilities[:, i] for i, c in enumerate(taxonomy.CLASSES)},
-        "subclass": found.astype(str),
-        "z": np.expm1(redshift),
-    }
+    rows = flat(*data.on_grid(grid))
+    train = learning | inner
+    classes = next((target for target in targets if target.name == "class"), None)
+    columns: dict[str, np.ndarray] = {}
+    best: dict[str, Any] | None = None
+    regressions = sum(not target.labels for target in targets)
+    with console.progress(f"training {name}", (1 + regressions) * len(_choices(name))) as advance:
+        for target in targets:
+            known = train & target.known
+            chosen = inner[known]
+            if not target.labels:
+                if target.of_z and classes is not None and "STAR" in classes.labels:
+                    known &= classes.values != classes.labels.index("STAR")
+                    chosen = inner[known]
+                values = target.values[known]
+                values = np.log1p(values) if target.of_z else values
+                found = _regress(name, rows[known], values, chosen, rows[testing], advance, seed)
+                columns[target.name] = np.expm1(found) if target.of_z else found
+            elif best is None:
+                p, best = _classify(
+                    name, rows[known], target.values[known], chosen, rows[testing], advance, seed
+                )
+                whole = np.zeros((len(p), len(target.labels)))
+                whole[:, np.unique(target.values[known])] = p
+                columns[target.name] = np.array(target.labels)[whole.argmax(axis=1)]
+                columns |= {f"p_{c.lower()}": whole[:, i] for i, c in enumerate(target.labels)}
+            else:
+                columns[target.name] = _labels(
+                    name, best, rows[known], target, known, rows[testing], seed
+                )
+    return columns
+
+
+def _labels(
+    name: str,
+    best: dict[str, Any],
+    x: np.ndarray,
+    target: Target,
+    known: np.ndarray,
+    asked: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Labels of a further category, with the settings of the first."""
+    names = np.array(target.labels)[target.values[known]]
+    if len(np.unique(names)) < 2:
+        return np.full(len(asked), names[0] if len(names) else "")
+    return _fit(name, False, best, seed, x, names).predict(asked).astype(str)
 
 
 def _classify(
@@ -140,9 +172,15 @@ def _classify(
     advance: Callable[[float], None],
     seed: int,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Probabilities of the classes, shape (len(asked), 3), and the settings chosen."""
+    """Probabilities of the labels that occur, shape (len(asked), k), and the settings chosen."""
     from sklearn.linear_model import LogisticRegression
 
+    everything = {*number}
+    if len(everything) < 2 or {*number[inner]} != everything or {*number[~inner]} != everything:
+        raise UsageError(
+            "the training split is too small for baselines: a class is missing",
+            "hold out less, or leave out --baseline",
+        )
     tried = []
     for chosen in _choices(name):
         model = _fit(name, False, chosen, seed, x[~inner], number[~inner])
@@ -152,11 +190,13 @@ def _classify(
     final = _fit(name, False, best, seed, x, number)
     if name == "rf":
         return final.predict_proba(asked), best
+
+    def distances(model: Any, rows: np.ndarray) -> np.ndarray:
+        return model.decision_function(rows).reshape(len(rows), -1)
+
     # Platt's scaling, for several classes: distances to probabilities, on the inner split.
-    scaling = LogisticRegression(max_iter=1000).fit(
-        trial.decision_function(x[inner]), number[inner]
-    )
-    return scaling.predict_proba(final.decision_function(asked)), best
+    scaling = LogisticRegression(max_iter=1000).fit(distances(trial, x[inner]), number[inner])
+    return scaling.predict_proba(distances(final, asked)), best
 
 
 def _regress(
@@ -168,9 +208,9 @@ def _regress(
     advance: Callable[[float], None],
     seed: int,
 ) -> np.ndarray:
-    """ln(1 + z), shape (len(asked),)."""
+    """Predicted numbers, shape (len(asked),)."""
     if len(x) < 10 or not inner.any() or inner.all():
-        raise UsageError("too few redshifts to train a baseline on", "leave out --baseline")
+        raise UsageError("too few numbers to train a baseline on", "leave out --baseline")
     centre, scale = target.mean(), max(target.std(), 1e-6)
     y = (target - centre) / scale
     tried = []
