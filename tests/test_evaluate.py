@@ -10,7 +10,7 @@ from conftest import EXAMPLES, ROOT, Run
 
 from spectromer_cli.errors import UsageError
 from spectromer_cli.evaluation import markdown
-from spectromer_cli.evaluation.summary import evaluate
+from spectromer_cli.evaluation.summary import summarise
 from spectromer_cli.metrics import (
     bootstrap_interval,
     expected_calibration_error,
@@ -20,7 +20,15 @@ from spectromer_cli.metrics import (
     scatter_figures,
     share_interval,
 )
-from spectromer_cli.spectra.truth import find_truth, truth_of
+from spectromer_cli.model import tasks, taxonomy
+from spectromer_cli.training import targets
+from spectromer_cli.training.dataset import Source
+
+LABELS = {"class": taxonomy.CLASSES, "subclass": tuple(taxonomy.SUBCLASSES)}
+
+
+def evaluate(found, classes, z, further=None) -> dict:
+    return summarise(found, {"class": classes, "z": z, **(further or {})}, LABELS)
 
 
 def answers(n: int = 6) -> dict[str, np.ndarray]:
@@ -44,7 +52,7 @@ def answers(n: int = 6) -> dict[str, np.ndarray]:
 def test_figures_of_a_known_case() -> None:
     truth = np.array(["GALAXY", "GALAXY", "QSO", "GALAXY", "GALAXY", "GALAXY"])
     found = evaluate(answers(), truth, np.linspace(0.1, 0.6, 6))
-    assert (found["n"], found["answered"]) == (6, 5)
+    assert (found["n"], found["predicted"]) == (6, 5)
     classes = found["classes"]
     assert classes["accuracy"] == pytest.approx(4 / 6)  # no answer is not right
     assert classes["by_class"]["GALAXY"]["recall"] == pytest.approx(4 / 5)
@@ -70,8 +78,8 @@ def test_figures_of_a_known_case() -> None:
 
 def test_nothing_known_gives_nothing() -> None:
     found = evaluate(answers(), np.full(6, ""), np.full(6, np.nan))
-    assert set(found) == {"n", "answered"}
-    assert "6 spectra, 5 with an answer" in markdown.markdown(found, {})
+    assert set(found) == {"n", "predicted"}
+    assert "6 spectra, 5 with a prediction" in markdown.markdown(found, {})
 
 
 def test_redshift_figures() -> None:
@@ -202,40 +210,66 @@ def test_pulls() -> None:
 
 
 def test_calibration_error_of_known_cases() -> None:
-    sure = np.array([[1.0, 0.0]] * 10)
-    assert expected_calibration_error(sure, np.zeros(10, int)) == 0.0
-    assert expected_calibration_error(sure, np.ones(10, int)) == 1.0
-    honest = np.array([[0.8, 0.2]] * 10)
-    truth = np.array([0] * 8 + [1] * 2)
-    assert expected_calibration_error(honest, truth) == pytest.approx(0.0)
+    sure, right = np.ones(10), np.ones(10, dtype=bool)
+    assert expected_calibration_error(sure, right) == 0.0
+    assert expected_calibration_error(sure, ~right) == 1.0
+    assert expected_calibration_error(np.full(10, 0.8), np.arange(10) < 8) == pytest.approx(0.0)
+
+
+def test_tasks_of_ones_own_have_their_figures() -> None:
+    found = {
+        "kind": np.array(["nova", "dwarf", "nova", ""]), "kind_prob": np.array([1, 1, 1, np.nan]),
+        "depth": np.array([1.0, 2.0, 3.5, np.nan]), "depth_err": np.full(4, 0.25),
+        "sn_median": np.full(4, 9.0),
+    }  # fmt: skip
+    references = {
+        "kind": np.array(["nova", "dwarf", "dwarf", "nova"]),
+        "depth": np.array([1.0, 2.0, 3.0, 4.0]),
+    }
+    report = summarise(found, references, {"kind": ("dwarf", "nova")})
+    assert (report["n"], report["predicted"]) == (4, 3)
+    kind, depth = report["categories"]["kind"], report["quantities"]["depth"]
+    assert kind["accuracy"] == 0.5  # what has no prediction is not right
+    assert kind["by_label"]["dwarf"]["recall"] == 0.5
+    assert kind["ece"] == pytest.approx(1 / 3)
+    assert (depth["n"], depth["bias"]) == (3, 0.0)
+    assert depth["r2"] == pytest.approx(1 - 0.25 / 2)
+    text = markdown.markdown(report, {}, {"rf": report})
+    assert "## kind" in text and "| nova | 2 | 0.5 (" in text
+    assert "| depth | 3 | 0 (" in text
+    assert "| kind: right | 0.5 (" in text
+    json.dumps(report, allow_nan=False)
 
 
 @pytest.mark.parametrize(
     ("columns", "chosen", "expected"),
     [
-        (["file", "CLASS", "Z"], (None, None), ("CLASS", "Z")),
-        (["file", "redshift"], (None, None), (None, "redshift")),
-        (["file", "class", "kind"], ("kind", None), ("kind", None)),
+        (["file", "CLASS", "Z"], {}, ("CLASS", "Z")),
+        (["file", "redshift"], {}, (None, "redshift")),
+        (["file", "class", "kind"], {"class": "kind"}, ("kind", None)),
     ],
 )
-def test_truth_is_found(columns, chosen, expected) -> None:
-    assert find_truth(columns, *chosen) == expected
+def test_label_columns_are_found(columns, chosen, expected) -> None:
+    source = Source("it", labels=Table({name: [0] for name in columns}), chosen=chosen)
+    assert (source.column("class"), source.column("z")) == expected
 
 
-def test_truth_that_is_not_there() -> None:
-    with pytest.raises(UsageError, match="states no truth"):
-        find_truth(["file", "ra"], None, None)
+def test_label_columns_that_are_not_there() -> None:
     with pytest.raises(UsageError, match="no column 'kind'"):
-        find_truth(["file", "class"], "kind", None)
-    with pytest.raises(UsageError, match="no redshifts"):
-        truth_of(Table({"z": ["near", "far"]}), None, "z")
+        Source("it", labels=Table({"class": [0]}), chosen={"class": "kind"}).column("class")
+    with pytest.raises(UsageError, match="holds 'far', which is not a number"):
+        targets.of_tasks({"z": np.ma.array(["0.1", "far"])}, [tasks.Redshift()], 2)
 
 
-def test_unknown_truth_is_left_out() -> None:
-    table = Table({"c": ["galaxy ", "", "Unknown"], "z": [0.1, -9999.0, np.nan]})
-    classes, z = truth_of(table, "c", "z")
-    assert classes.tolist() == ["GALAXY", "", "UNKNOWN"]
-    assert np.isfinite(z).tolist() == [True, False, False]
+def test_unknown_labels_are_left_out() -> None:
+    labels = {
+        "class": np.ma.array(["galaxy ", "", "Unknown"]),
+        "z": np.ma.array([0.1, -9999.0, np.nan]),
+    }
+    known = [tasks.Category("class", taxonomy.CLASSES), tasks.Redshift()]
+    class_, z = targets.of_tasks(labels, known, 3)
+    assert class_.values.tolist() == [1, -1, -1]
+    assert np.isfinite(z.values).tolist() == [True, False, False]
 
 
 def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:
@@ -244,9 +278,9 @@ def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:
     assert result.code == 0, result.err
     assert json.loads(result.out)["classes"]["accuracy"] == 1.0
     assert {path.name for path in folder.iterdir()} == {
-        "answers.ecsv", "report.json", "report.md", "report.png",
+        "predictions.ecsv", "report.json", "report.md", "report.png",
     }  # fmt: skip
-    table = Table.read(folder / "answers.ecsv")
+    table = Table.read(folder / "predictions.ecsv")
     assert table["class_true"].tolist() == table["class"].tolist()
     document = json.loads((folder / "report.json").read_text())
     assert len(document["provenance"]["sha256"]) == 64

@@ -21,7 +21,7 @@ from spectromer_cli.archives.targets import safe_name, separation
 from spectromer_cli.cli import fetch
 from spectromer_cli.errors import UsageError
 from spectromer_cli.spectra.catalogues import read_catalogue
-from spectromer_cli.spectra.truth import find_truth
+from spectromer_cli.training.dataset import Source
 
 STAR = {"class": "STAR", "subClass": "F9", "z": 1e-4}
 GALAXY_PLACE = {"ra": 187.70593, "dec": 12.39112}
@@ -346,8 +346,8 @@ def test_the_catalogue_is_one_for_the_other_commands(run: Run, server: ArchiveSe
     listed, table = read_catalogue(Path("spectra/fetched.ecsv"), None)
     assert listed[0].path.is_file() and listed[0].problem == ""
     assert "gives no file" in listed[1].problem
-    truth = find_truth(table.colnames, None, None)
-    assert truth is not None
+    source = Source("fetched", labels=table)
+    assert source.column("class") == "survey_class" and source.column("z") == "survey_z"
 
 
 def test_dry_run(run: Run, server: ArchiveServer) -> None:

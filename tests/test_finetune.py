@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +108,10 @@ def test_a_run_learns_and_answers(run, folders, start, tmp_path) -> None:
     assert answer.code == 0, answer.err
     assert list(answer.rows[0])[4:8] == ["class", "class_prob", "p_dwarf", "p_nova"]
     assert answer.rows[0]["class"] == "nova"
-    none = run("redshift", new, "--model", tmp_path / "mine")
-    assert none.code == 2
-    assert "know no redshift, only class" in none.err
+    # The redshift, for which nothing new was learned, is still there.
+    assert run("redshift", new, "--model", tmp_path / "mine").code == 0
+    card = (tmp_path / "mine" / "mine.v1.md").read_text()
+    assert "kept from small.v0" in card and "| unknown | nova |" in card
     # and others can have it
     put = run("weights", "publish", tmp_path / "mine", "--to", tmp_path / "out")
     assert put.code == 0
@@ -117,6 +119,83 @@ def test_a_run_learns_and_answers(run, folders, start, tmp_path) -> None:
     assert Path(file).name == "mine.v1.safetensors" and len(sha256) == 64
     again = run("classify", new, "--model", tmp_path / "out")
     assert again.rows == answer.rows
+
+
+@pytest.mark.parametrize("mode", ["head", "full"])
+def test_tasks_that_nothing_new_is_learned_for_go_on_predicting(
+    run, table, folders, start, tmp_path, mode
+) -> None:
+    spectra = sorted(folders.rglob("*.csv"))[::6]
+    kinds = ["a" if "nova" in path.name else "b" for path in sorted(folders.rglob("*.csv"))]
+    done = run(
+        "finetune", "--catalog", table(kind=kinds), "--target", "kind", "--model", start,
+        "--mode", mode, "--epochs", "10", "--batch-size", "16", "--learning-rate", "1e-3",
+        "-o", tmp_path / "kept",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    before, after = (
+        run("classify", *spectra, "--model", model).rows for model in (start, tmp_path / "kept")
+    )
+    assert [row["kind"] for row in after] == ["a" if "nova" in p.name else "b" for p in spectra]
+    assert set(before[0]) < set(after[0])
+    tolerance = {"head": 1e-3, "full": 0.1}[mode]
+    for name in ("p_star", "p_galaxy", "p_qso"):
+        old, new = ([float(row[name]) for row in rows] for rows in (before, after))
+        np.testing.assert_allclose(new, old, atol=tolerance)
+    if mode == "head":
+        z = [
+            [float(row["z"]) for row in run("redshift", *spectra, "--model", model).rows]
+            for model in (start, tmp_path / "kept")
+        ]
+        np.testing.assert_allclose(z[1], z[0], atol=1e-3)
+
+
+def test_fine_tuned_weights_are_evaluated_on_what_they_have_not_seen(
+    run, table, folders, start, tmp_path
+) -> None:
+    """Any tasks, on a catalogue and on a labelled set; its own objects are left out."""
+    kinds = ["a" if "nova" in path.name else "b" for path in sorted(folders.rglob("*.csv"))]
+    depths = [float(i) for i in range(30)]
+    own = table(kind=kinds, depth=depths)
+    arguments = ("--target", "kind,depth", "--model", start, *FAST, "-o", tmp_path / "m")
+    assert run("finetune", "--catalog", own, *arguments).code == 0
+    model = ("--model", tmp_path / "m", "--device", "cpu")
+    refused = run("evaluate", "--data", own, *model, "-o", tmp_path / "r")
+    assert refused.code == 2  # all of them were learned from
+    assert "no spectrum with a label is held out" in refused.err
+    rng = np.random.default_rng(9)
+    rows = []
+    for i, kind in enumerate("ab" * 4):
+        write_spectrum(tmp_path / f"new-{i}.csv", rng, 1.0 if kind == "a" else -0.7)
+        rows.append(f"{tmp_path / f'new-{i}.csv'},{kind},{i}")
+    new = tmp_path / "new.csv"
+    new.write_text("\n".join(["file,kind,depth", *rows, own.read_text().splitlines()[1]]))
+    result = run("evaluate", "--data", new, *model, "-o", tmp_path / "r")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["n"] == 8  # the copy of a spectrum that was learned from is left out
+    assert report["categories"]["kind"]["n"] == 8
+    assert report["quantities"]["depth"]["n"] == 8
+    assert "## kind" in (tmp_path / "r" / "report.md").read_text()
+    everything = run("evaluate", "--catalog", new, *model, "-o", tmp_path / "c")
+    assert everything.code == 0, everything.err
+    assert json.loads(everything.out)["n"] == 9
+
+
+def test_a_time_limit_counts_everything(run, folders, start, tmp_path) -> None:
+    """Also where it ends before the first step: the head is fitted, and the card says so."""
+    began = time.monotonic()
+    done = run(
+        "finetune", folders, "--model", start, "--max-minutes", "0.02", "--epochs", "50",
+        "--mode", "full", "--device", "cpu", "-o", tmp_path / "quick",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "only the head was fitted" in done.err
+    card = (tmp_path / "quick" / "quick.v1.md").read_text()
+    assert "the time ended it after 0 of 50 epochs" in card
+    assert not (tmp_path / "quick" / "learning.png").exists()
+    # One and a half epochs of one fold alone would take longer than all of it.
+    assert time.monotonic() - began < 120.0
 
 
 def test_published_weights_come_back_by_url_and_hash(run, start, tmp_path) -> None:

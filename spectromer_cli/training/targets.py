@@ -108,10 +108,10 @@ def general(data: LabelledSpectra) -> list[Target]:
         "subclass": _numbers(np.array(subclasses), tuple(taxonomy.SUBCLASSES)),
         "star_type": np.where(star, [taxonomy.star_place(name) for name in text["subclass"]],
                               np.nan),
-        "z": _floats(data.labels.get("z"), n),
+        "z": _floats("z", data.labels.get("z"), n),
     }  # fmt: skip
     for name in taxonomy.PARAMETERS:
-        values[name] = np.where(star, _floats(data.labels.get(name), n), np.nan)
+        values[name] = np.where(star, _floats(name, data.labels.get(name), n), np.nan)
     return [
         Target(
             task.name,
@@ -140,6 +140,11 @@ def of_tasks(
     -------
     list of Target
         Of the tasks that there is a column of.
+
+    Raises
+    ------
+    UsageError
+        If a number is expected and there is a text.
     """
     found = []
     for task in known:
@@ -155,7 +160,7 @@ def of_tasks(
         if isinstance(task, tasks.Ordered):
             values = np.array([taxonomy.star_place(text) for text in _texts(column)])
         else:
-            values = _floats(column, n)
+            values = _floats(task.name, column, n)
         if isinstance(task, tasks.Redshift):
             values = np.where(values > -1.0, values, np.nan)  # −9999 and its like: unknown
         is_z = isinstance(task, tasks.Redshift)
@@ -168,11 +173,17 @@ def _numbers(names: np.ndarray, known: tuple[str, ...]) -> np.ndarray:
     return np.array([number.get(name, -1) for name in names], dtype=np.int64)
 
 
-def _floats(column: np.ma.MaskedArray | None, n: int) -> np.ndarray:
+def _floats(name: str, column: np.ma.MaskedArray | None, n: int) -> np.ndarray:
     """A label column as numbers, NaN where there is none."""
     if column is None:
         return np.full(n, np.nan)
-    numbers = [_number(text) for text in _texts(column)]
+    texts = _texts(column)
+    numbers = [_number(text) for text in texts]
+    odd = [text for text, number in zip(texts, numbers, strict=True) if text and number is None]
+    if odd:
+        raise UsageError(
+            f"the column {name} holds {odd[0]!r}, which is not a number", "choose another column"
+        )
     return np.array([np.nan if number is None else number for number in numbers])
 
 
