@@ -19,15 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.outputs.quicklook import Look
-    from spectromer_cli.spectra.lines import Kind
+    from spectromer_cli.outputs.plotting import Look
     from spectromer_cli.spectra.loading import Item
 
     Take = Callable[[Look, Item], None]
 
 SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 200
-KINDS: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
 
 EPILOG = """Examples:
 
@@ -62,8 +59,7 @@ def plot(
         bool,
         typer.Option(
             "--term",
-            help="Draw in the terminal: a picture where it shows kitty's graphics or sixels, else "
-            "dots. The default on a terminal without -o.",
+            help="Draw in the terminal, in dots. The default on a terminal without -o.",
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
@@ -116,7 +112,7 @@ def plot(
     is named on stderr, and the exit code is 3.
     """
     from spectromer_cli.inference.predictor import load_model
-    from spectromer_cli.outputs.quicklook import Look, smoothed
+    from spectromer_cli.outputs.plotting import Look, smoothed
     from spectromer_cli.spectra.loading import load_all
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import expand
@@ -152,8 +148,10 @@ def plot(
 def _kind(class_: str | None) -> str | None:
     if class_ is None:
         return None
-    if class_.upper() not in KINDS:
-        raise UsageError(f"--class {class_}: no class with known lines", f"use {' '.join(KINDS)}")
+    from spectromer_cli.model.taxonomy import CLASSES
+
+    if class_.upper() not in CLASSES:
+        raise UsageError(f"--class {class_}: invalid value", f"choose from {', '.join(CLASSES)}")
     return class_.upper()
 
 
@@ -181,12 +179,13 @@ def _answer(
     found: Item, judge: Spectromer | None, z: float | None, kind: str | None
 ) -> tuple[str, float | None, Any]:
     """Title, redshift and lines: what was given counts, the rest is the model's."""
-    from spectromer_cli.spectra.lines import lines_for
+    from spectromer_cli.spectra.lines import lines_for, spectral_type_of
     from spectromer_cli.spectra.loading import item_of
 
     assert found.spectrum is not None
-    words = [Path(found.label).name, f"S/N {found.spectrum.sn_median:.1f} a pixel"]
+    words = [Path(found.label).name, f"S/N {found.spectrum.sn_median:.1f} per pixel"]
     given = z is not None
+    spectral_type = ""
     if judge is not None:
         item = item_of(found.spectrum, found.file, found.row, judge.grid)
         if item.prepared is None:
@@ -196,12 +195,13 @@ def _answer(
         else:
             row = judge.answer([item])[0]
             kind = kind or (str(row["class"]) if "class" in row.colnames else None)
+            spectral_type = spectral_type_of(row)
             words += _said(row, given)
             if not given and "z" in row.colnames:
                 z = float(row["z"])
     if given:
         words.append(f"z = {z:g} (given)")
-    lines = lines_for(KINDS[kind]) if kind is not None and kind in KINDS else ()
+    lines = lines_for(kind, spectral_type) if kind else ()
     return "   ".join(words), z, lines
 
 
@@ -272,7 +272,7 @@ def _folder_taker(folder: Path) -> Take:
 def _pdf_taker(output: Path) -> Iterator[Take]:
     from matplotlib.backends.backend_pdf import PdfPages
 
-    from spectromer_cli.outputs.quicklook import draw
+    from spectromer_cli.outputs.plotting import draw
 
     pages = 0
 
@@ -290,10 +290,10 @@ def _pdf_taker(output: Path) -> Iterator[Take]:
 
 
 def _save(look: Look, path: Path) -> None:
-    from spectromer_cli.outputs.quicklook import draw
+    from spectromer_cli.outputs.plotting import draw, save_figure
 
-    with _disk_errors(path), atomic_path(path) as temporary:
-        draw(look).savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
+    with _disk_errors(path):
+        save_figure(draw(look), path)
     print(path, flush=True)
 
 

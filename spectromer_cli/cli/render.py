@@ -119,17 +119,17 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:
-    from spectromer_cli.outputs import figures
+    from spectromer_cli.outputs import plotting
 
     try:
         if kind == "gallery":
             row = f" [{item.row}]" if item.row else ""
-            title = f"{Path(item.file).name}{row}, S/N {item.sn_median:.1f} a pixel"
-            sheet = figures.gallery(prepared, config.grid, config.tokens, title)
-            figures.save_figure_png(sheet, path)
+            title = f"{Path(item.file).name}{row}, S/N {item.sn_median:.1f} per pixel"
+            sheet = plotting.gallery(prepared, config.grid, config.tokens, title)
+            plotting.save_figure(sheet, path)
         else:
-            pixels = figures.render_one(kind, prepared, config.grid, config.tokens)
-            figures.save_image_png(pixels, path)
+            pixels = plotting.render_one(kind, prepared, config.grid, config.tokens)
+            plotting.save_image_png(pixels, path)
     except OSError as error:
         reason = error.strerror or error
         hint = "look at the space on the disk and the length of the name"

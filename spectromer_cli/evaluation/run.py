@@ -182,14 +182,14 @@ def _answers(
 def write(judged: Judged, output: Path, docs: Path | None) -> dict[str, Any]:
     """Judge, and write the files of the report."""
     from spectromer_cli.evaluation import markdown, plots
-    from spectromer_cli.outputs import figures, tables
+    from spectromer_cli.outputs import plotting, tables
 
     result, others = _judge(judged)
     arrays = _arrays(judged.answers)
     with tables.open_writer(output / "answers.ecsv", judged.provenance) as writer:
         writer.write(judged.answers)
     sheet = plots.figures(result, arrays, arrays["class_true"], arrays["z_true"])
-    figures.save_figure_png(sheet, output / "report.png")
+    plotting.save_figure(sheet, output / "report.png")
     whole = {**result, **({"baselines": others} if others else {})}
     document = json.dumps({"provenance": judged.provenance, **whole}, indent=2)
     text = markdown.markdown(result, judged.provenance, others, judged.remarks)

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from spectromer_cli.inspector.plot import BAND, bokeh_script, plot_json
+from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.spectra.lines import Kind, lines_for
+from spectromer_cli.outputs.plotting import DARK, LIGHT
+from spectromer_cli.spectra.lines import LINES, lines_for, spectral_type_of
 
 SCRIPTS = ("spectrum.js", "view.js", "page.js")
-# Whose lines mark a class of the general model.
-LINES_OF: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
-# Names of lines that are heads of bands begin so; hot stars are easier to judge without them.
-MOLECULES = ("CN ", "CH ", "C2 ", "MgH ", "TiO ", "CaH ", "VO ", "FeH ")
 
 
 @dataclass(frozen=True)
@@ -64,15 +62,18 @@ def html(page: Page) -> str:
     Whatever comes from data reaches the page as JSON and is shown as text, never as HTML.
     """
     here = Path(__file__).parent
+    types = {spectral_type_of(row) for row in page.rows}
     data = {
         "key": page.key,
         "stem": Path(page.names[page.number]).stem,
         "rows": page.rows,
         "problems": page.problems,
         "templates": page.templates,
-        "lines": {name: [asdict(line) | {"band": line.name.startswith(MOLECULES)}
-                         for line in lines_for(kind)]
-                  for name, kind in LINES_OF.items()},
+        "lines": {name: [asdict(line) | {"molecular": line.molecular}
+                         for line in LINES if line.class_name == name]
+                  for name in CLASSES},
+        "starLines": {name: [line.name for line in lines_for("STAR", name)] for name in types},
+        "colours": {"light": asdict(LIGHT), "dark": asdict(DARK)},
         "zwarn": {int(bit): bit.name for bit in ZWarn},
         "provenance": page.provenance,
         "band": BAND,
