@@ -41,12 +41,10 @@ class Explanation:
     Parameters
     ----------
     item : Item
-        The spectrum, and where it came from.
+        The spectrum on the grid, and where it came from.
     row : astropy Row
         The model's results, as `classify` and `redshift` give them.
     grid : Grid
-    prepared : Prepared
-        The spectrum on the grid.
     prediction : Prediction
         What is explained.
     probability : float
@@ -73,7 +71,6 @@ class Explanation:
     item: Item
     row: Row
     grid: Grid
-    prepared: Prepared
     prediction: Prediction
     probability: float
     method: str
@@ -85,6 +82,12 @@ class Explanation:
     template: np.ndarray | None
     image: np.ndarray
     shown: np.ndarray
+
+    @property
+    def prepared(self) -> Prepared:
+        """The spectrum on the grid."""
+        assert self.item.prepared is not None, "only what could be read is explained"
+        return self.item.prepared
 
     @property
     def z(self) -> float:
@@ -150,14 +153,14 @@ def explain(
         raise UsageError(f"--method {method}: invalid value", f"choose from {choices}")
     if model is None or isinstance(model, str):
         model = load_model(model)
-    items: Iterator[Item] = islice(_items(spectra, model.grid), top)
+    items: Iterator[Item] = islice(_items(spectra, model.grid, top), top)
     if alone:
         items = _only_one(items)
     return _explanations(items, model, task, wanted, method, failures or Failures())
 
 
-def _items(spectra: Inputs | One | Iterable[One], grid: Grid) -> Iterator[Item]:
-    """Spectra on the grid, from wherever they come."""
+def _items(spectra: Inputs | One | Iterable[One], grid: Grid, top: int | None) -> Iterator[Item]:
+    """Spectra on the grid, from wherever they come; no more than `top` are awaited."""
     if not isinstance(spectra, Inputs):
         given = [spectra] if isinstance(spectra, str | Path | Spectrum) else list(spectra)
         made = [spectrum for spectrum in given if isinstance(spectrum, Spectrum)]
@@ -168,6 +171,8 @@ def _items(spectra: Inputs | One | Iterable[One], grid: Grid) -> Iterator[Item]:
             return
         spectra = Inputs(files=[str(name) for name in given])
     targets, _, total = spectra.targets()
+    if total is not None and top is not None:
+        total = min(total, top)
     with console.progress("explaining", total) as advance:
         for item in load_all(targets, spectra.options, grid=grid):
             advance(item.begins)
@@ -196,15 +201,17 @@ def _explanations(
     for parameter in model.network.parameters():
         parameter.requires_grad_(False)
     for item in items:
+        row = model.answer([item])[0]  # what the model has no finite answer for has a problem then
         failures.note([item])
         if item.prepared is not None:
-            yield _explain_one(model, item, item.prepared, task, wanted, method)
+            yield _explain_one(model, item, row, task, wanted, method)
 
 
 def _explain_one(
-    model: Spectromer, item: Item, prepared: Prepared, task: str, wanted: str | None, method: str
+    model: Spectromer, item: Item, row: Row, task: str, wanted: str | None, method: str
 ) -> Explanation:
-    network, grid, config = model.network, model.grid, model.config
+    network, grid, config, prepared = model.network, model.grid, model.config, item.prepared
+    assert prepared is not None
     flux = torch.from_numpy(prepared.flux[None]).to(model.device)
     ivar = torch.from_numpy(prepared.ivar[None]).to(model.device)
     outputs = {name: values[0] for name, values in model.answers([prepared]).items()}
@@ -215,7 +222,6 @@ def _explain_one(
         probability = float(prediction.probability(network(flux, ivar)))
         image = network.draw(flux, ivar, grid, config.tokens)[0].cpu().numpy()
     shown = get_image(config.image).samples(grid, config.tokens)
-    row = model.answer([item])[0]
     class_name = str(row["class"]) if "class" in row.colnames else ""
     z = float(row["z"]) if "z" in row.colnames else float("nan")
     curve = template = None
@@ -228,7 +234,6 @@ def _explain_one(
         item=item,
         row=row,
         grid=grid,
-        prepared=prepared,
         prediction=prediction,
         probability=probability,
         method=method,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spectromer_cli.outputs.plotting import Look, flux_range
+from spectromer_cli.spectra.spectrum import Spectrum
 
 TEXT_ROWS = 16
 MARGIN = 10  # characters for the numbers beside the flux axis
@@ -49,9 +50,11 @@ def text_plot(look: Look, columns: int, colour: bool) -> str:
     width = columns - MARGIN
     inside = spectrum.wavelength[spectrum.good]
     first, last = float(inside[0]), float(inside[-1])
+    mean = _means(spectrum, 2 * width)
     low, high = flux_range(spectrum.flux, spectrum.ivar)
+    high = max(min(high, float(np.nanmax(mean))), low + 0.01 * (high - low))
     high += 0.05 * (high - low)
-    dots = _dots(look, width, first, last, low, high)
+    dots = _dots(mean, low, high)
     out = [look.title]
     if look.z is not None:
         out += _names(look, width, first, last, colour)
@@ -61,16 +64,21 @@ def text_plot(look: Look, columns: int, colour: bool) -> str:
     return "\n".join(out + _axis(width, first, last))
 
 
-def _dots(look: Look, width: int, first: float, last: float, low: float, high: float) -> np.ndarray:
-    """Boolean array, shape (4 rows, 2 width): where a dot is set, from the top left."""
-    spectrum, across, down = look.spectrum, 2 * width, 4 * TEXT_ROWS
+def _means(spectrum: Spectrum, across: int) -> np.ndarray:
+    """Inverse-variance means of the flux in evenly wide bins, shape (across,); NaN without any."""
     good = spectrum.good
-    share = (spectrum.wavelength[good] - first) / (last - first)
+    wavelength = spectrum.wavelength[good]
+    share = (wavelength - wavelength[0]) / (wavelength[-1] - wavelength[0])
     place = (share * (across - 1)).round().astype(int)
     weight = np.bincount(place, spectrum.ivar[good], across)
     total = np.bincount(place, spectrum.ivar[good] * spectrum.flux[good], across)
-    has = weight > 0
-    mean = np.where(has, total / np.where(has, weight, 1.0), np.nan)
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan)
+
+
+def _dots(mean: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Boolean array, shape (4 rows, len(mean)): where a dot is set, from the top left."""
+    across, down = len(mean), 4 * TEXT_ROWS
+    has = np.isfinite(mean)
     height = (high - np.clip(mean, low, high)) / (high - low) * (down - 1)
     dots = np.zeros((down, across), dtype=bool)
     for column in np.flatnonzero(has):
