@@ -193,7 +193,7 @@ def _redshift(axes: Axes, explanation: Explanation, theme: Theme) -> None:
     axes.fill_between(z, 1e-6, np.maximum(p, 1e-6), step="mid", color=theme.supporting, alpha=0.8,
                       linewidth=0)  # fmt: skip
     axes.set(yscale="log", ylim=(1e-4, 3.0), xlabel="z", ylabel="p(z)")
-    seen = z[p > 1e-4]
+    seen = z[p > 1e-3]
     if seen.size:
         span = max(float(np.ptp(seen)), 0.05)
         axes.set_xlim(seen.min() - 0.15 * span, seen.max() + 0.15 * span)
