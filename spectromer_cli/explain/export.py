@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.run import provenance_of
+from spectromer_cli.outputs import naming
 from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def write(
     for explanation in explanations:
         if output.is_dir():
             item = explanation.item
-            stem = _free(output_stem(Path(item.file), item.row, item.of_many), taken)
+            stem = naming.unique(naming.output_stem(item.file, item.row, item.of_many), taken)
             paths = [output / f"{stem}.png", output / f"{stem}.ecsv"]
         else:
             paths = [output]
@@ -141,24 +142,6 @@ def write(
             else:
                 _write_table(explanation, path)
             console.info(f"wrote {path}")
-
-
-def output_stem(file: Path, row: int, of_many: bool) -> str:
-    """NAME of a file, without the suffix of what is packed in it, or NAME.12 of many."""
-    stem = Path(file.stem).stem if file.suffix.lower() in (".gz", ".fz") else file.stem
-    return f"{stem}.{row}" if of_many else stem
-
-
-def _free(stem: str, taken: set[str]) -> str:
-    """The name, or with -2, -3, … after it if this run has used it: nothing is overwritten."""
-    number, free = 1, stem
-    while free.casefold() in taken:  # some file systems do not tell a from A
-        number += 1
-        free = f"{stem}-{number}"
-    if free != stem:
-        console.warn(f"another input is named {stem}: this one is written as {free}")
-    taken.add(free.casefold())
-    return free
 
 
 def to_table(explanation: Explanation) -> Any:
