@@ -68,15 +68,15 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("-n", type=int, default=210)
     parser.add_argument("--write", type=Path)
-    asked = parser.parse_args()
-    model = spectromer_cli.load_model(asked.model, "cpu")
+    options = parser.parse_args()
+    model = spectromer_cli.load_model(options.model, "cpu")
     split = model.config.split or {"fraction": 0.15, "seed": 1}
-    data = dataset.load(asked.data)
+    data = dataset.load(options.data)
     held_out = dataset.validation_mask(data.group, split["fraction"], int(split["seed"]))
     data = data.take(held_out & (data.class_ >= 0))
     rng = np.random.default_rng(1)
     chosen = np.concatenate(
-        [rng.permutation(np.flatnonzero(data.class_ == c))[: asked.n // 3] for c in range(3)]
+        [rng.permutation(np.flatnonzero(data.class_ == c))[: options.n // 3] for c in range(3)]
     )
     data = data.take(chosen)
     flux, ivar = on_model_grid(data, model.grid)
@@ -130,12 +130,12 @@ def main() -> None:
         lines.append(f"| {key} | {number} | " + " | ".join(f"{s:.2f}" for s in shares) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
-    if asked.write:
-        page = asked.write.read_text(encoding="utf-8")
+    if options.write:
+        page = options.write.read_text(encoding="utf-8")
         start, end = (re.escape(marker) for marker in MARKERS)
         filled = MARKERS[0] + "\n" + text + "\n" + MARKERS[1]
         page = re.sub(f"{start}.*{end}", lambda match: filled, page, flags=re.DOTALL)
-        asked.write.write_text(page, encoding="utf-8")
+        options.write.write_text(page, encoding="utf-8")
 
 
 def _note(found, class_name, z, regions, grid, ivar) -> None:  # type: ignore[no-untyped-def]

@@ -18,7 +18,7 @@ COLOURS = {"STAR": ORANGE, "GALAXY": BLUE, "QSO": VERMILION}
 
 def figures(
     report: Mapping[str, Any],
-    answers: Mapping[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
     class_true: np.ndarray,
     z_true: np.ndarray,
 ) -> Figure:
@@ -29,7 +29,7 @@ def figures(
     ----------
     report : mapping
         As `evaluate.evaluate` gives it.
-    answers : mapping of arrays, shape (n,)
+    predictions : mapping of arrays, shape (n,)
         ``z``, ``z_err``, ``sn_median``.
     class_true, z_true : array, shape (n,)
         The reference values.
@@ -46,7 +46,7 @@ def figures(
         axes[0].set_title("Classes")
         _draw_reliability(axes[1], report["classes"]["reliability"])
     if "redshifts" in report:
-        _draw_redshifts(axes[2], axes[3], axes[4], answers, class_true, z_true)
+        _draw_redshifts(axes[2], axes[3], axes[4], predictions, class_true, z_true)
     _draw_completeness(axes[5], report)
     for panel in axes:
         if not panel.has_data():
@@ -73,23 +73,23 @@ def _draw_redshifts(
     plane: Axes,
     residual: Axes,
     pull: Axes,
-    answers: Mapping[str, np.ndarray],
+    predictions: Mapping[str, np.ndarray],
     class_true: np.ndarray,
     z_true: np.ndarray,
 ) -> None:
-    use = np.isfinite(z_true) & np.isfinite(answers["z"])
+    use = np.isfinite(z_true) & np.isfinite(predictions["z"])
     x = np.linspace(-5, 5, 41)
     for name, colour in COLOURS.items():
         these = use & (class_true == name)
         if not these.any():
             continue
-        z, reference = answers["z"][these], z_true[these]
+        z, reference = predictions["z"][these], z_true[these]
         style: dict[str, Any] = {"s": 8, "color": colour, "label": name, "alpha": 0.6}
         if name != "STAR":
             plane.scatter(1 + reference, 1 + z, **style)
             scaled = np.maximum(np.abs(z - reference) / (1 + reference), 1e-6)
-            residual.scatter(np.maximum(answers["sn_median"][these], 0.1), scaled, **style)
-        width = (z - reference) / answers["z_err"][these]
+            residual.scatter(np.maximum(predictions["sn_median"][these], 0.1), scaled, **style)
+        width = (z - reference) / predictions["z_err"][these]
         pull.hist(
             np.clip(width, -5, 5),
             bins=list(x),

@@ -500,7 +500,7 @@ def _mark_rows(axes: Axes, by_row: np.ndarray, grid: Grid) -> None:
 def _mark_columns(axes: Axes, by_column: np.ndarray, grid: Grid) -> None:
     """Write the wavelengths at which columns of patches begin, and the last one's end.
 
-    Columns that show several stretches, each its own channel, have them one below the other.
+    Columns that show several regions, each in its own channel, have them one below the other.
     `by_column` has shape (tokens, grid.n).
     """
     tokens = len(by_column)
