@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/faithfulness.py real.h5 [--model NAME] [-n 210] [--write PAGE.md]
 
-Takes held-out spectra (the split that the weights record), evenly by class, asks why they have
-the class that the model gave, and hides, and shows, windows of 24 pixels in the order of each
-method's importance. A random order and the plain gradient stand beside. Then: how often the lines
-that should decide are among the strongest stretches.
+Takes held-out spectra (the split that the weights record), evenly by class, explains the class
+that the model predicts, and hides, and shows, windows of 24 pixels in the order of each method's
+importance. A random order and the plain gradient stand beside. Then: how often the lines that
+should decide are in the strongest regions.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 import spectromer_cli
-from spectromer_cli.explain.attribution import METHODS, plain_gradient
+from spectromer_cli.explain.attribution import METHODS, baseline, region_width
 from spectromer_cli.explain.faithfulness import area, curves
-from spectromer_cli.explain.question import ask
-from spectromer_cli.explain.regions import strongest
+from spectromer_cli.explain.prediction import choose
+from spectromer_cli.explain.regions import strongest_regions
 from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training import dataset
@@ -48,7 +48,15 @@ DECISIVE = {
 MIN_SN = 5.0
 
 
-def random_order(model, flux, ivar, question):  # type: ignore[no-untyped-def]
+def plain_gradient(model, flux, ivar, prediction):  # type: ignore[no-untyped-def]
+    """Size of the gradient, times what stands out: the simplest thing there is."""
+    with torch.enable_grad():
+        leaf = flux.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(prediction.score(model(leaf, ivar)).sum(), leaf)
+    return (gradient * (flux - baseline(flux, ivar))).abs()[0].double().cpu().numpy()
+
+
+def random_order(model, flux, ivar, prediction):  # type: ignore[no-untyped-def]
     """No explanation at all."""
     return np.random.default_rng(int(flux.sum().abs() * 1e3) % 2**32).random(flux.shape[1])
 
@@ -60,15 +68,15 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("-n", type=int, default=210)
     parser.add_argument("--write", type=Path)
-    asked = parser.parse_args()
-    model = spectromer_cli.load_model(asked.model, "cpu")
+    options = parser.parse_args()
+    model = spectromer_cli.load_model(options.model, "cpu")
     split = model.config.split or {"fraction": 0.15, "seed": 1}
-    data = dataset.load(asked.data)
+    data = dataset.load(options.data)
     held_out = dataset.validation_mask(data.group, split["fraction"], int(split["seed"]))
     data = data.take(held_out & (data.class_ >= 0))
     rng = np.random.default_rng(1)
     chosen = np.concatenate(
-        [rng.permutation(np.flatnonzero(data.class_ == c))[: asked.n // 3] for c in range(3)]
+        [rng.permutation(np.flatnonzero(data.class_ == c))[: options.n // 3] for c in range(3)]
     )
     data = data.take(chosen)
     flux, ivar = on_model_grid(data, model.grid)
@@ -78,22 +86,26 @@ def main() -> None:
     found: dict[str, dict[str, list[bool]]] = {name: {} for name in METHODS}
     for i in range(len(data)):
         prepared = Prepared(flux[i], ivar[i], 1.0)
-        answers = {name: values[0] for name, values in model.outputs([prepared]).items()}
-        question = ask(model.network.tasks, model.config.temperatures, answers, "class", None)
+        outputs = {name: values[0] for name, values in model.outputs([prepared]).items()}
+        prediction = choose(model.network.tasks, model.config.temperatures, outputs, "class")
         pair = torch.from_numpy(flux[i : i + 1]), torch.from_numpy(ivar[i : i + 1])
         for name, method in methods.items():
             began = time.perf_counter()
-            importance = method(model.network, *pair, question)
+            importance = method(model.network, *pair, prediction)
             seconds[name] += time.perf_counter() - began
-            results[name].append(curves(model.network, *pair, question, importance))
+            results[name].append(curves(model.network, *pair, prediction, importance))
             if name in METHODS and data.sn[i] > MIN_SN and np.isfinite(data.z[i]):
                 class_name = taxonomy.CLASSES[data.class_[i]]
-                if class_name == question.label:
-                    _note(found[name], class_name, data.z[i], importance, model, ivar[i])
+                if class_name == prediction.label:
+                    width = region_width(name, model.grid, model.config.tokens)
+                    regions = strongest_regions(
+                        np.where(ivar[i] > 0, importance, 0.0), model.grid, (), data.z[i], width
+                    )
+                    _note(found[name], class_name, data.z[i], regions, model.grid, ivar[i])
     lines = [
-        f"{len(data)} held-out spectra, {len(data) // 3} a class, weights {model.weights.name}.",
+        f"{len(data)} held-out spectra, {len(data) // 3} per class, weights {model.weights.name}.",
         "",
-        "| method | deletion (less is better) | insertion (more is better) | seconds a spectrum |",
+        "| method | deletion (less is better) | insertion (more is better) | s per spectrum |",
         "| --- | --- | --- | --- |",
     ]
     for name, pairs in results.items():
@@ -105,7 +117,7 @@ def main() -> None:
         )
     lines += [
         "",
-        f"How often a line lies in one of the strongest stretches, of correct answers with S/N > "
+        f"How often a line lies in one of the strongest regions, of correct predictions with S/N > "
         f"{MIN_SN:g} where the line is observed:",
         "",
         "| class, line | spectra | " + " | ".join(METHODS) + " |",
@@ -118,24 +130,22 @@ def main() -> None:
         lines.append(f"| {key} | {number} | " + " | ".join(f"{s:.2f}" for s in shares) + " |")
     text = "\n".join(lines) + "\n"
     print(text)
-    if asked.write:
-        page = asked.write.read_text(encoding="utf-8")
+    if options.write:
+        page = options.write.read_text(encoding="utf-8")
         start, end = (re.escape(marker) for marker in MARKERS)
         filled = MARKERS[0] + "\n" + text + "\n" + MARKERS[1]
         page = re.sub(f"{start}.*{end}", lambda match: filled, page, flags=re.DOTALL)
-        asked.write.write_text(page, encoding="utf-8")
+        options.write.write_text(page, encoding="utf-8")
 
 
-def _note(found, class_name, z, importance, model, ivar) -> None:  # type: ignore[no-untyped-def]
-    """Whether each decisive line that is observed lies in a strong stretch."""
-    stretches = strongest(np.where(ivar > 0, importance, 0.0), model.grid, class_name, z)
-    wavelength = model.grid.wavelength
+def _note(found, class_name, z, regions, grid, ivar) -> None:  # type: ignore[no-untyped-def]
+    """Whether each decisive line that is observed lies in a strong region."""
     for name, (low, high) in DECISIVE[class_name].items():
         low, high = low * (1 + z), high * (1 + z)
-        around = (wavelength > low - 10) & (wavelength < high + 10)
+        around = (grid.wavelength > low - 10) & (grid.wavelength < high + 10)
         if not around.any() or (ivar[around] > 0).mean() < 0.9:
             continue
-        inside = any(s.low <= high and s.high >= low for s in stretches)
+        inside = any(region.low <= high and region.high >= low for region in regions)
         found.setdefault(f"{class_name}, {name}", []).append(inside)
 
 

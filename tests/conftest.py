@@ -112,3 +112,32 @@ def emission_galaxy(z: float, sn: float = 30.0, seed: int = 0) -> Spectrum:
         flux += height * np.exp(-0.5 * ((wavelength - centre) / (3e-4 * centre)) ** 2)
     flux += rng.normal(0.0, 1.0 / sn, wavelength.size)
     return Spectrum(wavelength, flux, np.full(wavelength.size, sn**2), {"object_id": "made"})
+
+
+def texts_that_overlap(figure: object) -> list[tuple[str, str]]:
+    """Pairs of texts in the figure whose boxes meet, and texts that leave the page."""
+    from matplotlib.text import Text
+
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    hidden = set()  # ticks beyond the ends of an axis exist, but are not drawn
+    every = [part for axes in figure.axes for part in (axes, *axes.child_axes)]
+    for axis in (axis for axes in every for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not low <= tick.get_loc() <= high:
+                hidden |= {tick.label1, tick.label2}
+    texts = [t for t in figure.findobj(Text) if t.get_visible() and t not in hidden]
+    texts = [t for t in texts if t.get_text().strip()]
+    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+    page = figure.bbox.padded(1)
+    pairs = []
+    for i, (text, box) in enumerate(boxes):
+        if not (page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)):
+            pairs.append((text, "the page's border"))
+        pairs += [
+            (text, other)
+            for other, box2 in boxes[i + 1 :]
+            if box.padded(-1).overlaps(box2.padded(-1))
+        ]
+    return pairs

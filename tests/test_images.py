@@ -11,8 +11,6 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.images import IMAGES, PATCH, get_image, maps, render
 from spectromer_cli.images.plots import divide, quantiles
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.spectra.lines import LINES, lines_for
-from spectromer_cli.spectra.spectrum import air_to_vacuum
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real.h5"
 GRID = Grid()
@@ -337,43 +335,6 @@ def test_quantiles_are_those_of_the_good_values() -> None:
     assert low.tolist() == [[1.0], [0.0]]
     assert middle.tolist() == [[3.0], [0.0]]
     assert high.tolist() == [[5.0], [0.0]]
-
-
-# --- lines ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "air"),
-    [
-        ("[O III] 5007", 5006.84), ("[O II] 3726", 3726.03), ("[S II] 6731", 6730.82),
-        ("Hα", 6562.79), ("Hβ", 4861.33), ("Ca II K", 3933.66), ("Na D2 5890", 5889.95),
-        ("Ca II 8542", 8542.09), ("He II 4686", 4685.70), ("Li I 6708", 6707.84),
-        ("[O I] 6300", 6300.30), ("Mg b1 5184", 5183.60), ("C2 5165", 5165.2),
-    ],
-)  # fmt: skip
-def test_lines_are_vacuum(name: str, air: float) -> None:
-    vacuum = float(air_to_vacuum(np.array(air)))
-    found = [line.wavelength for line in LINES if line.name == name]
-    assert found
-    assert found == pytest.approx([vacuum] * len(found), abs=0.06)
-
-
-def test_lines_agree_with_the_numbers_in_their_names() -> None:
-    for line in LINES:
-        number = line.name.split()[-1]
-        if number.isdigit():
-            assert abs(line.wavelength - int(number)) < 0.0004 * line.wavelength + 0.6, line
-
-
-@pytest.mark.parametrize("kind", ["galaxy", "qso", "star"])
-def test_lines_for_gives_each_line_once_by_wavelength(kind: str) -> None:
-    lines = lines_for(kind)  # type: ignore[arg-type]
-    wavelengths = [line.wavelength for line in lines]
-    assert len(lines) > 20
-    assert wavelengths == sorted(wavelengths)
-    assert len({line.name for line in lines}) == len(lines)
-    assert {line.kind for line in lines} == {kind}
-    assert len(set(LINES)) == len(LINES)
 
 
 # --- real spectra ---------------------------------------------------------------------------

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, emission_galaxy
+from conftest import Run, emission_galaxy, texts_that_overlap
 from matplotlib.image import imread
 from survey_files import made, write_spec, write_spplate
 
 from spectromer_cli import images
 from spectromer_cli.errors import UsageError
-from spectromer_cli.outputs import figures
+from spectromer_cli.outputs import plotting
 from spectromer_cli.outputs.naming import output_stem, unique
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
 from spectromer_cli.spectra.readers import read
@@ -47,7 +47,7 @@ def test_the_png_is_what_the_model_sees(render: Run, spec: Path, tmp_path: Path)
     assert result.err == ""
     pixels = np.round(imread(result.out.strip())[..., :3] * 255)
     assert pixels.shape == (TOKENS * 16 * 4, TOKENS * 16 * 4, 3)
-    image = figures.render_one("tiles", prepare(read(spec)[0], Grid()), Grid(), TOKENS)
+    image = plotting.render_one("tiles", prepare(read(spec)[0], Grid()), Grid(), TOKENS)
     seen = np.round(np.clip(image / 2 + 0.5, 0, 1) * 255).transpose(1, 2, 0)
     for y, x in ((0, 0), (1, 2), (3, 3)):  # enlarged four times, not smoothed
         assert np.array_equal(pixels[y::4, x::4], seen)
@@ -197,7 +197,7 @@ def test_a_full_disk_is_told(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(figures, "save_image_png", full)
+    monkeypatch.setattr(plotting, "save_image_png", full)
     result = render(spec, "-o", tmp_path)
     assert result.code == 1
     assert f"{spec.stem}.tiles.png cannot be written: No space left" in result.err
@@ -221,42 +221,14 @@ def test_pixels_of_a_png(tmp_path: Path) -> None:
     image[:, 0, 0] = -1.0, 1.0, -2.5
     image[:, 1, 0] = 0.0, 0.5, 9.0
     path = tmp_path / "a.png"
-    figures.save_image_png(image, path, scale=3)
+    plotting.save_image_png(image, path, scale=3)
     pixels = np.round(imread(path)[..., :3] * 255).astype(int)
     assert pixels.shape == (6, 3, 3)
     assert (pixels[:3] == [0, 255, 0]).all()
     assert (pixels[3:] == [128, 191, 255]).all()
     with pytest.raises(UsageError):
-        figures.save_image_png(image, tmp_path / "none" / "a.png")
+        plotting.save_image_png(image, tmp_path / "none" / "a.png")
     assert list(tmp_path.iterdir()) == [path]
-
-
-def texts_that_overlap(figure: object) -> list[tuple[str, str]]:
-    """Pairs of texts in the figure whose boxes meet, and texts that leave the page."""
-    from matplotlib.text import Text
-
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    hidden = set()  # ticks beyond the ends of an axis exist, but are not drawn
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        for tick in axis.get_major_ticks():
-            if not low <= tick.get_loc() <= high:
-                hidden |= {tick.label1, tick.label2}
-    texts = [t for t in figure.findobj(Text) if t.get_visible() and t not in hidden]
-    texts = [t for t in texts if t.get_text().strip()]
-    boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
-    page = figure.bbox.padded(1)
-    pairs = []
-    for i, (text, box) in enumerate(boxes):
-        if not (page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)):
-            pairs.append((text, "the page's border"))
-        pairs += [
-            (text, other)
-            for other, box2 in boxes[i + 1 :]
-            if box.padded(-1).overlaps(box2.padded(-1))
-        ]
-    return pairs
 
 
 @pytest.mark.parametrize(("tokens", "count"), [(7, 8), (14, 5)])
@@ -264,14 +236,14 @@ def test_gallery_texts_do_not_overlap(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, tokens: int, count: int
 ) -> None:
     some = dict(list(images.IMAGES.items())[:count])
-    monkeypatch.setattr(figures, "IMAGES", some)
-    sheet = figures.gallery(prepared, Grid(), tokens, "spec_$with_a-long-name-" * 20 + ".fits")
+    monkeypatch.setattr(plotting, "IMAGES", some)
+    sheet = plotting.gallery(prepared, Grid(), tokens, "spec_$with_a-long-name-" * 20 + ".fits")
     assert [axes.get_title() for axes in sheet.axes[1:]] == list(some)
     assert texts_that_overlap(sheet) == []
 
 
 def test_gallery_marks_the_wavelengths_that_are_shown(prepared: Prepared) -> None:
-    sheet = figures.gallery(prepared, Grid(), 7, "made")
+    sheet = plotting.gallery(prepared, Grid(), 7, "made")
     axes = {a.get_title(): a for a in sheet.axes[1:]}
     wavelength = Grid().wavelength
 

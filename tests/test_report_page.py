@@ -480,3 +480,47 @@ def test_the_page_fits_templates_as_the_program_does(page) -> None:
     good = (prepared.ivar > 0) & np.isfinite(model)
     shown = np.array(fit["model"], dtype=float)
     assert np.abs(shown * packed["level"] - model)[good].max() < 0.005
+
+
+def test_importance_is_blue_where_it_speaks_for_the_prediction(
+    run, answers, browser, tmp_path
+) -> None:
+    from spectromer_cli.outputs.plotting import DARK, LIGHT
+
+    wavelength = np.linspace(3600.0, 10400.0, 4000)
+    importance = np.where(wavelength < 7000.0, 1.0, -1.0)
+    table = Table({"wavelength": wavelength, "importance": importance})
+    for file in Table.read(answers / "z.ecsv")["file"]:
+        table.write(tmp_path / f"{Path(file).stem}.ecsv")
+    path = answers / "importance.html"
+    result = run("report", answers / "z.ecsv", "--importance", tmp_path, "-o", path)
+    assert result.code == 0, result.err
+    for scheme, theme in (("light", LIGHT), ("dark", DARK)):
+        page = browser.new_page(color_scheme=scheme)
+        page.goto(path.as_uri())
+        page.wait_for_selector("[data-ready=yes]")
+        band = page.evaluate("() => view.model('importance').data")
+        colours = [colour.upper() for colour in band["colour"]]
+        for left, right, colour in zip(band["left"], band["right"], colours, strict=True):
+            if right < 6900.0:
+                assert colour == f"{theme.supporting}FE".upper()
+            elif left > 7100.0:
+                assert colour == f"{theme.opposing}FE".upper()
+        page.close()
+
+
+def test_the_page_marks_the_lines_of_a_stars_type(run, answers, browser, tmp_path) -> None:
+    table = Table.read(answers / "z.ecsv")[2:]
+    table["file"] = [str(answers / table["file"][0])]
+    for star_type, shown, not_shown in (("G2", "Mg b1 5184", "TiO 7053"), ("M5", "TiO 7053", "Hδ")):
+        table["star_type"] = star_type
+        table["class"] = "STAR"
+        table.write(tmp_path / "z.ecsv", overwrite=True)
+        path = tmp_path / "report.html"
+        assert run("report", tmp_path / "z.ecsv", "-o", path).code == 0
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        page.wait_for_selector("[data-ready=yes]")
+        names = page.evaluate("() => view.lines.map((line) => line.name)")
+        assert shown in names and not_shown not in names
+        page.close()

@@ -21,11 +21,6 @@ spectromer evaluate --catalog docs/examples/truth.csv --class-column class --no-
 HELD_OUT = "Held-out part of a labelled set"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("evaluate", epilog=EPILOG, no_args_is_help=True)(evaluate)
-
-
 def evaluate(
     catalog: options.Catalog = None,
     spectra_dir: options.SpectraDir = None,

@@ -1,32 +1,26 @@
-"""`spectromer explain`: where in wavelength the model looked."""
+"""`spectromer explain`: which wavelengths a prediction rests on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.explain import DEFAULT_METHOD, export
-from spectromer_cli.inference.run import Failures
+from spectromer_cli.explain import DEFAULT_METHOD
 
-if TYPE_CHECKING:
-    from spectromer_cli.explain.explanation import Explanation
-    from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.spectra.loading import Inputs
-
-QUESTION = "Question"
+PREDICTION = "Prediction"
 
 EPILOG = """Examples:
 
 spectromer explain docs/examples/simulated-sdss-galaxy.fits -o why.png
 
-spectromer explain docs/examples/simulated-boss-quasar.fits --target z --json
+spectromer explain docs/examples/simulated-boss-quasar.fits --method attention -o why.png
+
+spectromer explain docs/examples/simulated-boss-quasar.fits --task z --json
 
 spectromer explain docs/examples/simulated-sdss-star.fits --for GALAXY -o why.ecsv
 
@@ -50,13 +44,14 @@ def explain(
     ] = None,
     air: options.Air = False,
     wavelength_unit: options.WavelengthUnit = "",
-    target: Annotated[
+    task: Annotated[
         str,
         typer.Option(
-            "--target",
-            metavar="TASK",
-            help="Which answer: class, subclass, z, teff…; by default class.",
-            rich_help_panel=QUESTION,
+            "--task",
+            metavar="NAME",
+            help="The task whose prediction is explained: class, subclass, z, teff…; by default "
+            "class.",
+            rich_help_panel=PREDICTION,
             show_default=False,
         ),
     ] = "",
@@ -64,9 +59,10 @@ def explain(
         str | None,
         typer.Option(
             "--for",
-            metavar="ANSWER",
-            help="Why (not) this one: a label, or a redshift; by default the model's own.",
-            rich_help_panel=QUESTION,
+            metavar="LABEL|Z",
+            help="Explain what speaks for this label, or redshift, rather than for the predicted "
+            "one.",
+            rich_help_panel=PREDICTION,
             show_default=False,
         ),
     ] = None,
@@ -75,14 +71,19 @@ def explain(
         typer.Option(
             "--method",
             metavar="NAME",
-            help="gradients, occlusion, grad-attention or rollout.",
-            rich_help_panel=QUESTION,
+            help="gradients: integrated gradients, pixel by pixel; occlusion: hiding windows; "
+            "attention: the attention map over wavelength, weighted by its gradient "
+            "(Chefer et al. 2021).",
+            rich_help_panel=PREDICTION,
         ),
     ] = DEFAULT_METHOD,
     frame: Annotated[
         str,
         typer.Option(
-            "--frame", metavar="observed|rest", help="Of the figure.", rich_help_panel=QUESTION
+            "--frame",
+            metavar="observed|rest",
+            help="Wavelengths of the figure.",
+            rich_help_panel=options.RESULTS,
         ),
     ] = "observed",
     dark: Annotated[
@@ -96,8 +97,8 @@ def explain(
             "-o",
             "--output",
             metavar="FILE|DIR",
-            help="A figure (.png .pdf .svg), numbers (.ecsv .csv .fits .vot), a page of figures "
-            "(.html), or a folder for one PNG a spectrum.",
+            help="A figure (.png .pdf .svg), a table (.ecsv .csv .fits .vot), a page of figures "
+            "(.html), or a folder that gets NAME.png and NAME.ecsv for each spectrum.",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -105,82 +106,51 @@ def explain(
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Show which stretches of wavelength an answer rests on.
+    """Show which wavelengths a prediction rests on.
 
-    Each pixel gets its share in the answer, against the spectrum's own
-    continuum. Without -o, the strongest stretches are printed with the lines
-    that fall there. Several spectra need a folder or an .html page.
+    Each pixel gets an importance: how much it speaks for the prediction,
+    compared with the spectrum's own continuum. Without -o, the strongest
+    wavelength regions are printed with the lines that fall there. Several
+    spectra need a folder or an .html page.
     """
-    console.set_quiet(quiet)
-    if frame not in ("observed", "rest"):
-        raise UsageError(f"--frame {frame} is none", "take observed or rest")
+    from spectromer_cli.explain import explanation, export
     from spectromer_cli.inference.predictor import load_model
+    from spectromer_cli.inference.run import Failures
     from spectromer_cli.spectra.loading import Inputs
 
-    inputs = Inputs(
-        files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
-        wavelength_unit=wavelength_unit,
-    )  # fmt: skip
-    _check_output(output, as_json)
-    targets, _, total = inputs.targets()
-    if top is not None:
-        targets, total = islice(targets, top), min(top, total or top)
-    loaded = load_model(model, device)
-    target = target or _default_target(loaded)
-    failed = Failures()
-    made = _explanations(inputs, loaded, targets, total, target, wanted, method, failed)
-    if as_json:
-        export.print_json(made, loaded, failed)
-    elif output is None:
-        for explanation in made:
-            export.print_stretches(explanation)
-    else:
-        export.write(made, output, frame == "rest", dark)
-    if failed.count:
-        raise SomeInputsFailed(f"{failed.count} of {failed.seen} spectra have no explanation")
-    if not failed.seen:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
-
-
-def _check_output(output: Path | None, as_json: bool) -> None:
-    from spectromer_cli.paths import make_folder, require_writable_folder
-
-    if output is None:
-        return
-    if as_json:
+    console.set_quiet(quiet)
+    if frame not in ("observed", "rest"):
+        raise UsageError(f"--frame {frame}: invalid value", "choose from observed, rest")
+    if output is not None and as_json:
         raise UsageError("--json and -o exclude each other", "use --json > FILE")
-    known = (*export.FIGURES, *export.TABLES, ".html")
-    if output.is_dir() or not output.suffix:
-        make_folder(output)
-    elif output.suffix.lower() not in known:
-        raise UsageError(f"-o {output}: unknown suffix", f"take {' '.join(known)} or a folder")
+    inputs = Inputs(
+        files=files,
+        catalog=catalog,
+        spectra_dir=spectra_dir,
+        air=air,
+        wavelength_unit=wavelength_unit,
+    )
+    alone = output is not None and export.holds_one(output) and top != 1
+    if alone and len(files or ()) > 1:
+        raise UsageError(
+            f"-o {output} holds one spectrum, but {len(files or ())} inputs are named",
+            "give -o a folder, or a page: -o FILE.html",
+        )
+    if output is not None:
+        export.check_output(output)
+    loaded = load_model(model, device)
+    failures = Failures()
+    explanations = explanation.explain(
+        inputs, loaded, task=task, wanted=wanted, method=method, top=top, alone=alone,
+        failures=failures,
+    )  # fmt: skip
+    if as_json:
+        export.print_json(explanations, loaded, failures)
+    elif output is None:
+        export.print_regions(explanations)
     else:
-        require_writable_folder(output)
-
-
-def _default_target(model: Spectromer) -> str:
-    names = [task.name for task in model.network.tasks]
-    return "class" if "class" in names else names[0]
-
-
-def _explanations(
-    inputs: Inputs,
-    model: Spectromer,
-    targets: Any,
-    total: int | None,
-    target: str,
-    wanted: str | None,
-    method: str,
-    failed: Failures,
-) -> Iterator[Explanation]:
-    from spectromer_cli.explain.explanation import explain as one
-    from spectromer_cli.spectra.loading import load_all
-
-    with console.progress("explaining", total) as advance:
-        for item in load_all(targets, inputs.options, grid=model.grid):
-            advance(item.begins)
-            if item.skipped:
-                continue
-            failed.note([item])
-            if item.prepared is not None:
-                yield one(model, item, target, wanted, method)
+        export.write(explanations, output, rest_frame=frame == "rest", dark=dark)
+    if failures.count:
+        raise SomeInputsFailed(f"{failures.count} of {failures.seen} spectra have no explanation")
+    if not failures.seen:
+        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -173,6 +171,7 @@ def finetune(
     console.set_quiet(quiet)
     if (folder is None) == (catalog is None):
         raise UsageError("give a folder or --catalog, one of them", "spectromer finetune ./mydata")
+    from spectromer_cli.outputs.provenance import command_line
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.training.finetune import finetune as run
     from spectromer_cli.training.settings import Settings
@@ -203,6 +202,6 @@ def finetune(
         resume=resume,
         overwrite=overwrite,
         dry_run=dry_run,
-        command=shlex.join(["spectromer", *sys.argv[1:]]),
+        command=command_line(),
     )
     options.print_figures(figures)

@@ -19,16 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.outputs.quicklook import Look
-    from spectromer_cli.spectra.lines import Kind, Line
+    from spectromer_cli.outputs.plotting import Look
+    from spectromer_cli.spectra.lines import Line
     from spectromer_cli.spectra.loading import Item
 
     Take = Callable[[Look, Item], None]
 
 SUFFIXES = (".png", ".pdf", ".svg")
-DPI = 200
 SEVERAL = "give -o FILE.pdf, or a folder"
-KINDS: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
 
 EPILOG = """Examples:
 
@@ -115,7 +113,7 @@ def plot(
     is named on stderr, and the exit code is 3.
     """
     from spectromer_cli.inference.predictor import load_model
-    from spectromer_cli.outputs.quicklook import Look, smoothed
+    from spectromer_cli.outputs.plotting import Look, smoothed
     from spectromer_cli.spectra.loading import Inputs, load_all
     from spectromer_cli.spectra.sources import only_one
 
@@ -157,8 +155,10 @@ def plot(
 def _kind(class_: str | None) -> str | None:
     if class_ is None:
         return None
-    if class_.upper() not in KINDS:
-        raise UsageError(f"--class {class_}: invalid value", f"choose from {' '.join(KINDS)}")
+    from spectromer_cli.model.taxonomy import CLASSES
+
+    if class_.upper() not in CLASSES:
+        raise UsageError(f"--class {class_}: invalid value", f"choose from {', '.join(CLASSES)}")
     return class_.upper()
 
 
@@ -187,12 +187,13 @@ def _prediction(
     item: Item, predictor: Spectromer | None, z: float | None, kind: str | None
 ) -> tuple[str, float | None, Sequence[Line]]:
     """Title, redshift and lines: what was given counts, the rest is predicted."""
-    from spectromer_cli.spectra.lines import lines_for
+    from spectromer_cli.spectra.lines import lines_for, spectral_type_of
     from spectromer_cli.spectra.loading import item_of
 
     assert item.spectrum is not None
     words = [Path(item.label).name, f"S/N {item.spectrum.sn_median:.1f} per pixel"]
     given = z is not None
+    spectral_type = ""
     if predictor is not None:
         prepared = item_of(item.spectrum, item.file, item.row, predictor.grid)
         if prepared.prepared is None:
@@ -202,12 +203,13 @@ def _prediction(
         else:
             row = predictor.table([prepared])[0]
             kind = kind or (str(row["class"]) if "class" in row.colnames else None)
+            spectral_type = spectral_type_of(row)
             words += _in_words(row, given)
             if not given and "z" in row.colnames:
                 z = float(row["z"])
     if given:
         words.append(f"z = {z:g} (given)")
-    lines = lines_for(KINDS[kind]) if kind is not None and kind in KINDS else ()
+    lines = lines_for(kind, spectral_type) if kind else ()
     return "   ".join(words), z, lines
 
 
@@ -268,7 +270,7 @@ def _folder_taker(folder: Path) -> Take:
 def _pdf_taker(output: Path) -> Iterator[Take]:
     from matplotlib.backends.backend_pdf import PdfPages
 
-    from spectromer_cli.outputs.quicklook import draw
+    from spectromer_cli.outputs.plotting import draw
 
     pages = 0
 
@@ -286,8 +288,8 @@ def _pdf_taker(output: Path) -> Iterator[Take]:
 
 
 def _save(look: Look, path: Path) -> None:
-    from spectromer_cli.outputs.quicklook import draw
+    from spectromer_cli.outputs.plotting import draw, save_figure
 
-    with disk_errors(path), atomic_path(path) as temporary:
-        draw(look).savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
+    with disk_errors(path):
+        save_figure(draw(look), path)
     print(path, flush=True)

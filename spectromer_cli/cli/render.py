@@ -103,13 +103,13 @@ def render(
 
 
 def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:
-    from spectromer_cli.outputs import figures
+    from spectromer_cli.outputs import plotting
 
     with disk_errors(path):
         if kind == "gallery":
             title = f"{Path(item.label).name}, S/N {item.sn_median:.1f} per pixel"
-            sheet = figures.gallery(prepared, config.grid, config.tokens, title)
-            figures.save_figure_png(sheet, path)
+            sheet = plotting.gallery(prepared, config.grid, config.tokens, title)
+            plotting.save_figure(sheet, path)
         else:
-            pixels = figures.render_one(kind, prepared, config.grid, config.tokens)
-            figures.save_image_png(pixels, path)
+            pixels = plotting.render_one(kind, prepared, config.grid, config.tokens)
+            plotting.save_image_png(pixels, path)

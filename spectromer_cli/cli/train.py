@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -66,6 +64,7 @@ def train(
     """Train weights from labelled real spectra and simulated ones."""
     console.set_quiet(quiet)
     from spectromer_cli.model.device import choose_device
+    from spectromer_cli.outputs.provenance import command_line
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.training.pretrain import pretrain
     from spectromer_cli.training.settings import load_recipe
@@ -82,6 +81,6 @@ def train(
         workers=1 if workers is None else workers,
         resume=resume,
         overwrite=overwrite,
-        command=shlex.join(["spectromer", *sys.argv[1:]]),
+        command=command_line(),
     )
     options.print_figures(figures)

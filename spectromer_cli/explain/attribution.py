@@ -1,8 +1,7 @@
-"""The methods: each gives every sample of the grid a share in an answer.
+"""The methods: each gives every sample of the grid an importance for a prediction.
 
 All see the network as it is used, and none changes it. Importance is positive where the
-spectrum speaks for the answer. Methods that know tokens only give all samples of a token the
-same share.
+spectrum speaks for the prediction.
 """
 
 from __future__ import annotations
@@ -16,29 +15,32 @@ import torch
 from torch import Tensor
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.explain.question import Question
+from spectromer_cli.explain import METHODS as NAMES
+from spectromer_cli.explain.prediction import Prediction
+from spectromer_cli.explain.regions import WIDTH
 from spectromer_cli.images import get_image
 from spectromer_cli.images.tiles import local_continuum
 
 if TYPE_CHECKING:
     from spectromer_cli.model.network import SpectralViT
+    from spectromer_cli.spectra.grid import Grid
 
 # Steps of the path from the baseline to the spectrum.
 STEPS = 64
 # Widths of the windows that occlusion hides, in pixels of the grid, narrow to broad: about
 # the width of a galaxy's line, of a blend, and of a quasar's broad line.
-WIDTHS = (24, 64, 160)
+WINDOWS = (24, 64, 160)
 BATCH = 64
 # Line plots: flux moves the line from pixel to pixel, in steps.
 NO_GRADIENT = ("line", "overlap", "strip")
 
-Method = Callable[["SpectralViT", Tensor, Tensor, Question], np.ndarray]
+Method = Callable[["SpectralViT", Tensor, Tensor, Prediction], np.ndarray]
 
 
 def baseline(flux: Tensor, ivar: Tensor) -> Tensor:
     """What the spectrum would be without any line: its local continuum.
 
-    The model's own running mean; so the question is which lines and edges decide, not how
+    The model's own running mean; so importance tells which lines and edges decide, not how
     bright the spectrum is.
 
     Parameters
@@ -68,8 +70,8 @@ def attention_of(model: SpectralViT) -> Iterator[list[Tensor]]:
     layers = [part for part in model.backbone.modules() if hasattr(part, "fused_attn")]
     if not layers:
         raise UsageError(
-            f"{model.config.backbone} has no attention that can be looked at",
-            "take --method gradients or occlusion",
+            f"{model.config.backbone} has no attention matrices",
+            "choose --method gradients or occlusion",
         )
     before = [layer.fused_attn for layer in layers]
     hooks = []
@@ -89,27 +91,10 @@ def attention_of(model: SpectralViT) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def rollout(model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question) -> np.ndarray:
-    """Attention followed through all blocks; it does not depend on the question.
+def attention(model: SpectralViT, flux: Tensor, ivar: Tensor, prediction: Prediction) -> np.ndarray:
+    """The attention map over wavelength: attention weighted by what it does for the prediction.
 
-    Notes
-    -----
-    Abnar & Zuidema (2020, arXiv:2005.00928), section 3: half attention, half skip connection,
-    mean over heads, multiplied through the blocks.
-    """
-    with torch.no_grad(), attention_of(model) as seen:
-        model(flux, ivar)
-    total = torch.eye(seen[0].shape[-1], device=flux.device)
-    for attention in seen:
-        mean = attention[0].mean(dim=0)
-        total = (0.5 * mean + 0.5 * torch.eye(len(mean), device=flux.device)) @ total
-    return _to_samples(model, _read_out(model, total))
-
-
-def grad_attention(
-    model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question
-) -> np.ndarray:
-    """Attention weighted by what it does for the answer.
+    Never negative; its resolution is that of the tokens.
 
     Notes
     -----
@@ -117,39 +102,38 @@ def grad_attention(
     gradient × attention, mean over heads, accumulated through the blocks.
     """
     with torch.enable_grad(), attention_of(model) as seen:
-        score = question.score(model(flux.detach().requires_grad_(), ivar)).sum()
+        score = prediction.score(model(flux.detach().requires_grad_(), ivar)).sum()
         gradients = torch.autograd.grad(score, seen)
     total = torch.eye(seen[0].shape[-1], device=flux.device)
-    for attention, gradient in zip(seen, gradients, strict=True):
-        total = total + (gradient * attention)[0].clamp_min(0.0).mean(dim=0).detach() @ total
+    for matrix, gradient in zip(seen, gradients, strict=True):
+        total = total + (gradient * matrix)[0].clamp_min(0.0).mean(dim=0).detach() @ total
     return _to_samples(model, _read_out(model, total))
 
 
 def _read_out(model: SpectralViT, total: Tensor) -> np.ndarray:
-    """What the answer takes from each image token: the class token's row, or the mean of all."""
+    """What the prediction takes from each image token: the class token's row, or all rows' mean."""
     prefix = int(model.backbone.num_prefix_tokens)  # type: ignore[arg-type]
     row = total[0] if prefix else total.mean(dim=0)
     return row[prefix:].double().cpu().numpy()
 
 
 def _to_samples(model: SpectralViT, importance: np.ndarray) -> np.ndarray:
-    """Spread each token's importance over the samples that it shows, shape (grid.n,)."""
+    """Give each sample the mean importance of the tokens that show it, shape (grid.n,)."""
     config = model.config
     shown = get_image(config.image).samples(config.grid, config.tokens).astype(float)
-    spread = importance / np.maximum(shown.sum(axis=1), 1.0)
-    return spread @ shown
+    return importance @ shown / np.maximum(shown.sum(axis=0), 1.0)
 
 
 def _differentiable(model: SpectralViT) -> None:
-    """Refuse images that flux moves pixels of, not shades: a drawn line has no gradient."""
+    """Refuse images of a drawn line: flux moves its pixels, so it has no gradient."""
     if model.config.image in NO_GRADIENT:
         raise UsageError(
             f"the image {model.config.image} has no gradient with respect to flux",
-            "take --method occlusion",
+            "choose --method occlusion",
         )
 
 
-def gradients(model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question) -> np.ndarray:
+def gradients(model: SpectralViT, flux: Tensor, ivar: Tensor, prediction: Prediction) -> np.ndarray:
     """Integrated gradients at the spectrum's own sampling: exact shares.
 
     The shares sum to the score of the spectrum less that of its continuum, up to the steps of
@@ -167,24 +151,13 @@ def gradients(model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question
         along = start + ((some + 0.5) / STEPS)[:, None] * (flux - start)
         with torch.enable_grad():
             along = along.detach().requires_grad_()
-            score = question.score(model(along, ivar.expand_as(along))).sum()
+            score = prediction.score(model(along, ivar.expand_as(along))).sum()
             (gradient,) = torch.autograd.grad(score, along)
         total += gradient.sum(dim=0, keepdim=True)
     return ((flux - start) * total / STEPS)[0].detach().double().cpu().numpy()
 
 
-def plain_gradient(
-    model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question
-) -> np.ndarray:
-    """Size of the gradient, times what stands out: the simplest thing there is, to compare."""
-    _differentiable(model)
-    with torch.enable_grad():
-        leaf = flux.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(question.score(model(leaf, ivar)).sum(), leaf)
-    return (gradient * (flux - baseline(flux, ivar))).abs()[0].double().cpu().numpy()
-
-
-def occlusion(model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question) -> np.ndarray:
+def occlusion(model: SpectralViT, flux: Tensor, ivar: Tensor, prediction: Prediction) -> np.ndarray:
     """By how much the score falls when a window is hidden, mean over windows and widths.
 
     A hidden window has the local continuum as flux, and no weight.
@@ -192,9 +165,9 @@ def occlusion(model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question
     n = flux.shape[1]
     smooth = baseline(flux, ivar)
     with torch.inference_mode():
-        whole = question.score(model(flux, ivar))
+        whole = prediction.score(model(flux, ivar))
         total = np.zeros(n)
-        for width in WIDTHS:
+        for width in WINDOWS:
             starts = np.arange(-width // 2, n, width // 2)
             windows = [(max(int(s), 0), min(int(s) + width, n)) for s in starts]
             windows = [w for w in windows if bool((ivar[0, w[0] : w[1]] > 0).any())]
@@ -205,17 +178,17 @@ def occlusion(model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question
                 for row, (low, high) in enumerate(some):
                     hidden[row, low:high] = smooth[0, low:high]
                     weight[row, low:high] = 0.0
-                fall = (whole - question.score(model(hidden, weight))).double().cpu().numpy()
+                fall = (whole - prediction.score(model(hidden, weight))).double().cpu().numpy()
                 for (low, high), amount in zip(some, fall, strict=True):
                     share[low:high] += amount / (high - low)
                     count[low:high] += 1
             total += share / np.maximum(count, 1)
-    return total / len(WIDTHS)
+    return total / len(WINDOWS)
 
 
-METHODS: dict[str, Method] = {
-    "gradients": gradients,
-    "occlusion": occlusion,
-    "grad-attention": grad_attention,
-    "rollout": rollout,
-}
+METHODS: dict[str, Method] = dict(zip(NAMES, (gradients, occlusion, attention), strict=True))
+
+
+def region_width(method: str, grid: Grid, tokens: int) -> int:
+    """Pixels of the regions that a method tells apart: the attention map resolves only tokens."""
+    return max(WIDTH, grid.n // tokens**2) if method == "attention" else WIDTH

@@ -1,22 +1,29 @@
-"""One spectrum explained: the answer, what speaks for it, and what a figure of it needs."""
+"""A prediction explained: which wavelengths speak for it, and what a figure of it needs."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.explain.attribution import METHODS
-from spectromer_cli.explain.question import Question, ask
-from spectromer_cli.explain.regions import Stretch, strongest
+from spectromer_cli.explain import DEFAULT_METHOD, attribution, regions
+from spectromer_cli.explain.prediction import Prediction, choose
+from spectromer_cli.images import get_image
 from spectromer_cli.inference.columns import redshift_task
+from spectromer_cli.inference.run import Failures
 from spectromer_cli.model import tasks
 from spectromer_cli.model.template_fit import template_curve
 from spectromer_cli.spectra.grid import Grid, Prepared
-from spectromer_cli.spectra.loading import Item
+from spectromer_cli.spectra.lines import lines_for, spectral_type_of
+from spectromer_cli.spectra.loading import Inputs, Item, item_of, load_all
+from spectromer_cli.spectra.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from astropy.table import Row
@@ -24,33 +31,39 @@ if TYPE_CHECKING:
     from spectromer_cli.inference.predictor import Spectromer
 
 
-@dataclass
+One = str | Path | Spectrum
+
+
+@dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why the model answered as it did.
+    """Why the model predicts what it does.
 
     Parameters
     ----------
     item : Item
-        The spectrum.
+        The spectrum on the grid, and where it came from.
     row : astropy Row
-        The model's answers, as `classify` and `redshift` give them.
+        The model's results, as `classify` and `redshift` give them.
     grid : Grid
-    prepared : Prepared
-    question : Question
-    method : str
-    importance : array, shape (grid.n,)
-        Positive where the spectrum speaks for the answer.
+    prediction : Prediction
+        What is explained.
     probability : float
-        Of the answer asked about; of a quantity, its value.
-    stretches : list of Stretch
+        Of the prediction; of a quantity, its value in the model's standard unit.
+    method : str
+        One of `explain.METHODS`.
+    importance : array, shape (grid.n,)
+        Positive where the spectrum speaks for the prediction, 0 where nothing was measured.
+    regions : list of Region
+        The strongest, the first of all first.
     class_probabilities : dict of str to float
+        Empty where the model has no classes.
     p_z : tuple of arrays (z, p), or None
     curve : array, shape (m, 2), or None
         z and χ² of the template fit around the redshift.
     template : array, shape (grid.n,), or None
         The best template fit.
     image : array, shape (3, side, side)
-        What the network sees.
+        What the network sees, −1 to 1.
     shown : bool array, shape (tokens², grid.n)
         Which samples each token shows.
     """
@@ -58,12 +71,11 @@ class Explanation:
     item: Item
     row: Row
     grid: Grid
-    prepared: Prepared
-    question: Question
+    prediction: Prediction
+    probability: float
     method: str
     importance: np.ndarray
-    probability: float
-    stretches: list[Stretch]
+    regions: list[regions.Region]
     class_probabilities: dict[str, float]
     p_z: tuple[np.ndarray, np.ndarray] | None
     curve: np.ndarray | None
@@ -72,8 +84,14 @@ class Explanation:
     shown: np.ndarray
 
     @property
+    def prepared(self) -> Prepared:
+        """The spectrum on the grid."""
+        assert self.item.prepared is not None, "only what could be read is explained"
+        return self.item.prepared
+
+    @property
     def z(self) -> float:
-        """The redshift found; NaN where the model knows none."""
+        """The redshift found; NaN where the model measures none."""
         return float(self.row["z"]) if "z" in self.row.colnames else float("nan")
 
     @property
@@ -83,70 +101,152 @@ class Explanation:
 
 
 def explain(
-    model: Spectromer, item: Item, target: str, wanted: str | None, method: str
-) -> Explanation:
-    """Explain one answer.
+    spectra: Inputs | One | Iterable[One],
+    model: Spectromer | str | None = None,
+    *,
+    task: str = "",
+    wanted: str | None = None,
+    method: str = DEFAULT_METHOD,
+    top: int | None = None,
+    alone: bool = False,
+    failures: Failures | None = None,
+) -> Iterator[Explanation]:
+    """Explain predictions: how much each wavelength speaks for them.
+
+    This is what `spectromer explain` does.
 
     Parameters
     ----------
-    model : Spectromer
-    item : Item
-        A spectrum that could be read.
-    target : str
-        The task.
-    wanted : str or None
-        Another answer than the model's own.
+    spectra : str, Path or Spectrum, or iterable of them, or Inputs
+        Spectra, or names of files, folders and patterns; `Inputs` also takes a catalogue and
+        says what plain tables do not say themselves.
+    model : Spectromer or str, optional
+        A loaded model, or what `load_model` takes; by default the weights that ship with the
+        program.
+    task : str, optional
+        The task whose prediction is explained: class (the default), subclass, z, teff, …
+    wanted : str, optional
+        Another label, or redshift, than the one that the model predicts.
     method : str
-        One of `methods.METHODS`.
+        One of `METHODS`: integrated gradients, occlusion, or the attention map.
+    top : int, optional
+        The first so many spectra only.
+    alone : bool
+        Refuse several spectra, before the first is explained: for an output that holds one.
+    failures : Failures, optional
+        Counts the spectra, and what cannot be explained.
 
-    Returns
-    -------
+    Yields
+    ------
     Explanation
+        In the order of the spectra. One that cannot be read is named on stderr and skipped.
 
     Raises
     ------
     UsageError
-        If there is no such task, answer or method.
+        If there is no such method, task, label or redshift, or, with `alone`, a second spectrum.
     """
-    if method not in METHODS:
-        raise UsageError(f"there is no method {method!r}", f"take {', '.join(METHODS)}")
-    prepared = item.prepared
-    assert prepared is not None, "only what could be read can be explained"
+    from spectromer_cli.inference.predictor import load_model
+
+    if method not in attribution.METHODS:
+        choices = ", ".join(attribution.METHODS)
+        raise UsageError(f"--method {method}: invalid value", f"choose from {choices}")
+    if model is None or isinstance(model, str):
+        model = load_model(model)
+    items: Iterator[Item] = islice(_items(spectra, model.grid, top), top)
+    if alone:
+        items = _only_one(items)
+    return _explanations(items, model, task, wanted, method, failures or Failures())
+
+
+def _items(spectra: Inputs | One | Iterable[One], grid: Grid, top: int | None) -> Iterator[Item]:
+    """Spectra on the grid, from wherever they come; no more than `top` are awaited."""
+    if not isinstance(spectra, Inputs):
+        given = [spectra] if isinstance(spectra, str | Path | Spectrum) else list(spectra)
+        made = [spectrum for spectrum in given if isinstance(spectrum, Spectrum)]
+        if made and len(made) < len(given):
+            raise UsageError("spectra and names of files cannot be mixed", "explain them in turn")
+        if made:
+            yield from (item_of(one, "", number, grid) for number, one in enumerate(made))
+            return
+        spectra = Inputs(files=[str(name) for name in given])
+    targets, _, total = spectra.targets()
+    if total is not None and top is not None:
+        total = min(total, top)
+    with console.progress("explaining", total) as advance:
+        for item in load_all(targets, spectra.options, grid=grid):
+            advance(item.begins)
+            if not item.skipped:
+                yield item
+
+
+def _only_one(items: Iterator[Item]) -> Iterator[Item]:
+    first = list(islice(items, 2))
+    if len(first) > 1:
+        raise UsageError(
+            f"the output holds one spectrum, but there are more ({first[1].label})",
+            "give -o a folder, or a page: -o FILE.html",
+        )
+    return chain(first, items)
+
+
+def _explanations(
+    items: Iterable[Item],
+    model: Spectromer,
+    task: str,
+    wanted: str | None,
+    method: str,
+    failures: Failures,
+) -> Iterator[Explanation]:
+    for parameter in model.network.parameters():
+        parameter.requires_grad_(False)
+    for item in items:
+        row = model.table([item])[0]  # what the model has no finite answer for has a problem then
+        failures.note([item])
+        if item.prepared is not None:
+            yield _explain_one(model, item, row, task, wanted, method)
+
+
+def _explain_one(
+    model: Spectromer, item: Item, row: Row, task: str, wanted: str | None, method: str
+) -> Explanation:
+    network, grid, config, prepared = model.network, model.grid, model.config, item.prepared
+    assert prepared is not None
     flux = torch.from_numpy(prepared.flux[None]).to(model.device)
     ivar = torch.from_numpy(prepared.ivar[None]).to(model.device)
-    answers = {name: values[0] for name, values in model.outputs([prepared]).items()}
-    network = model.network
-    question = ask(network.tasks, model.config.temperatures, answers, target, wanted)
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
-    importance = METHODS[method](network, flux, ivar, question)
+    outputs = {name: values[0] for name, values in model.outputs([prepared]).items()}
+    prediction = choose(network.tasks, config.temperatures, outputs, task, wanted)
+    importance = attribution.METHODS[method](network, flux, ivar, prediction)
     importance = np.where(prepared.ivar > 0, importance, 0.0)
     with torch.inference_mode():
-        probability = float(question.probability(network(flux, ivar)))
-        image = network.draw(flux, ivar, model.grid, model.config.tokens)[0].cpu().numpy()
-    row = model.table([item])[0]
-    explanation = Explanation(
-        item, row, model.grid, prepared, question, method, importance, probability, [], {}, None,
-        None, None, image, _shown(model),
-    )  # fmt: skip
-    explanation.stretches = strongest(importance, model.grid, explanation.class_name, explanation.z)
-    named = {task.name: task for task in network.tasks}
-    if isinstance(named.get("class"), tasks.Category):
-        labels = named["class"].labels  # type: ignore[union-attr]
-        pairs = zip(labels, answers["class"].tolist(), strict=True)
-        explanation.class_probabilities = dict(pairs)
+        probability = float(prediction.probability(network(flux, ivar)))
+        image = network.draw(flux, ivar, grid, config.tokens)[0].cpu().numpy()
+    shown = get_image(config.image).samples(grid, config.tokens)
+    class_name = str(row["class"]) if "class" in row.colnames else ""
+    z = float(row["z"]) if "z" in row.colnames else float("nan")
+    curve = template = None
+    if class_name in model.bases and np.isfinite(z):
+        curve, template = template_curve(prepared, model.bases[class_name], grid, np.log1p(z))
     redshift = redshift_task(network.tasks)
-    if redshift is not None:
-        explanation.p_z = np.expm1(redshift.x), answers[redshift.name]
-    if explanation.class_name in model.bases and np.isfinite(explanation.z):
-        basis = model.bases[explanation.class_name]
-        explanation.curve, explanation.template = template_curve(
-            prepared, basis, model.grid, np.log1p(explanation.z)
-        )
-    return explanation
-
-
-def _shown(model: Spectromer) -> np.ndarray:
-    from spectromer_cli.images import get_image
-
-    return get_image(model.config.image).samples(model.grid, model.config.tokens)
+    class_task = next((known for known in network.tasks if known.name == "class"), None)
+    labels = class_task.labels if isinstance(class_task, tasks.Category) else ()
+    return Explanation(
+        item=item,
+        row=row,
+        grid=grid,
+        prediction=prediction,
+        probability=probability,
+        method=method,
+        importance=importance,
+        regions=regions.strongest_regions(
+            importance, grid, lines_for(class_name, spectral_type_of(row)), z,
+            attribution.region_width(method, grid, config.tokens),
+        ),
+        class_probabilities=dict(zip(labels, outputs["class"].tolist(), strict=True))
+        if labels else {},
+        p_z=None if redshift is None else (np.expm1(redshift.x), outputs[redshift.name]),
+        curve=curve,
+        template=template,
+        image=image,
+        shown=shown,
+    )  # fmt: skip

@@ -1,108 +1,147 @@
-"""Explanations shown: as lines, JSON, a figure, numbers, or a page."""
+"""Explanations shown: as lines of text, JSON, figures, tables, or a page of figures."""
 
 from __future__ import annotations
 
 import html
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
-from spectromer_cli.inference.run import Failures
+from spectromer_cli.outputs import naming
+from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
     from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.inference.run import Failures
 
 FIGURES = (".png", ".pdf", ".svg")
 # astropy's name of the format by suffix.
 TABLES = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".vot": "votable"}
+SUFFIXES = (*FIGURES, *TABLES, ".html")
 
 
-def _asked(explanation: Explanation) -> str:
-    question = explanation.question
-    return f"{question.task.name} = {question.label}"
+def check_output(output: Path) -> None:
+    """Refuse, before any work, an output that cannot be written.
+
+    Raises
+    ------
+    UsageError
+        If the suffix is unknown, or the folder is missing or not writable.
+    """
+    if _is_folder(output):
+        make_folder(output)
+    elif output.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"-o {output}: unknown suffix", f"choose from {', '.join(SUFFIXES)}, or give a folder"
+        )
+    else:
+        require_writable_folder(output)
 
 
-def print_stretches(explanation: Explanation) -> None:
-    """The strongest stretches, as lines of a table."""
-    print(
-        f"# {explanation.item.file}[{explanation.item.row}]: {_asked(explanation)}, "
-        f"p {explanation.probability:.4f}, z {explanation.z:.5f}"
-    )
-    for stretch in explanation.stretches:
+def _is_folder(output: Path) -> bool:
+    return output.is_dir() or not output.suffix
+
+
+def holds_one(output: Path) -> bool:
+    """Whether an output holds one explanation: a figure or a table."""
+    return not _is_folder(output) and output.suffix.lower() != ".html"
+
+
+def print_regions(explanations: Iterable[Explanation]) -> None:
+    """The strongest regions, as lines of a table."""
+    for explanation in explanations:
+        item = explanation.item
         print(
-            f"{stretch.low:.1f}", f"{stretch.high:.1f}", f"{stretch.share:.3f}",
-            ", ".join(stretch.lines), sep="\t",
-        )  # fmt: skip
+            f"# {item.file}[{item.row}]: {explanation.prediction}, "
+            f"p {explanation.probability:.4f}, z {explanation.z:.5f}"
+        )
+        for region in explanation.regions:
+            names = ", ".join(region.names)
+            print(f"{region.low:.1f}\t{region.high:.1f}\t{region.share:.3f}\t{names}")
 
 
-def print_json(made: Iterator[Explanation], model: Spectromer, failed: Failures) -> None:
+def print_json(explanations: Iterable[Explanation], model: Spectromer, failures: Failures) -> None:
     """One document of all, on stdout."""
     from spectromer_cli.outputs.provenance import provenance
     from spectromer_cli.outputs.screen import to_json_document
 
-    rows = [
-        {
-            "file": e.item.file,
-            "row": e.item.row,
-            "target": e.question.task.name,
-            "answer": e.question.label,
-            "method": e.method,
-            "probability": e.probability,
-            "class": e.class_name,
-            "z": e.z,
-            "stretches": [
-                {"low": s.low, "high": s.high, "share": s.share, "lines": list(s.lines)}
-                for s in e.stretches
-            ],
-        }
-        for e in made
-    ]
-    print(to_json_document(rows, provenance(model), failed.status, failed.lines))
+    rows = [json_row(explanation) for explanation in explanations]
+    print(to_json_document(rows, provenance(model), failures.status, failures.lines))
 
 
-def write(made: Iterator[Explanation], output: Path, rest: bool, dark: bool) -> None:
-    """Figures or numbers in a file, figures in a folder or on a page, as the name asks."""
-    from spectromer_cli.explain.figure import draw
+def json_row(explanation: Explanation) -> dict[str, Any]:
+    """What JSON says of an explanation."""
+    z = explanation.z
+    return {
+        "file": explanation.item.file,
+        "row": explanation.item.row,
+        "task": explanation.prediction.task.name,
+        "prediction": explanation.prediction.label,
+        "method": explanation.method,
+        "probability": explanation.probability,
+        "class": explanation.class_name,
+        "z": z if z == z else None,
+        "regions": [
+            {"low": region.low, "high": region.high, "share": region.share, "lines": region.names}
+            for region in explanation.regions
+        ],
+    }
 
-    suffix = output.suffix.lower()
-    if suffix == ".html":
-        _write_page(made, output, rest, dark)
-    elif output.is_dir():
-        for explanation in made:
-            path = output / f"{_stem(explanation)}.png"
-            draw(_sheet(explanation, rest, dark), path)
-            console.info(f"wrote {path}")
-    else:
-        first = next(made, None)
-        if first is None:
-            return
-        if suffix in FIGURES:
-            draw(_sheet(first, rest, dark), output)
+
+def write(
+    explanations: Iterable[Explanation],
+    output: Path,
+    *,
+    rest_frame: bool = False,
+    dark: bool = False,
+) -> None:
+    """Write explanations in the form that the name of the output asks for.
+
+    Parameters
+    ----------
+    explanations : iterable of Explanation
+        Consumed one by one; of a figure or table, the only one.
+    output : Path
+        A figure (.png .pdf .svg), a table (.ecsv .csv .fits .vot), a page of figures (.html), or
+        a folder, which gets NAME.png and NAME.ecsv for each spectrum, or NAME.12.png and
+        NAME.12.ecsv for number 12 of a file of many: what ``report --importance`` looks for.
+    rest_frame, dark : bool
+        See `figure.save`.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be written.
+    """
+    from spectromer_cli.explain import figure
+
+    if output.suffix.lower() == ".html":
+        _write_page(explanations, output, rest_frame, dark)
+        return
+    taken: set[str] = set()
+    for explanation in explanations:
+        if output.is_dir():
+            item = explanation.item
+            stem = naming.unique(naming.output_stem(item.file, item.row, item.of_many), taken)
+            paths = [output / f"{stem}.png", output / f"{stem}.ecsv"]
         else:
-            _write_numbers(first, output)
-        console.info(f"wrote {output}")
-        if next(made, None) is not None:
-            raise UsageError(
-                f"{output} holds the first spectrum; there are more",
-                "give -o a folder, or a page: -o why.html",
-            )
+            paths = [output]
+        for path in paths:
+            if path.suffix.lower() in FIGURES:
+                figure.save(explanation, path, rest_frame=rest_frame, dark=dark)
+            else:
+                _write_table(explanation, path)
+            console.info(f"wrote {path}")
 
 
-def _stem(explanation: Explanation) -> str:
-    item = explanation.item
-    stem = Path(item.file).name.split(".fits")[0]
-    return f"{stem}-{item.row}" if item.of_many else stem
-
-
-def _write_numbers(explanation: Explanation, output: Path) -> None:
+def to_table(explanation: Explanation) -> Any:
+    """An astropy table of wavelength, flux, ivar and importance, one row per pixel of the grid."""
     import numpy as np
     from astropy.table import Table
-
-    from spectromer_cli.paths import atomic_path
 
     prepared = explanation.prepared
     table = Table(
@@ -116,70 +155,46 @@ def _write_numbers(explanation: Explanation, output: Path) -> None:
     table["wavelength"].unit = "Angstrom"
     table.meta = {
         "file": explanation.item.file,
-        "asked": _asked(explanation),
+        "row": explanation.item.row,
+        "prediction": str(explanation.prediction),
         "method": explanation.method,
         "p": explanation.probability,
         "z": explanation.z,
     }
+    return table
+
+
+def _write_table(explanation: Explanation, output: Path) -> None:
     with atomic_path(output) as temporary:
-        table.write(temporary, format=TABLES[output.suffix.lower()], overwrite=True)
+        to_table(explanation).write(temporary, format=TABLES[output.suffix.lower()], overwrite=True)
 
 
-def _sheet(explanation: Explanation, rest: bool, dark: bool) -> Any:
-    """What the figure shows, in its terms."""
-    import numpy as np
-
-    from spectromer_cli.explain.figure import Sheet
-
-    e = explanation
-    good = e.prepared.ivar > 0
-    z = e.z
-    alternatives = [
-        float(e.row[f"z_alt{rank}"])
-        for rank in range(1, 6)
-        if f"z_alt{rank}" in e.row.colnames and np.isfinite(e.row[f"z_alt{rank}"])
-    ]
-    side = int(len(e.shown) ** 0.5)
-    token = (e.shown * e.importance).sum(axis=1).reshape(side, side)
-    zwarn = f"   zwarn {e.row['zwarn']}" if "zwarn" in e.row.colnames else ""
-    probability = f"   p {e.probability:.3f}" if e.question.outputs.size else ""
-    title = (
-        f"{_stem(e)}   S/N {e.item.sn_median:.1f}   {_asked(e)}{probability}{zwarn}   by {e.method}"
-    )
-    with np.errstate(divide="ignore"):
-        error = np.where(good, 1.0 / np.sqrt(e.prepared.ivar), np.nan)
-    return Sheet(
-        title, e.grid.wavelength, np.where(good, e.prepared.flux, np.nan), error, e.importance,
-        _asked(e), [(s.low, s.high, s.share, s.lines) for s in e.stretches], e.template, z,
-        e.class_probabilities, e.p_z, alternatives, e.curve, e.image, token,
-        rest and np.isfinite(z), dark,
-    )  # fmt: skip
-
-
-def _write_page(made: Iterator[Explanation], output: Path, rest: bool, dark: bool) -> None:
+def _write_page(
+    explanations: Iterable[Explanation], output: Path, rest_frame: bool, dark: bool
+) -> None:
     """One page that holds all its figures."""
     import tempfile
 
-    from spectromer_cli.explain.figure import draw
-    from spectromer_cli.paths import atomic_path
+    from spectromer_cli.explain import figure
+    from spectromer_cli.outputs.plotting import DARK, LIGHT
 
     parts = []
     with tempfile.TemporaryDirectory() as folder:
-        for explanation in made:
+        for explanation in explanations:
             picture = Path(folder) / "one.png"
-            draw(_sheet(explanation, rest, dark), picture)
+            figure.save(explanation, picture, rest_frame=rest_frame, dark=dark)
             data = b64encode(picture.read_bytes()).decode()
             name = html.escape(f"{explanation.item.file}[{explanation.item.row}]")
-            asked = html.escape(_asked(explanation))
+            said = html.escape(str(explanation.prediction))
             parts.append(
                 f"<figure><figcaption>{name}</figcaption>"
-                f'<img src="data:image/png;base64,{data}" alt="{name}: {asked}"></figure>'
+                f'<img src="data:image/png;base64,{data}" alt="{name}: {said}"></figure>'
             )
-    colours = "background:#161616;color:#e8e8e8" if dark else "background:white;color:#1a1a1a"
+    theme = DARK if dark else LIGHT
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Explanations</title>'
-        f"<style>body{{font-family:sans-serif;{colours};max-width:75em;margin:auto}}"
-        "img{max-width:100%}figure{margin:2em 0}</style></head><body>\n"
+        f"<style>body{{font-family:sans-serif;background:{theme.ground};color:{theme.text};"
+        "max-width:75em;margin:auto}img{max-width:100%}figure{margin:2em 0}</style></head><body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )

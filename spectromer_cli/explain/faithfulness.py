@@ -1,6 +1,6 @@
-"""Is an explanation true? Hide what it says matters, and watch the answer.
+"""Is an explanation faithful? Hide what it says matters, and watch the prediction.
 
-Deletion: windows are hidden, the most important first; a true explanation brings the score
+Deletion: windows are hidden, the most important first; a faithful one brings the score
 down fast. Insertion: all is hidden, then shown again in the same order; it brings the score up
 fast (Petsiuk, Das & Saenko 2018, arXiv:1806.07421, section 4).
 """
@@ -14,27 +14,27 @@ import torch
 from torch import Tensor
 
 from spectromer_cli.explain.attribution import baseline
-from spectromer_cli.explain.question import Question
+from spectromer_cli.explain.prediction import Prediction
 
 if TYPE_CHECKING:
     from spectromer_cli.model.network import SpectralViT
 
 # Pixels that are hidden or shown together.
 WINDOW = 24
-# Shares of the windows with data at which the answer is looked at.
+# Shares of the windows with data at which the probability is computed.
 SHARES = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0])
 
 
 def curves(
-    model: SpectralViT, flux: Tensor, ivar: Tensor, question: Question, importance: np.ndarray
+    model: SpectralViT, flux: Tensor, ivar: Tensor, prediction: Prediction, importance: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The answer's probability while the spectrum is hidden, and shown, in order of importance.
+    """The probability while the spectrum is hidden, and shown, in order of importance.
 
     Parameters
     ----------
     model : SpectralViT
     flux, ivar : Tensor, shape (1, n)
-    question : Question
+    prediction : Prediction
     importance : array, shape (n,)
 
     Returns
@@ -59,8 +59,8 @@ def curves(
         without = model(torch.where(chosen, hidden, whole), torch.where(chosen, nothing, weight))
         alone = model(torch.where(chosen, whole, hidden), torch.where(chosen, weight, nothing))
     return (
-        question.probability(without).double().cpu().numpy(),
-        question.probability(alone).double().cpu().numpy(),
+        prediction.probability(without).double().cpu().numpy(),
+        prediction.probability(alone).double().cpu().numpy(),
     )
 
 

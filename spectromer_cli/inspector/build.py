@@ -18,19 +18,17 @@ from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import pack_spectrum, pack_templates
 from spectromer_cli.inspector.plot import bokeh_script, plot_json
 from spectromer_cli.inspector.results import Row, read_importance, read_rows
+from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.zwarn import ZWarn
+from spectromer_cli.outputs.plotting import DARK, LIGHT
 from spectromer_cli.paths import atomic_path, disk_errors
-from spectromer_cli.spectra.lines import Kind, lines_for
+from spectromer_cli.spectra.lines import LINES, lines_for, spectral_type_of
 from spectromer_cli.spectra.loading import Inputs, Item, load_all
 from spectromer_cli.weights.store import Weights, load_templates
 
 # So many spectra open within three seconds.
 ROWS_PER_PAGE = 500
 SCRIPTS = ("spectrum.js", "view.js", "page.js")
-# Whose lines mark a class of the general model.
-LINES_OF: dict[str, Kind] = {"STAR": "star", "GALAXY": "galaxy", "QSO": "qso"}
-# Names of lines that are heads of bands begin so; hot stars are easier to judge without them.
-MOLECULES = ("CN ", "CH ", "C2 ", "MgH ", "TiO ", "CaH ", "VO ", "FeH ")
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,15 @@ def write_report(
     bands = read_importance(importance, targets) if importance else [None] * len(rows)
     shared = {
         "templates": pack_templates(load_templates(weights), weights.config.grid.dloglam),
-        "lines": {name: _lines(kind) for name, kind in LINES_OF.items()},
+        "lines": {
+            name: [
+                asdict(line) | {"molecular": line.molecular}
+                for line in LINES
+                if line.class_name == name
+            ]
+            for name in CLASSES
+        },
+        "colours": {"light": asdict(LIGHT), "dark": asdict(DARK)},
         # The bits of a catalogue's own zwarn are not ours.
         "zwarn": {int(bit): bit.name for bit in ZWarn} if results else {},
         "provenance": provenance,
@@ -125,7 +131,10 @@ def write_report(
                 problems.append(problem)
                 advance(1)
             part = rows[start : start + ROWS_PER_PAGE]
+            types = {spectral_type_of(row) for row in part}
             data = {
+                "starLines": {kind: [line.name for line in lines_for("STAR", kind)]
+                              for kind in types},
                 "key": _key(part), "stem": Path(names[number]).stem, "rows": part,
                 "problems": problems, **shared,
             }  # fmt: skip
@@ -136,10 +145,6 @@ def write_report(
                 temporary.write_text(page, encoding="utf-8")
             missing += sum(map(bool, problems))
     return Written([output.with_name(name) for name in names], len(rows), missing)
-
-
-def _lines(kind: Kind) -> list[dict[str, Any]]:
-    return [asdict(line) | {"band": line.name.startswith(MOLECULES)} for line in lines_for(kind)]
 
 
 def _key(rows: Sequence[Row]) -> str:

@@ -2,7 +2,8 @@
 
 const $ = (id) => document.getElementById(id);
 const jsonOf = (id) => JSON.parse($(id).textContent);
-const { rows, problems, templates: packedTemplates, lines, zwarn, key, stem, provenance } = jsonOf("data");
+const { rows, problems, templates: packedTemplates, lines, starLines, colours, zwarn, key, stem, provenance } =
+  jsonOf("data");
 const SPEED_OF_LIGHT = 299792.458; // km/s
 // Lan et al. 2023, ApJ 943, 68: the scale of DESI's visual inspections.
 const QUALITIES = [
@@ -183,8 +184,11 @@ function templatesOf(name) {
 
 function linesOf(name) {
   if (name === "") return [];
-  const own = Object.hasOwn(lines, name) ? lines[name] : lines.GALAXY;
-  return $("show-bands").checked ? own : own.filter((line) => !line.band);
+  let own = Object.hasOwn(lines, name) ? lines[name] : lines.GALAXY;
+  const { star_type: type, subclass } = rows[selected];
+  const ofType = name === "STAR" && starLines[type || subclass || ""];
+  if (ofType) own = own.filter((line) => ofType.includes(line.name));
+  return $("show-bands").checked ? own : own.filter((line) => !line.molecular);
 }
 
 function listRedshifts(row, verdict) {

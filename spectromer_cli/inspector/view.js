@@ -1,12 +1,6 @@
-// The plot: fills the sources that plot.py made, found by their names, and sets the colours.
+// The plot: fills the sources that plot.py made, found by their names, and sets the colours
+// (outputs/plotting.py has them).
 
-// Okabe & Ito's colours, told apart by the colour-blind; dashes and widths differ as well.
-const COLOURS = {
-  light: { ground: "#ffffff", text: "#1b1d21", rule: "#d4d7dd", flux: "#1b1d21", error: "#56b4e9",
-           template: "#d55e00", emission: "#0072b2", absorption: "#a3477f", masked: "#d9d9d9" },
-  dark: { ground: "#15181d", text: "#e4e6ea", rule: "#363d47", flux: "#e4e6ea", error: "#3a7fb0",
-          template: "#e69f00", emission: "#56b4e9", absorption: "#e7a0c8", masked: "#2c323a" },
-};
 const LABEL_HEIGHT = 12; // pixels that an upright name takes along the wavelength axis
 const darkness = matchMedia("(prefers-color-scheme: dark)");
 
@@ -33,7 +27,7 @@ class View {
   set(name, data) { this.model(name).data = data; }
 
   paint() {
-    const colour = COLOURS[darkness.matches ? "dark" : "light"];
+    const colour = colours[darkness.matches ? "dark" : "light"];
     const { figure } = this;
     figure.setv({ background_fill_color: colour.ground, border_fill_color: colour.ground,
                   outline_line_color: colour.rule });
@@ -44,7 +38,7 @@ class View {
     }
     for (const grid of figure.center) grid.grid_line_color = null;
     const glyph = (name) => this.model(name).glyph;
-    glyph("flux").line_color = colour.flux;
+    glyph("flux").line_color = colour.text;
     glyph("error").setv({ fill_color: colour.error, fill_alpha: 0.5 });
     glyph("template").line_color = colour.template;
     glyph("masked").fill_color = colour.masked;
@@ -52,26 +46,20 @@ class View {
       glyph(`${kind} marks`).setv({ line_color: colour[kind], line_alpha: 0.75 });
       glyph(`${kind} names`).text_color = colour[kind];
     }
+    if (this.spectrum) this.showImportance();
   }
 
   // Another spectrum; both axes show all of it.
   show(spectrum, width) {
     this.spectrum = spectrum;
-    const { wavelength, level, importance } = spectrum;
+    const { wavelength, level } = spectrum;
     const at = (i) => wavelength[Math.max(0, Math.min(spectrum.n - 1, i))];
     const runs = badRuns(spectrum.sigma);
     this.set("masks", {
       left: runs.map(([first]) => (at(first - 1) + at(first)) / 2),
       right: runs.map(([, last]) => (at(last) + at(last + 1)) / 2),
     });
-    const bins = importance ? [...new Int8Array(bytesOf(importance.data))] : [];
-    const edge = (i) => 10 ** (importance.first + importance.step * i);
-    this.set("importance", {
-      left: bins.map((_, i) => edge(i)),
-      right: bins.map((_, i) => edge(i + 1)),
-      // For the answer: orange; against it: blue.
-      colour: bins.map((v) => `rgba(${v < 0 ? "0,114,178" : "213,94,0"},${Math.abs(v) / 127})`),
-    });
+    this.showImportance();
     this.smooth(width);
     const good = spectrum.sigma.filter((s) => s > 0);
     const limit = 3 * quantile(good, 0.5);
@@ -84,6 +72,20 @@ class View {
     const lastGood = spectrum.sigma.findLastIndex((s) => s > 0);
     const margin = 0.01 * (wavelength[lastGood] - wavelength[firstGood]);
     this.setRange(this.observed, wavelength[firstGood] - margin, wavelength[lastGood] + margin);
+  }
+
+  // The band below the spectrum: the stronger, the less transparent.
+  showImportance() {
+    const { importance } = this.spectrum;
+    const { supporting, opposing } = colours[darkness.matches ? "dark" : "light"];
+    const bins = importance ? [...new Int8Array(bytesOf(importance.data))] : [];
+    const edge = (i) => 10 ** (importance.first + importance.step * i);
+    const opacity = (v) => (2 * Math.abs(v)).toString(16).padStart(2, "0");
+    this.set("importance", {
+      left: bins.map((_, i) => edge(i)),
+      right: bins.map((_, i) => edge(i + 1)),
+      colour: bins.map((v) => (v < 0 ? opposing : supporting) + opacity(v)),
+    });
   }
 
   setRange(range, start, end) {

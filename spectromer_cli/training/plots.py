@@ -1,4 +1,4 @@
-"""Figures of a fine-tuning: how it learned, whom it confuses, by how much it is off."""
+"""Figures of a fine-tuning: learning curves, confusion matrices, residuals."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spectromer_cli.paths import atomic_path
-
-# Colours that the colour-blind tell apart (Okabe & Ito 2008).
-BLUE, ORANGE = "#0072B2", "#D55E00"
+from spectromer_cli.outputs.plotting import (
+    BLUE,
+    VERMILION,
+    new_figure,
+    plot_confusion,
+    save_figure,
+)
 
 
 def learning_curves(path: Path, lines: Sequence[dict]) -> None:
@@ -23,9 +26,7 @@ def learning_curves(path: Path, lines: Sequence[dict]) -> None:
     lines : sequence of dict
         Of ``metrics.jsonl``.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = new_figure(7, 4)
     axes = figure.subplots()
     for number, stage in enumerate(dict.fromkeys(line["stage"] for line in lines)):
         own = [line for line in lines if line["stage"] == stage]
@@ -34,13 +35,15 @@ def learning_curves(path: Path, lines: Sequence[dict]) -> None:
         label = number == 0
         axes.plot(step, loss, color=BLUE, alpha=0.6, label="training" if label else None)
         judged = [line.get("validation_loss", np.nan) for line in own]
-        axes.plot(step, judged, color=ORANGE, alpha=0.8, label="held out" if label else None)
+        axes.plot(step, judged, color=VERMILION, alpha=0.8, label="held out" if label else None)
     axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def confusion(path: Path, labels: Sequence[str], truth: np.ndarray, found: np.ndarray) -> None:
+def confusion(
+    path: Path, labels: Sequence[str], reference: np.ndarray, predicted: np.ndarray
+) -> None:
     """Confusion matrix, rows normalised.
 
     Parameters
@@ -48,54 +51,35 @@ def confusion(path: Path, labels: Sequence[str], truth: np.ndarray, found: np.nd
     path : Path
         PNG.
     labels : sequence of str
-    truth, found : array of int, shape (n,)
+        All of them, in the order of their numbers.
+    reference, predicted : array of int, shape (n,)
     """
-    from matplotlib.figure import Figure
-
-    n = len(labels)
-    count = np.zeros((n, n), dtype=int)
-    np.add.at(count, (truth, found), 1)
-    share = count / np.maximum(count.sum(axis=1, keepdims=True), 1)
-    side = min(2.5 + 0.5 * n, 14.0)
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    if n <= 20:
-        for i, j in np.ndindex(n, n):
-            if count[i, j]:
-                colour = "white" if share[i, j] > 0.5 else "black"
-                axes.text(j, i, f"{count[i, j]}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(n), labels, rotation=90 if n > 5 else 0)
-    axes.set_yticks(range(n), labels)
-    axes.set(xlabel="found", ylabel="label")
-    _save(figure, path)
+    counts = np.zeros((len(labels), len(labels)), dtype=int)
+    np.add.at(counts, (reference, predicted), 1)
+    side = min(2.5 + 0.5 * len(labels), 14.0)
+    figure = new_figure(side, side)
+    plot_confusion(figure.subplots(), counts, labels)
+    save_figure(figure, path)
 
 
-def residuals(path: Path, name: str, truth: np.ndarray, found: np.ndarray) -> None:
-    """Found against label, and their difference.
+def residuals(path: Path, name: str, reference: np.ndarray, predicted: np.ndarray) -> None:
+    """Predictions against reference values, and their difference.
 
     Parameters
     ----------
     path : Path
         PNG.
     name : str
-    truth, found : array, shape (n,)
+    reference, predicted : array, shape (n,)
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 6), layout="constrained")
+    figure = new_figure(5, 6)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    upper.plot(truth, found, ".", color=BLUE, ms=3, alpha=0.5)
-    ends = [float(np.min(truth)), float(np.max(truth))]
+    upper.plot(reference, predicted, ".", color=BLUE, ms=3, alpha=0.5)
+    ends = [float(np.min(reference)), float(np.max(reference))]
     upper.plot(ends, ends, color="0.4", lw=0.8)
-    upper.set(ylabel=f"{name} found")
-    lower.plot(truth, found - truth, ".", color=BLUE, ms=3, alpha=0.5)
+    upper.set(ylabel=f"{name}, predicted")
+    lower.plot(reference, predicted - reference, ".", color=BLUE, ms=3, alpha=0.5)
     lower.axhline(0.0, color="0.4", lw=0.8)
-    limit = float(np.percentile(np.abs(found - truth), 98)) or 1.0
-    lower.set(xlabel=f"{name} label", ylabel="difference", ylim=(-1.3 * limit, 1.3 * limit))
-    _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:  # type: ignore[no-untyped-def]
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    limit = float(np.percentile(np.abs(predicted - reference), 98)) or 1.0
+    lower.set(xlabel=f"{name}, reference", ylabel="difference", ylim=(-1.3 * limit, 1.3 * limit))
+    save_figure(figure, path)
