@@ -38,7 +38,7 @@ def tensors(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def question_of(model: Spectromer, path: Path, target: str, wanted: str | None = None) -> Question:
     prepared = prepare(read(path)[0], Grid())
-    answers = {name: values[0] for name, values in model.answers([prepared]).items()}
+    answers = {name: values[0] for name, values in model.outputs([prepared]).items()}
     return ask(model.network.tasks, model.config.temperatures, answers, target, wanted)
 
 
@@ -154,7 +154,7 @@ def test_a_question_about_another_answer(model) -> None:
     flux, ivar = tensors(STAR)
     with torch.no_grad():
         logits = model.network(flux, ivar)
-    p = model.answers([prepare(read(STAR)[0], Grid())])["class"][0]
+    p = model.outputs([prepare(read(STAR)[0], Grid())])["class"][0]
     assert float(own.probability(logits)) == pytest.approx(p[0], abs=1e-4)
     assert float(other.probability(logits)) == pytest.approx(p[1], abs=1e-4)
     z = question_of(model, GALAXY, "z", "0.2")
