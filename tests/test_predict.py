@@ -342,7 +342,7 @@ def test_subclasses_and_types_without_a_class(made) -> None:
     ("known", "command", "message"),
     [
         ([tasks.Redshift()], "classify", "measure redshifts only"),
-        ([tasks.Quantity("age")], "redshift", "measure no redshift, only age"),
+        ([tasks.Quantity("age")], "redshift", "know no redshift, only age"),
     ],
 )
 def test_a_command_that_the_model_cannot_obey(made, tmp_path, known, command, message) -> None:
