@@ -42,7 +42,7 @@ class NotASpectrum(ReadError):
 
 
 class SomeInputsFailed(SpectromerError):
-    """The run went through, but some inputs have no answer."""
+    """The run went through, but some inputs have no prediction."""
 
     exit_code = 3
     told = True

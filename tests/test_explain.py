@@ -47,7 +47,7 @@ def prediction_of(
     model: Spectromer, path: Path, task: str, wanted: str | None = None
 ) -> Prediction:
     prepared = prepare(read(path)[0], Grid())
-    outputs = {name: values[0] for name, values in model.answers([prepared]).items()}
+    outputs = {name: values[0] for name, values in model.outputs([prepared]).items()}
     return choose(model.network.tasks, model.config.temperatures, outputs, task, wanted)
 
 
@@ -168,7 +168,7 @@ def test_another_prediction_than_the_models(model) -> None:
     flux, ivar = tensors(STAR)
     with torch.no_grad():
         logits = model.network(flux, ivar)
-    p = model.answers([prepare(read(STAR)[0], Grid())])["class"][0]
+    p = model.outputs([prepare(read(STAR)[0], Grid())])["class"][0]
     assert float(own.probability(logits)) == pytest.approx(p[0], abs=1e-4)
     assert float(other.probability(logits)) == pytest.approx(p[1], abs=1e-4)
     z = prediction_of(model, GALAXY, "z", "0.2")

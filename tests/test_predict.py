@@ -93,11 +93,11 @@ def test_the_prediction_does_not_depend_on_the_batch(model) -> None:
     np.testing.assert_allclose(one["z_prob"], five["z_prob"], rtol=1e-3)
 
 
-def test_the_catalogues_answer_never_reaches_the_model(model) -> None:
+def test_what_the_catalogue_says_never_reaches_the_model(model) -> None:
     known, unknown = emission_galaxy(0.1), emission_galaxy(0.1)
     known.meta |= {"survey_class": "QSO", "survey_z": 5.0, "survey_subclass": "BROADLINE"}
-    with_answer, without = model.predict([known]), model.predict([unknown])
-    assert str(list(with_answer[0])) == str(list(without[0]))  # as text, where NaN equals NaN
+    labelled, without = model.predict([known]), model.predict([unknown])
+    assert str(list(labelled[0])) == str(list(without[0]))  # as text, where NaN equals NaN
 
 
 def test_files_keep_their_order_with_and_without_workers(model, tmp_path) -> None:
@@ -194,8 +194,8 @@ def test_parameters_are_for_stars_that_had_labels() -> None:
         "teff": np.full(3, np.nan),
         "teff_err": np.full(3, np.nan),
     }
-    answer = np.array([[5800.0, 90.0], [9000.0, 1000.0], [5000.0, 50.0]])
-    fill(columns, np.arange(3), tasks.Quantity("teff"), answer)
+    output = np.array([[5800.0, 90.0], [9000.0, 1000.0], [5000.0, 50.0]])
+    fill(columns, np.arange(3), tasks.Quantity("teff"), output)
     np.testing.assert_array_equal(columns["teff"], [5800.0, np.nan, np.nan])
     np.testing.assert_array_equal(columns["teff_err"], [90.0, np.nan, np.nan])
 
@@ -342,7 +342,7 @@ def test_subclasses_and_types_without_a_class(made) -> None:
     ("known", "command", "message"),
     [
         ([tasks.Redshift()], "classify", "measure redshifts only"),
-        ([tasks.Quantity("age")], "redshift", "measure no redshift, only age"),
+        ([tasks.Quantity("age")], "redshift", "know no redshift, only age"),
     ],
 )
 def test_a_command_that_the_model_cannot_obey(made, tmp_path, known, command, message) -> None:

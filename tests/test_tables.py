@@ -287,6 +287,7 @@ def test_provenance_names_the_program_that_ran(monkeypatch):
         ("/a/spectromer_cli/__main__.py", "spectromer"),
         ("/home/me/night.py", "night.py"),
         ("", "python"),
+        ("-c", "python"),
     ):
         monkeypatch.setattr(sys, "argv", [program, "a.fits"])
         assert command_line() == f"{name} a.fits"

@@ -89,7 +89,7 @@ def tamper(file: Path) -> None:
 def run(*arguments: str) -> Result:
     app = typer.Typer()
     app.callback()(lambda: None)
-    commands.register(app)
+    app.add_typer(commands.commands, name="weights")
     return CliRunner().invoke(app, ["weights", *arguments])
 
 

@@ -97,7 +97,7 @@ def redshift_columns(known: Sequence[tasks.Task]) -> tuple[str, ...]:
     if redshift_task(known) is None:
         names = ", ".join(task.name for task in known)
         raise UsageError(
-            f"these weights measure no redshift, only {names}",
+            f"these weights know no redshift, only {names}",
             "use spectromer classify, or another --model",
         )
     if any(task.name == "class" for task in known):

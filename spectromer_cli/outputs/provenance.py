@@ -47,9 +47,11 @@ def provenance(model: Any = None, **further: str) -> dict[str, str]:
 
 def command_line() -> str:
     """The command that runs, as a shell would take it; a token in it is hidden."""
-    program = Path(sys.argv[0] or "python")
-    is_ours = program.stem == "spectromer" or program.parent.name == "spectromer_cli"
-    words = ["spectromer" if is_ours else program.name]
+    program = Path(sys.argv[0])
+    if program.stem == "spectromer" or program.parent.name == "spectromer_cli":
+        words = ["spectromer"]
+    else:  # from Python: a script, or, without a name of its own, the interpreter
+        words = ["python" if program.name in ("", "-", "-c") else program.name]
     for word in sys.argv[1:]:
         after_option = words[-1] == _TOKEN_OPTION
         if after_option:
