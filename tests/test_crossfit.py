@@ -33,7 +33,7 @@ class Made(SimpleNamespace):
         config = ModelConfig("vit", "tiles", 7, Grid(3.6, 1e-4, 4), [])
         targets = {"class": torch.from_numpy(self.class_), "z": torch.from_numpy(self.z)}
         return cross_calibration.judge(
-            SimpleNamespace(tasks=TASKS, config=config), self.out, self.refined, targets,
+            SimpleNamespace(tasks=TASKS, config=config), self.out, self.refined, targets, self.z,
             self.group, self.has_ivar,
         )  # fmt: skip
 

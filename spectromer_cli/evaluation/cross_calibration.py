@@ -59,7 +59,7 @@ def cross_calibrate(
     targets = {target.name: target for target in held_out.targets}
     return judge(
         model, logits, refined, {name: t.tensor(rows) for name, t in targets.items()},
-        data.group, data.has_ivar,
+        targets["z"].values[rows], data.group, data.has_ivar,
     )  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def judge(
     logits: Mapping[str, torch.Tensor],
     refined: Refined,
     targets: Mapping[str, torch.Tensor],
+    z: np.ndarray,
     group: np.ndarray,
     has_ivar: np.ndarray,
 ) -> dict[str, Any]:
@@ -79,12 +80,14 @@ def judge(
     logits : mapping of str to Tensor, shapes (n, task.size)
     refined : Refined
     targets : mapping of str to Tensor, shape (n,)
-        Labels of the tasks, ``class`` and ``z`` among them.
+        Labels of the tasks, ``class`` among them.
+    z : array, shape (n,)
+        Reference redshifts.
     group : array of str, shape (n,)
         The object of each spectrum.
     has_ivar : bool array, shape (n,)
     """
-    number, z = targets["class"].numpy(), targets["z"].double().numpy()
+    number = targets["class"].numpy()
     classes = np.array([*taxonomy.CLASSES, ""])[number]
     found = calibration.predicted_classes(model.tasks, logits)
     error = np.log1p(refined.z) - np.log1p(z)

@@ -248,7 +248,7 @@ def _on_labelled_set(
                 f"{', '.join(given)} say how files are read; {data} is one HDF5 set",
                 "leave them out",
             )
-    general = _is_general(model.tasks)
+    general = _is_general(model.tasks) and any(source.column(name) for name in ("class", "z"))
     wanted = [task.name for task in model.tasks if source.column(task.name)]
     if general:
         wanted = list(dict.fromkeys([*source.general(), *wanted]))

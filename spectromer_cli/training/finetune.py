@@ -49,8 +49,8 @@ FOLDS = 5
 # Validation checks in a fit, and how many without gain end it.
 CHECKS = 30
 PATIENCE = 8
-# Share of the time that calibration, figures and writing are left.
-RESERVE = 0.1
+# What calibration, figures and writing are left of the time: a tenth, or more of a short one.
+RESERVE, LEAST_RESERVE, MOST_RESERVE = 0.1, 30.0, 0.4
 
 
 def finetune(
@@ -409,7 +409,9 @@ class _Job:
         state = self.run.state
         under_way = 0.0 if state.stage == stage else state.seconds
         spent = self.reading + state.earlier_seconds + under_way
-        left = 60.0 * self.settings.max_minutes * (1.0 - RESERVE) - spent
+        limit = 60.0 * self.settings.max_minutes
+        reserve = max(RESERVE * limit, min(LEAST_RESERVE, MOST_RESERVE * limit))
+        left = limit - reserve - spent
         over = [name for name in state.best_steps if name != stage]
         return max(left, 1.0) / 60.0 / max(self.plan.folds + 1 - len(over), 1)
 
