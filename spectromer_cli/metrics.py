@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -202,49 +202,6 @@ def number_figures(
     figures = scatter_figures(value - reference, sigma)
     figures["r2"] = _finite(_r2(value, reference)) if len(value) else None
     figures["interval"]["r2"] = bootstrap_interval(_r2, value, reference)
-    return figures
-
-
-def category_figures(p: np.ndarray, reference: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """How well labels agree with their reference values.
-
-    Parameters
-    ----------
-    p : array, shape (n, k)
-        Probabilities of the labels.
-    reference : array of int, shape (n,)
-        Number of the right label.
-    labels : sequence of str, length k
-
-    Returns
-    -------
-    dict
-        ``n``; ``accuracy``; ``mean_recall`` over the labels that occur; ``recall_<label>`` of
-        each of these; ``ece``, the expected calibration error; ``interval`` of all but ``ece``.
-        Nothing but ``n`` of nothing.
-    """
-    n = len(reference)
-    if n == 0:
-        return {"n": 0, "interval": {}}
-    right = p.argmax(axis=1) == reference
-
-    def mean_recall(right: np.ndarray, reference: np.ndarray) -> float:
-        return float(np.mean([right[reference == k].mean() for k in np.unique(reference)]))
-
-    figures: dict[str, Any] = {
-        "n": n,
-        "accuracy": float(right.mean()),
-        "mean_recall": mean_recall(right, reference),
-        "ece": expected_calibration_error(p.max(axis=1), right),
-        "interval": {
-            "accuracy": share_interval(int(right.sum()), n),
-            "mean_recall": bootstrap_interval(mean_recall, right, reference),
-        },
-    }
-    for number in np.unique(reference):
-        own = right[reference == number]
-        figures[f"recall_{labels[number]}"] = float(own.mean())
-        figures["interval"][f"recall_{labels[number]}"] = share_interval(int(own.sum()), len(own))
     return figures
 
 

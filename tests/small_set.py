@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training.dataset import LabelledSpectra
+
 LINES = (4102.9, 4341.7, 4862.7, 6564.6)
 
 
@@ -78,3 +81,22 @@ def write_labelled(path: Path, n: int = 60) -> Path:
         for name, values in texts.items():
             file.create_dataset(name, data=list(values), dtype=h5py.string_dtype())
     return path
+
+
+def in_memory(grid: Grid, flux: np.ndarray, **labels: np.ndarray) -> LabelledSpectra:
+    """A labelled set of SDSS spectra of S/N 20, each of an object of its own."""
+    n = len(flux)
+    return LabelledSpectra(
+        grid=grid,
+        flux=flux.astype(np.float16),
+        ivar=np.full(flux.shape, 400.0, np.float16),
+        has_ivar=np.ones(n, bool),
+        survey=np.full(n, "SDSS"),
+        group=np.arange(n).astype(str),
+        sn=np.full(n, 20.0),
+        file=np.full(n, "made.h5"),
+        row=np.arange(n),
+        ra=np.full(n, np.nan),
+        dec=np.full(n, np.nan),
+        labels={name: np.ma.asarray(values) for name, values in labels.items()},
+    )

@@ -8,9 +8,9 @@ import pytest
 from astropy.table import Table
 from conftest import EXAMPLES, ROOT, Run
 
+from spectromer_cli.accuracy import markdown
+from spectromer_cli.accuracy.summary import summarise
 from spectromer_cli.errors import UsageError
-from spectromer_cli.evaluation import markdown
-from spectromer_cli.evaluation.summary import summarise
 from spectromer_cli.metrics import (
     bootstrap_interval,
     expected_calibration_error,
@@ -142,7 +142,7 @@ def test_stars_are_judged_where_there_is_truth() -> None:
         "class": np.array(["STAR"] * 5 + ["GALAXY"]),
         "survey": np.array(["LAMOST"] * 3 + ["SDSS"] * 3),
         "subclass": np.array(["G", "G", "K", "M", "WD", "AGN"]),
-        "star_type": np.array(["G2", "G5", "K0", "", "", ""]),
+        "star_type": np.array([42.0, 45.0, 50.0, np.nan, np.nan, np.nan]),
         "star_type_err": np.array([1.0, 1.0, 1.0, np.nan, np.nan, np.nan]),
         "teff": np.array([5800.0, 5500.0, 5000.0, np.nan, np.nan, np.nan]),
         "teff_err": np.full(n, 100.0),
@@ -236,7 +236,7 @@ def test_tasks_of_ones_own_have_their_figures() -> None:
     assert depth["r2"] == pytest.approx(1 - 0.25 / 2)
     text = markdown.markdown(report, {}, {"rf": report})
     assert "## kind" in text and "| nova | 2 | 0.5 (" in text
-    assert "| depth | 3 | 0 (" in text
+    assert "| depth | 3 | 0 | 0 | 0.875 |" in text
     assert "| kind: right | 0.5 (" in text
     json.dumps(report, allow_nan=False)
 

@@ -12,11 +12,12 @@ FLOORS = {
     "errors": 1, "paths": 1, "console": 1, "metrics": 1, "_version": 1,
     "spectra": 2, "images": 3,
     "archives": 3, "model": 4, "outputs": 4,
-    "weights": 5, "simulation": 6, "inference": 6, "training": 7,
-    "explain": 7, "inspector": 7, "evaluation": 8,
-    "cli": 9, "__main__": 9,
+    "weights": 5, "simulation": 6, "inference": 6,
+    "accuracy": 7, "explain": 7, "inspector": 7,
+    "training": 8, "evaluation": 9,
+    "cli": 10, "__main__": 10,
     # The package itself, whose names are for users: nothing below takes one of them.
-    "spectromer_cli": 10,
+    "spectromer_cli": 11,
 }  # fmt: skip
 
 

@@ -4,20 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_set import in_memory
 
 from spectromer_cli.errors import SpectromerError
-from spectromer_cli.model import tasks, taxonomy
+from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.model.template_fit import Basis
 from spectromer_cli.simulation.populations import (
     MOVE,
     Population,
     Populations,
+    drawn_evenly,
     load_populations,
     to_arrays,
 )
 from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.training import targets
 from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.templates import _evenly, learn_populations, learn_templates
+from spectromer_cli.training.templates import learn_populations, learn_templates
 from spectromer_cli.weights.save import write_weights
 from spectromer_cli.weights.store import resolve
 
@@ -38,21 +42,19 @@ def galaxies(n: int = 90) -> LabelledSpectra:
             height = (1.0 + 4.0 * strong[i]) * rng.uniform(0.8, 1.2)
             flux[i] += height * np.exp(-0.5 * ((rest - line) / 4.0) ** 2)
     flux += rng.normal(0.0, 0.05, flux.shape)
-    names = list(taxonomy.SUBCLASSES)
-    subclass = np.where(strong, names.index("GALAXY STARBURST"), names.index("GALAXY STARFORMING"))
-    text = np.full(n, "SDSS")
-    return LabelledSpectra(
-        GRID, flux.astype(np.float16), np.full(flux.shape, 400.0, np.float16), np.ones(n, bool),
-        text, np.arange(n).astype(str), text, np.full(n, taxonomy.CLASSES.index("GALAXY")),
-        subclass, z, np.full(n, 20.0),
-    )  # fmt: skip
+    subclass = np.where(strong, "STARBURST", "STARFORMING")
+    return in_memory(GRID, flux, **{"class": np.full(n, "GALAXY")}, subclass=subclass, z=z)
+
+
+def learn(data: LabelledSpectra) -> tuple[dict[str, Basis], dict[str, Population]]:
+    labels, every = targets.general(data), np.ones(len(data), bool)
+    bases = learn_templates(data, labels, every)
+    return bases, learn_populations(data, labels, every, bases)
 
 
 @pytest.fixture(scope="module")
 def source() -> Populations:
-    data = galaxies()
-    bases = learn_templates(data)
-    return Populations(bases, learn_populations(data, bases), GRID)
+    return Populations(*learn(galaxies()), GRID)
 
 
 def test_a_drawn_line_lies_where_its_redshift_says(source: Populations) -> None:
@@ -96,17 +98,21 @@ def test_nothing_is_drawn_where_no_object_was_seen(source: Populations) -> None:
 
 def test_spectra_that_the_templates_do_not_describe_are_left_out() -> None:
     data = galaxies()
-    bases = learn_templates(data)
-    before = len(learn_populations(data, bases)["GALAXY"].z)
+    labels, every = targets.general(data), np.ones(len(data), bool)
+    bases, members = learn(data)
+    before = len(members["GALAXY"].z)
     odd = np.sign(np.sin(GRID.wavelength / 30.0)) * 0.8 + 1.0
     data.flux[:10] = odd.astype(np.float16)
-    assert len(learn_populations(data, bases)["GALAXY"].z) == before - 10
+    after = learn_populations(data, labels, every, bases)["GALAXY"]
+    assert len(after.z) == before - 10
 
 
 def test_rare_subclasses_come_first() -> None:
-    learned = _evenly(np.array([0] * 95 + [1] * 5), 20)
-    assert (learned >= 95).sum() == 5
-    assert len(learned) == 20
+    zero = np.zeros(100, np.float32)
+    members = Population(zero[:, None], np.array([0] * 95 + [1] * 5), zero, zero, zero)
+    drawn = drawn_evenly(members, 20)
+    assert (drawn.subclass == 1).sum() == 5
+    assert len(drawn.z) == 20
 
 
 def test_there_and_back_through_a_file(tmp_path: Path, source: Populations) -> None:

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from small_set import in_memory
 
 from spectromer_cli.model.decoding import decode_redshift
 from spectromer_cli.model.tasks import Redshift
 from spectromer_cli.model.template_fit import Basis, fit, refine
 from spectromer_cli.spectra.grid import Grid, Prepared
-from spectromer_cli.training.dataset import LabelledSpectra
+from spectromer_cli.training import targets
 from spectromer_cli.training.templates import learn_templates, weighted_pca
 
 GRID = Grid()
@@ -112,21 +113,8 @@ def test_templates_are_learned_at_rest() -> None:
     z = rng.uniform(0.01, 0.3, n)
     flux = np.array([rest(grid.loglam - np.log10(1 + value)) for value in z])
     flux += rng.normal(0.0, 0.05, flux.shape)
-    text = np.full(n, "SDSS")
-    data = LabelledSpectra(
-        grid=grid,
-        flux=flux.astype(np.float16),
-        ivar=np.full(flux.shape, 400.0, np.float16),
-        has_ivar=np.ones(n, bool),
-        survey=text,
-        group=text,
-        subclass_name=text,
-        class_=np.ones(n, int),
-        subclass=np.full(n, -1),
-        z=z,
-        sn=np.full(n, 20.0),
-    )
-    bases = learn_templates(data)
+    data = in_memory(grid, flux, **{"class": np.full(n, "GALAXY")}, z=z)
+    bases = learn_templates(data, targets.general(data), np.ones(n, bool))
     assert list(bases) == ["GALAXY"]
     found = fit(observed(0.17, 20.0), bases["GALAXY"], GRID, np.log1p(0.172), 0.01)
     assert found is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from astropy.table import Table
 from safetensors.torch import load_file
 from small_set import write_labelled, write_templates
 
@@ -63,7 +64,11 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     assert model.reference_set.whitening.shape == (4 * 192, 4 * 192)
     assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
-    assert "| SDSS | GALAXY |" in card
+    # The card prints the figures of the report.
+    assert f"Right: {figures['class_accuracy']:.4g} (" in card
+    table = Table.read(tmp_path / "a" / "predictions.ecsv")
+    right = np.asarray(table["class"] == table["class_true"])
+    assert right.mean() == pytest.approx(figures["class_accuracy"], abs=1e-4)
     lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectromer_cli.errors import ReadError, UsageError
-from spectromer_cli.spectra.loading import Item, item_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -47,14 +46,6 @@ class HeldOut:
     testing: np.ndarray
     said: str
     seed: int
-
-    def items(self, grid: Grid) -> Iterator[Item]:
-        """The held-out spectra as they would come from files, without their labels."""
-        for i in np.flatnonzero(self.testing):
-            spectrum = self.data.spectrum(int(i))
-            item = item_of(spectrum, str(self.data.file[i]), int(self.data.row[i]), grid)
-            item.of_many = True
-            yield item
 
     def remarks(self) -> list[str]:
         """What the report must say about the split, one line each."""
@@ -191,7 +182,7 @@ def unseen(data: LabelledSpectra, record: Path, grid: Grid) -> np.ndarray:
     ReadError
         If the record cannot be read.
     """
-    from spectromer_cli.training.dataset import same_objects
+    from spectromer_cli.spectra.positions import same_objects
 
     try:
         learned = _learned(record)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from spectromer_cli.evaluation.held_out import HeldOut
     from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.model.tasks import Task
-    from spectromer_cli.training.targets import Target
 
 # Options that an HDF5 set, which is read whole, has no use for.
 FILE_OPTIONS = ("spectra_dir", "air", "wavelength_unit", "workers")
@@ -159,7 +158,7 @@ def _on_catalogue(
     """All spectra that a catalogue names."""
     from astropy.table import Table
 
-    from spectromer_cli.evaluation.summary import summarise
+    from spectromer_cli.accuracy import summary
     from spectromer_cli.training import dataset, targets
 
     run = Run(inputs, settings)
@@ -181,10 +180,11 @@ def _on_catalogue(
             + ", ".join(run.catalogue.colnames),
         )
     make_folder(output)
-    run.catalogue = Table({f"{t.name}_true": _values(t) for t in found})
+    every = np.arange(len(run.catalogue))
+    run.catalogue = Table(targets.true_columns(found, every))
     table = run.table()
     references = {target.name: np.asarray(table[f"{target.name}_true"]) for target in found}
-    report = summarise(_arrays(table), references, _labels(known))
+    report = summary.compare(table, references, known)
     return Evaluation(report, table, run.failures, run.provenance, [], references)
 
 
@@ -192,26 +192,10 @@ def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
     return {name: column for name, column in columns.items() if column is not None}
 
 
-def _values(target: Target) -> np.ndarray:
-    """The reference values as a column: labels as text, numbers as they are."""
-    return np.array([*target.labels, ""])[target.values] if target.labels else target.values
-
-
-def _labels(known: Sequence[Task]) -> dict[str, Sequence[str]]:
-    """The labels of each category."""
-    from spectromer_cli.model.tasks import Category
-
-    return {task.name: task.labels for task in known if isinstance(task, Category)}
-
-
 def _is_general(known: Sequence[Task]) -> bool:
     from spectromer_cli.inference.columns import is_general
 
     return is_general(known)
-
-
-def _arrays(table: Table) -> dict[str, np.ndarray]:
-    return {name: np.asarray(table[name]) for name in table.colnames}
 
 
 # --- on a labelled set ----------------------------------------------------------------------
@@ -231,8 +215,8 @@ def _on_labelled_set(
     """The part of a labelled set that the weights have not learned from, and baselines on it."""
     from astropy.table import Table, hstack
 
+    from spectromer_cli.accuracy import summary
     from spectromer_cli.evaluation import baselines, cross_calibration, held_out
-    from spectromer_cli.evaluation.summary import summarise
     from spectromer_cli.outputs.provenance import provenance
     from spectromer_cli.paths import sha256_of
     from spectromer_cli.spectra.readers import ReadOptions
@@ -272,7 +256,7 @@ def _on_labelled_set(
     failures = Failures()
     table = _predict(model, settings, split, failures)
     rows = np.flatnonzero(split.testing)
-    references = _references(split, rows, general)
+    references = targets.references(found, rows)
     others = {
         name: baselines.predictions_of(
             name, split, model.grid, origin=origin, folder=output, minutes=minutes,
@@ -280,7 +264,7 @@ def _on_labelled_set(
         )
         for name in names
     }  # fmt: skip
-    report = summarise(_arrays(table), references, _labels(model.tasks))
+    report = summary.compare(table, references, model.tasks)
     if general and split.training.any() and settings.refined:
         with console.progress("calibration by folds", None):
             report["calibration"] = cross_calibration.cross_calibrate(
@@ -289,15 +273,15 @@ def _on_labelled_set(
     if others:
         shown = {"sn_median": np.asarray(table["sn_median"]), "survey": np.asarray(table["survey"])}
         report["baselines"] = {
-            name: summarise(
-                _arrays(own) | shown, _without_velocities(references), _labels_of(split)
+            name: summary.summarise(
+                summary.arrays(own, ()) | shown, _without_velocities(references), _labels_of(split)
             )
             for name, own in others.items()
         }
     sha256 = f" (sha256 {sha256_of(data)})" if data.is_file() else ""
     record = provenance(model, data=f"{data.name}{sha256}", **{"held out": split.said})
     remarks = [*split.remarks(), *baselines.remarks(names, minutes)]
-    beside = Table({f"{t.name}_true": _values(t)[rows] for t in found})
+    beside = Table(targets.true_columns(found, rows))
     return Evaluation(report, hstack([table, beside]), failures, record, remarks, references)
 
 
@@ -319,21 +303,12 @@ def _predict(model: Spectromer, settings: Settings, split: HeldOut, failures: Fa
 
     tables = []
     with console.progress("held-out spectra", int(split.testing.sum())) as advance:
-        items = split.items(model.grid)
+        items = split.data.items(np.flatnonzero(split.testing), model.grid)
         while batch := list(islice(items, settings.batch_size)):
             failures.note(batch)
             tables.append(model.table(batch, settings.refined))
             advance(len(batch))
     return stacked(tables)
-
-
-def _references(split: HeldOut, rows: np.ndarray, general: bool) -> dict[str, np.ndarray]:
-    """Reference values of the held-out spectra by task; of stars also the letter of the type."""
-    found = {target.name: _values(target)[rows] for target in split.targets}
-    if general:
-        letters = np.char.replace(found["subclass"].astype(str), "STAR ", "")
-        found["letter"] = np.where(found["class"] == "STAR", letters, "")
-    return found
 
 
 def _without_velocities(references: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -354,7 +329,7 @@ def _labels_of(split: HeldOut) -> dict[str, Sequence[str]]:
 
 def _write(found: Evaluation, output: Path, docs: Path | None) -> None:
     """The files of the report."""
-    from spectromer_cli.evaluation import markdown, plots
+    from spectromer_cli.accuracy import markdown, plots
     from spectromer_cli.outputs import tables
     from spectromer_cli.outputs.plotting import save_figure
 
@@ -363,7 +338,7 @@ def _write(found: Evaluation, output: Path, docs: Path | None) -> None:
     n = len(found.predictions)
     sheet = plots.figures(
         found.report,
-        _arrays(found.predictions),
+        {name: np.asarray(found.predictions[name]) for name in found.predictions.colnames},
         found.references.get("class", np.full(n, "")),
         found.references.get("z", np.full(n, np.nan)),
     )

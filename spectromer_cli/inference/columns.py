@@ -109,13 +109,13 @@ def _is_no_redshift(task: tasks.Task) -> bool:
     return not isinstance(task, tasks.Redshift)
 
 
-def _column(task: tasks.Task) -> str:
-    """The task's own column."""
+def column_of(task: tasks.Task) -> str:
+    """The column of a task; of a name that is taken, ``predicted_<name>``."""
     return f"predicted_{task.name}" if task.name in TAKEN else task.name
 
 
 def _columns_of(task: tasks.Task) -> list[str]:
-    name = _column(task)
+    name = column_of(task)
     if not isinstance(task, tasks.Category):
         return [name, f"{name}_err"]
     names = [name, f"{name}_prob"]
@@ -180,7 +180,7 @@ def _coverage(item: Item) -> float:
 def _empty(items: Sequence[Item], coverage: np.ndarray, known: Sequence[tasks.Task]) -> Columns:
     """Columns without a prediction."""
     n = len(items)
-    texts = {_column(task) for task in known if isinstance(task, tasks.Category | tasks.Ordered)}
+    texts = {column_of(task) for task in known if isinstance(task, tasks.Category | tasks.Ordered)}
     columns: dict[str, Any] = {}
     for name in column_names(known):
         is_text = name in texts or name == "star_type"
@@ -246,13 +246,13 @@ def fill(columns: Columns, good: np.ndarray, task: tasks.Task, output: np.ndarra
     elif isinstance(task, tasks.Quantity):
         if task.name in STELLAR and "subclass" in columns:
             applies &= ~np.isin(columns["subclass"][good].astype(str), WITHOUT_PARAMETERS)
-        name = _column(task)
+        name = column_of(task)
         columns[name][good[applies]] = output[applies, 0]
         columns[f"{name}_err"][good[applies]] = output[applies, 1]
 
 
 def _fill_category(columns: Columns, good: np.ndarray, task: tasks.Category, p: np.ndarray) -> None:
-    name = _column(task)
+    name = column_of(task)
     columns[name][good] = np.array(task.labels, dtype=object)[p.argmax(axis=1)]
     if f"{name}_prob" in columns:
         columns[f"{name}_prob"][good] = p.max(axis=1)
@@ -286,7 +286,7 @@ def _fill_ordered(
         classes = list(columns["subclass"][good])
         applies = applies & np.isin(classes, list("OBAFGKML"))
     place, error = decoding.decode_type(p, classes)
-    name = _column(task)
+    name = column_of(task)
     for i in np.flatnonzero(applies):
         columns[name][good[i]] = task.labels[place[i]]
         columns[f"{name}_err"][good[i]] = error[i]

@@ -171,15 +171,12 @@ class Spectromer:
         if task is None:
             return None
         classes = self._classes(outputs, len(prepared))
-        found = decoding.decode_redshift(task, outputs[task.name], classes == "STAR")
-        if refined:
-            fits = refine(found, prepared, list(classes), self.bases, self.grid)
-            has = np.isfinite(fits.z)
-            found.z[has], found.z_err[has] = fits.z[has], fits.z_err[has]
-            found.delta_chi2 = fits.delta_chi2
-            far = np.abs(np.log1p(fits.z)) > 0.95 * decoding.STAR_MAX_X
-            found.at_edge |= far & (classes == "STAR")
-        return found
+        is_star = classes == "STAR"
+        found = decoding.decode_redshift(task, outputs[task.name], is_star)
+        if not refined:
+            return found
+        fits = refine(found, prepared, list(classes), self.bases, self.grid)
+        return fits.merged(found, is_star)
 
     def _classes(self, outputs: dict[str, np.ndarray], n: int) -> np.ndarray:
         """The likeliest classes, shape (n,); empty texts of a model without classes."""

@@ -7,7 +7,7 @@ polynomial are fitted to the spectrum at every shift by weighted least squares.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -93,6 +93,33 @@ class Refined:
     z_err: np.ndarray
     formal: np.ndarray
     delta_chi2: np.ndarray
+
+    def rescaled(self, bases: Mapping[str, Basis], classes: Sequence[str]) -> Refined:
+        """The same redshifts, with errors by the scales of these templates."""
+        scales = np.array([
+            (bases[name].error_scale, bases[name].misfit_scale) if name in bases else (1.0, 1.0)
+            for name in classes
+        ]).reshape(-1, 2)  # fmt: skip
+        return replace(self, z_err=np.hypot(*(scales * self.formal).T) * (1.0 + self.z))
+
+    def merged(self, found: RedshiftPrediction, is_star: np.ndarray) -> RedshiftPrediction:
+        """What p(z) says, with the template fits in place of its redshifts where there are any.
+
+        Parameters
+        ----------
+        found : RedshiftPrediction
+            From p(z), of the same spectra.
+        is_star : bool array, shape (batch,)
+        """
+        has = np.isfinite(self.z)
+        far = np.abs(np.log1p(self.z)) > 0.95 * STAR_MAX_X
+        return replace(
+            found,
+            z=np.where(has, self.z, found.z),
+            z_err=np.where(has, self.z_err, found.z_err),
+            delta_chi2=self.delta_chi2,
+            at_edge=found.at_edge | (far & is_star),
+        )
 
 
 def refine(

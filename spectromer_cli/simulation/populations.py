@@ -25,6 +25,8 @@ MOVE = 0.05
 # Alike is who is among the nearest in z of the same subclass.
 NEIGHBOURS = 8
 PREFIX = "populations."
+# The templates must cover this share of the good pixels of a member.
+MIN_COVERED = 0.75
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,75 @@ class Population:
     def take(self, which: np.ndarray) -> Population:
         """The members picked by a boolean or index array."""
         return Population(**{name: values[which] for name, values in vars(self).items()})
+
+
+# --- learned from real spectra -------------------------------------------------------------
+
+
+def describe(
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    grid: Grid,
+    z: np.ndarray,
+    subclass: np.ndarray,
+    basis: Basis,
+    max_unexplained: float,
+) -> Population:
+    """Describe spectra of one class by its templates; those that do not fit are left out.
+
+    Parameters
+    ----------
+    flux, ivar : array, shape (n, grid.n)
+        Flux of median level 1 and its inverse variance.
+    grid : Grid
+    z : array, shape (n,)
+    subclass : array of int, shape (n,)
+        Numbers in `taxonomy.SUBCLASSES`.
+    basis : Basis
+    max_unexplained : float
+        Of the variance over wavelength, what the templates may leave beyond the noise.
+    """
+    coefficients, kept, seen = [], [], []
+    for i in range(len(flux)):
+        vectors = basis.at_redshift(float(z[i]), grid)
+        covered = np.isfinite(vectors[0])
+        weight, values = ivar[i].astype(np.float64), flux[i].astype(np.float64)
+        good = (weight > 0) & covered
+        if good.sum() < MIN_COVERED * (weight > 0).sum() or good.sum() < grid.n // 4:
+            continue
+        root = np.sqrt(np.minimum(weight[good], 1e4))
+        own = vectors[:, good]
+        solved, *_ = np.linalg.lstsq((own * root).T, values[good] * root, rcond=None)
+        model = solved @ own
+        level = float(np.median(model))
+        unexplained = np.mean((values[good] - model) ** 2 - 1.0 / weight[good])
+        if level <= 0 or unexplained > max_unexplained * np.var(values[good]):
+            continue
+        coefficients.append(solved / level)
+        kept.append(i)
+        ends = grid.loglam[np.flatnonzero(good)[[0, -1]]]
+        seen.append(ends - np.log10(1.0 + z[i]))
+    reach = np.array(seen, np.float32).reshape(-1, 2)
+    return Population(
+        coefficients=np.array(coefficients, np.float32).reshape(len(kept), len(basis.vectors)),
+        subclass=subclass[kept].astype(int),
+        z=z[kept].astype(np.float32),
+        low=reach[:, 0],
+        high=reach[:, 1],
+    )
+
+
+def drawn_evenly(population: Population, count: int) -> Population:
+    """`count` members or fewer, the rare subclasses first of all."""
+    subclass = population.subclass
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(subclass))
+    # How many of the same subclass came before: all the firsts, then all the seconds, …
+    turn = np.zeros(len(subclass), dtype=int)
+    for kind in np.unique(subclass):
+        own = order[subclass[order] == kind]
+        turn[own] = np.arange(len(own))
+    return population.take(np.sort(order[np.argsort(turn[order], kind="stable")][:count]))
 
 
 # --- in the weights -----------------------------------------------------------------------

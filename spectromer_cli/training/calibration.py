@@ -10,9 +10,7 @@ import torch
 
 from spectromer_cli.metrics import OUTLIERS, pull_figures
 from spectromer_cli.model import decoding, tasks, taxonomy
-from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.template_fit import Basis, Refined, refine
-from spectromer_cli.spectra.grid import Prepared
+from spectromer_cli.model.template_fit import Refined
 
 # Off by more than this, in |Δz|/(1+z), a redshift is wrong and tells nothing of its error.
 Z_OUTLIER = OUTLIERS["0.01"]
@@ -44,21 +42,6 @@ def predicted_redshifts(
     tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
     is_star = predicted_classes(asked, logits) == "STAR"
     return decoding.decode_redshift(task, task.answer(tempered).double().numpy(), is_star)
-
-
-def refined_redshifts(
-    asked: Sequence[tasks.Task],
-    logits: Logits,
-    config: ModelConfig,
-    flux: np.ndarray,
-    ivar: np.ndarray,
-    bases: Mapping[str, Basis],
-) -> Refined:
-    """Redshifts of each spectrum by template fits (see `model.template_fit.refine`)."""
-    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
-    names = predicted_classes(asked, logits).tolist()
-    proposed = predicted_redshifts(asked, logits, config.temperatures)
-    return refine(proposed, prepared, names, bases, config.grid)
 
 
 # --- what is fitted -------------------------------------------------------------------------

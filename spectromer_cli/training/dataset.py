@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,10 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.spectra import positions
 from spectromer_cli.spectra.catalogues import LABEL_COLUMNS, read_catalogue
 from spectromer_cli.spectra.grid import Grid, prepare
-from spectromer_cli.spectra.loading import load_all
+from spectromer_cli.spectra.loading import Item, item_of, load_all
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra
 from spectromer_cli.spectra.sources import Target, expand
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -29,12 +30,8 @@ LABEL_TABLES = tuple(f"labels.{end}" for end in ("ecsv", "csv", "fits", "vot", "
 HEADER_LABELS = {"class": "survey_class", "subclass": "survey_subclass", "z": "survey_z"}
 # What the general model learns, of the columns of a labelled set.
 GENERAL_LABELS = ("class", "subclass", "z", "teff", "logg", "feh")
-RA_NAMES = ("ra", "raj2000", "_raj2000", "ra_deg", "plug_ra", "target_ra")
-DEC_NAMES = ("dec", "dej2000", "_dej2000", "dec_deg", "plug_dec", "target_dec")
 # Words that stand for a missing label.
 MISSING = ("", "nan", "none", "null", "n/a", "na", "--", "-", "unknown")
-# Spectra closer on the sky than this are of one object.
-SAME_OBJECT_ARCSEC = 1.0
 # So many unreadable spectra are named one by one.
 NAMED_PROBLEMS = 5
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -133,6 +130,13 @@ class LabelledSpectra:
             "has_ivar": bool(self.has_ivar[i]),
         }
         return Spectrum(self.grid.wavelength, self.flux[i], self.ivar[i], meta)
+
+    def items(self, rows: np.ndarray, grid: Grid) -> Iterator[Item]:
+        """Some of the spectra as they would come from files, without their labels."""
+        for i in rows.tolist():
+            item = item_of(self.spectrum(i), str(self.file[i]), int(self.row[i]), grid)
+            item.of_many = True
+            yield item
 
     def contents(self, grid: Grid) -> np.ndarray:
         """What tells copies of a spectrum: a hash of its flux on a grid; array of str, (n,)."""
@@ -275,12 +279,14 @@ class Source:
         metas = [item.meta for item in items]
         if self.labels is None:
             labels = {name: _header_label(metas, name) for name in columns}
-            ra, dec = (_degrees([meta.get(key) for meta in metas]) for key in ("ra", "dec"))
+            ra, dec = (
+                positions.degrees([meta.get(key) for meta in metas]) for key in ("ra", "dec")
+            )
         else:
             rows = np.array([item.catalogue_row for item in items])
             labels = {name: np.ma.asarray(self.labels[c])[rows] for name, c in columns.items()}
-            ra, dec = _positions(self.labels, rows, metas)
-        group = same_objects(ra, dec, [values.tobytes() for values in flux])
+            ra, dec = positions.of_table(self.labels, rows, metas)
+        group = positions.same_objects(ra, dec, [values.tobytes() for values in flux])
         return LabelledSpectra(
             grid=grid,
             flux=np.stack(flux),
@@ -443,65 +449,6 @@ def _header_label(metas: list[dict], name: str) -> np.ma.MaskedArray:
     missing = [value is None for value in values]
     empty = np.nan if name == "z" else ""
     return np.ma.MaskedArray([empty if v is None else v for v in values], mask=missing)
-
-
-def _positions(labels: Table, rows: np.ndarray, metas: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension and declination of each spectrum, from the table or else from the file."""
-    lower = {name.lower(): name for name in reversed(labels.colnames)}
-    ra = next((lower[name] for name in RA_NAMES if name in lower), None)
-    dec = next((lower[name] for name in DEC_NAMES if name in lower), None)
-    if ra is None or dec is None:
-        found = ([meta.get(key) for meta in metas] for key in ("ra", "dec"))
-    else:
-        found = (labels[column][rows].tolist() for column in (ra, dec))
-    right, declination = (_degrees(values) for values in found)
-    return right, declination
-
-
-def _degrees(values: Sequence[object]) -> np.ndarray:
-    """Numbers, NaN for what is none."""
-
-    def number(value: object) -> float:
-        try:
-            return float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            return np.nan
-
-    return np.array([number(value) for value in values])
-
-
-def same_objects(ra: np.ndarray, dec: np.ndarray, contents: Sequence[object]) -> np.ndarray:
-    """Which spectra are of one object: a split goes by object, never by spectrum.
-
-    Parameters
-    ----------
-    ra, dec : array of float, shape (n,)
-        In degrees; NaN where unknown. Files that know no position often say 0, 0: unknown too.
-    contents : sequence, length n
-        Equal and hashable for copies of one spectrum.
-
-    Returns
-    -------
-    array of int, shape (n,)
-        Equal numbers for positions within 1″ of each other, chains of them, and copies.
-    """
-    from astropy import units
-    from astropy.coordinates import SkyCoord
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(contents)
-    first: dict[object, int] = {}
-    copy_of = np.array([first.setdefault(content, i) for i, content in enumerate(contents)])
-    known = np.isfinite(ra) & np.isfinite(dec) & (np.abs(dec) <= 90.0) & ~((ra == 0) & (dec == 0))
-    where = np.flatnonzero(known)
-    left, right = np.arange(n), copy_of
-    if len(where) > 1:
-        sky = SkyCoord(ra[where], dec[where], unit="deg")
-        one, other, _, _ = sky.search_around_sky(sky, SAME_OBJECT_ARCSEC * units.arcsec)
-        left, right = np.append(left, where[one]), np.append(right, where[other])
-    links = coo_array((np.ones(len(left)), (left, right)), shape=(n, n))
-    return connected_components(links, directed=False)[1]
 
 
 def _first_spectrum(target: Target, options: ReadOptions) -> Spectrum | None:

@@ -1,32 +1,32 @@
-"""After the last step: calibrate on held-out spectra, judge, write weights, card and figures."""
+"""After the last step: calibrate on held-out spectra, judge, write weights, tables and figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from astropy.table import Table
 
-from spectromer_cli import metrics
-from spectromer_cli.model import decoding, tasks, taxonomy
+from spectromer_cli.accuracy import plots, summary
+from spectromer_cli.inference.columns import column_of, redshift_task, table_of
+from spectromer_cli.model import tasks
 from spectromer_cli.model.confidence import confidence_table
+from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.novelty import ReferenceSet
-from spectromer_cli.model.template_fit import Basis, Refined
+from spectromer_cli.model.template_fit import Basis, refine
 from spectromer_cli.paths import atomic_path
-from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import calibration, plots
+from spectromer_cli.spectra.grid import Prepared
+from spectromer_cli.training import calibration
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.loop import novelty_features
-from spectromer_cli.training.targets import Target
+from spectromer_cli.training.targets import Target, references, true_columns
 from spectromer_cli.weights.save import write_weights
-
-if TYPE_CHECKING:
-    from astropy.table import Table
 
 # Spectra of the reference set of the novelty score: so many as they are, and so many as batches
 # change them.
@@ -36,7 +36,7 @@ Logits = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutLogits:
     """Logits of spectra that the weights have not learned from, and what they are used for.
 
     Parameters
@@ -54,193 +54,26 @@ class HeldOut:
     testing: np.ndarray
     part: np.ndarray
 
-
-@dataclass
-class Results:
-    """What a training came to, for the card and for stdout.
-
-    Parameters
-    ----------
-    figures : dict of str to float
-        ``<task>_<figure>``, and for each its interval as ``…_low`` and ``…_high``.
-    by_part : list of dict
-        Figures of each class in each survey.
-    predictions : dict of str to array
-        By task, shape (n, task.size) or (n, 2); of z: z and its error.
-    """
-
-    figures: dict[str, float]
-    by_part: list[dict[str, Any]]
-    predictions: dict[str, np.ndarray] = field(repr=False)
-
-
-# --- predictions and figures ----------------------------------------------------------------
-
-
-def judge(
-    model: SpectralViT,
-    logits: Logits,
-    data: LabelledSpectra,
-    targets: Sequence[Target],
-    which: np.ndarray,
-    refined: Refined | None = None,
-) -> Results:
-    """Figures of merit.
-
-    Parameters
-    ----------
-    model : SpectralViT
-        Gives the tasks and their temperatures.
-    logits : dict of str to Tensor, shapes (n, task.size)
-    data : LabelledSpectra
-    targets : sequence of Target
-        The reference values.
-    which : bool array, shape (n,)
-        The spectra that are judged.
-    refined : Refined, optional
-        Redshifts that replace the ViT's own where there are any.
-
-    Returns
-    -------
-    Results
-        A figure that nothing is there for is left out. Redshifts are those of all but stars,
-        whose velocities (km/s) are ``rv_…``; the letter of stars' types is ``letter_…``.
-    """
-    named = {target.name: target for target in targets}
-    p = {
-        task.name: task.answer(
-            task.temper(logits[task.name], model.config.temperatures.get(task.name, 1.0))
-        ).numpy()
-        for task in model.tasks
-        if task.name in named
-    }
-    found = calibration.predicted_classes(model.tasks, logits)
-    classes = class_names(named, len(data))
-    redshift = next((t for t in model.tasks if isinstance(t, tasks.Redshift)), None)
-    if redshift is not None and redshift.name in named:
-        p[redshift.name] = _redshifts(model, logits, which, refined)
-    figures: dict[str, Any] = {}
-    for task in model.tasks:
-        if task.name not in named:
-            continue
-        target = named[task.name]
-        known = which & target.known
-        prediction, reference = p[task.name][known], target.values[known]
-        if isinstance(task, tasks.Category):
-            own = metrics.category_figures(prediction, reference, task.labels)
-        elif isinstance(task, tasks.Ordered):
-            letters = _letters(model.tasks, p)
-            place, error = decoding.decode_type(p[task.name][known], letters[known])
-            own = metrics.type_figures(place - reference, error)
-        elif isinstance(task, tasks.Redshift):
-            star = classes[known] == "STAR"
-            own = metrics.redshift_figures(prediction[~star, 0], reference[~star])
-            if (~star).any():
-                error = prediction[~star, 0] - reference[~star]
-                own["pull"] = metrics.pull_figures(error / prediction[~star, 1])["width"]
-            _add(figures, "rv", metrics.velocity_figures(prediction[star, 0], reference[star]))
-        else:
-            own = metrics.number_figures(prediction[:, 0], prediction[:, 1], reference)
-        _add(figures, task.name, own)
-    if {"class", "subclass"} <= set(named) & set(p) and "STAR" in named["class"].labels:
-        truth = np.array([name.removeprefix("STAR ") for name in taxonomy.SUBCLASSES] + [""])
-        true_letters = truth[named["subclass"].values]
-        typed = which & (classes == "STAR") & (true_letters != "")
-        _add(figures, "letter", metrics.letter_figures(_letters(model.tasks, p)[typed],
-                                                       true_letters[typed]))  # fmt: skip
-    z = p[redshift.name][:, 0] if redshift is not None and redshift.name in p else None
-    by_part = _by_part(data, classes, found, z, named, which)
-    return Results(figures, by_part, p)
-
-
-def class_names(named: Mapping[str, Target], n: int) -> np.ndarray:
-    """The labelled class of each spectrum; empty where unknown, or no class is labelled."""
-    if "class" not in named:
-        return np.full(n, "")
-    return np.array([*named["class"].labels, ""])[named["class"].values]
-
-
-def _redshifts(
-    model: SpectralViT, logits: Logits, which: np.ndarray, refined: Refined | None
-) -> np.ndarray:
-    """z and its error, shape (n, 2); NaN where there are no logits."""
-    some = {name: values[which] for name, values in logits.items()}
-    proposed = calibration.predicted_redshifts(model.tasks, some, model.config.temperatures)
-    found = np.full((len(which), 2), np.nan)
-    found[which] = np.stack([proposed.z, proposed.z_err], axis=1)
-    if refined is not None:
-        has = which & np.isfinite(refined.z)
-        found[has] = np.stack([refined.z[has], refined.z_err[has]], axis=1)
-    return found
-
-
-def _letters(asked: Sequence[tasks.Task], p: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The likeliest letter of a star's type, whatever its class; empty without that task."""
-    labels = next((t.labels for t in asked if t.name == "subclass"), ())  # type: ignore[union-attr]
-    n = len(next(iter(p.values())))
-    if "subclass" not in p or tuple(labels) != tuple(taxonomy.SUBCLASSES):
-        return np.full(n, "")
-    of_stars = [owner == "STAR" for owner in taxonomy.SUBCLASSES.values()]
-    best = np.where(of_stars, p["subclass"], -1.0).argmax(axis=1)
-    return np.array([name.removeprefix("STAR ") for name in taxonomy.SUBCLASSES])[best]
-
-
-def _add(figures: dict[str, Any], name: str, own: dict[str, Any]) -> None:
-    """Put the figures of a task among the others, with their intervals beside them."""
-    if not own["n"]:
-        return
-    for key, value in own.items():
-        if key == "interval" or value is None or not np.isfinite(value):
-            continue
-        figures[f"{name}_{key}"] = float(f"{value:.5g}")
-        for end, limit in zip(("low", "high"), own["interval"].get(key) or (), strict=False):
-            figures[f"{name}_{key}_{end}"] = float(f"{limit:.5g}")
-
-
-def _by_part(
-    data: LabelledSpectra,
-    classes: np.ndarray,
-    found: np.ndarray,
-    z: np.ndarray | None,
-    named: Mapping[str, Target],
-    which: np.ndarray,
-) -> list[dict[str, Any]]:
-    """Spectra of each class in each survey, most first, with the figures of those judged."""
-    rows: list[dict[str, Any]] = []
-    for survey, name in sorted({*zip(data.survey.tolist(), classes.tolist(), strict=True)}):
-        own = (data.survey == survey) & (classes == name)
-        if not name:
-            continue
-        row: dict[str, Any] = {"survey": survey, "class": name, "spectra": int(own.sum())}
-        own &= which
-        row |= {"judged": int(own.sum()), "recall": None}
-        if own.any():
-            row["recall"] = float((found[own] == name).mean())
-        if z is not None and name != "STAR":
-            known = own & np.isfinite(named["z"].values) & np.isfinite(z)
-            row["z"] = metrics.redshift_figures(z[known], named["z"].values[known])
-        rows.append(row)
-    return sorted(rows, key=lambda row: -row["spectra"])
-
-
-# --- writing --------------------------------------------------------------------------------
+    def of(self, rows: np.ndarray) -> Logits:
+        """The logits of some rows."""
+        return {name: values[rows] for name, values in self.logits.items()}
 
 
 def export(
     model: SpectralViT,
     data: LabelledSpectra,
     targets: Sequence[Target],
-    held_out: HeldOut,
+    held_out: HeldOutLogits,
     *,
     folder: Path,
     name: str,
     entry: Mapping[str, Any],
     batches: Batches,
     device: torch.device,
-    bases: Mapping[str, Basis] | None = None,
+    bases: Mapping[str, Basis],
     fit_errors: bool = True,
     extra: Mapping[str, np.ndarray] | None = None,
-) -> Results:
+) -> dict[str, Any]:
     """Calibrate trained weights, judge them, and write them with their manifest entry.
 
     Parameters
@@ -249,7 +82,7 @@ def export(
         Trained; its configuration is filled in.
     data : LabelledSpectra
     targets : sequence of Target
-    held_out : HeldOut
+    held_out : HeldOutLogits
     folder : Path
     name : str
         Of the weights.
@@ -258,7 +91,7 @@ def export(
     batches : Batches
         What was learned from: they tell what is not novel.
     device : torch.device
-    bases : mapping of str to Basis, optional
+    bases : mapping of str to Basis
         Templates for redshifts, by class.
     fit_errors : bool
         Fit the scales of their errors.
@@ -267,38 +100,29 @@ def export(
 
     Returns
     -------
-    Results
-        Of the spectra that test.
+    dict
+        The report on the spectra that test (see `accuracy.summary.summarise`).
     """
-    named = {target.name: target for target in targets}
-    use = held_out.calibrating | held_out.testing
     rows = np.flatnonzero(held_out.calibrating)
-    logits = {key: values[rows] for key, values in held_out.logits.items()}
     tensors = {target.name: target.tensor(rows) for target in targets}
-    temperatures = calibration.fit_temperatures(model.tasks, logits, tensors)
+    temperatures = calibration.fit_temperatures(model.tasks, held_out.of(rows), tensors)
     # Tasks without targets were calibrated before.
     model.config = replace(model.config, temperatures={**model.config.temperatures, **temperatures})
-    refined = None
-    has_z = any(isinstance(task, tasks.Redshift) and task.name in named for task in model.tasks)
-    if has_z:
-        refined, bases = _refine(model, data, named, held_out, use, bases or {}, fit_errors)
-        model.config = replace(
-            model.config, confidence=_confidence(model, named, held_out, refined, len(data))
+    rows = np.flatnonzero(held_out.calibrating | held_out.testing)
+    flux, ivar = data.take(rows).on_grid(model.config.grid)
+    redshift = None
+    if redshift_task(model.tasks) is not None:
+        redshift, bases = _redshifts(
+            model, data, targets, held_out, rows, flux, ivar, bases, fit_errors
         )
-    results = judge(model, held_out.logits, data, targets, held_out.testing, refined)
-    if has_z and bases:
-        plain = judge(model, held_out.logits, data, targets, held_out.testing)
-        results.figures |= {
-            f"vit_{key}": value for key, value in plain.figures.items() if key[:2] == "z_"
-        }
-    flux, ivar = data.on_grid(model.config.grid)
-    seen = novelty_features(model, flux[rows], ivar[rows], device)
-    novelty = ReferenceSet.learn(*reference_set(model, batches, device), seen)
+    features = novelty_features(model, flux, ivar, device)
+    calibrating = held_out.calibrating[rows]
+    novelty = ReferenceSet.learn(*reference_set(model, batches, device), features[calibrating])
     write_weights(
         folder, name,
         {
             **model.state_dict(),
-            **{f"templates.{key}": torch.from_numpy(b.vectors) for key, b in (bases or {}).items()},
+            **{f"templates.{key}": torch.from_numpy(b.vectors) for key, b in bases.items()},
             **{
                 f"familiar.{key}": torch.from_numpy(values.astype(np.float32))
                 for key, values in vars(novelty).items()
@@ -307,9 +131,106 @@ def export(
         },
         model.config, entry,
     )  # fmt: skip
-    _write_tables(folder, data, model.config.grid, targets, held_out, model.tasks, results)
-    _draw(folder, targets, held_out.testing, model.tasks, results)
-    return results
+    table = predictions(
+        model, data, held_out.of(rows), rows, redshift=redshift, novelty=novelty.score(features)
+    )
+    table["split"] = held_out.part[rows]
+    table = table[held_out.testing[rows]]
+    rows = rows[held_out.testing[rows]]
+    for column, values in true_columns(targets, rows).items():
+        table[column] = values
+    _write_table(folder / "predictions.ecsv", table)
+    whole = Table({
+        "file": data.file, "row": data.row, "object": data.group, "split": held_out.part,
+        "ra": data.ra, "dec": data.dec, "content": data.contents(model.config.grid),
+    })  # fmt: skip
+    _write_table(folder / "split.ecsv", whole)
+    _draw(folder, targets, model.tasks, table)
+    return summary.compare(table, references(targets, rows), model.tasks)
+
+
+def predictions(
+    model: SpectralViT,
+    data: LabelledSpectra,
+    logits: Logits,
+    rows: np.ndarray,
+    *,
+    redshift: RedshiftPrediction | None = None,
+    novelty: np.ndarray | None = None,
+) -> Table:
+    """The table of results, from logits.
+
+    Parameters
+    ----------
+    model : SpectralViT
+        Gives the tasks and their temperatures.
+    data : LabelledSpectra
+    logits : mapping of str to Tensor, shapes (k, task.size)
+        Of `rows`.
+    rows : array of int, shape (k,)
+    redshift : RedshiftPrediction, optional
+        Of `rows`; by default what p(z) says.
+    novelty : array, shape (k,), optional
+        Scores of `rows`; unknown by default.
+
+    Returns
+    -------
+    astropy.table.Table
+        As `inference.columns.table_of` makes it.
+    """
+    temperatures = model.config.temperatures
+    outputs = {}
+    for task in model.tasks:
+        tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
+        outputs[task.name] = task.answer(tempered).double().numpy()
+    if redshift is None and redshift_task(model.tasks) is not None:
+        redshift = calibration.predicted_redshifts(model.tasks, logits, temperatures)
+    scores = np.full(len(rows), np.nan) if novelty is None else novelty
+    found = Predictions(np.arange(len(rows)), outputs, scores, redshift)
+    return table_of(list(data.items(rows, model.config.grid)), found, model.tasks)
+
+
+def _redshifts(
+    model: SpectralViT,
+    data: LabelledSpectra,
+    targets: Sequence[Target],
+    held_out: HeldOutLogits,
+    rows: np.ndarray,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    bases: Mapping[str, Basis],
+    fit_errors: bool,
+) -> tuple[RedshiftPrediction, Mapping[str, Basis]]:
+    """Redshifts of held-out rows by template fits; the templates with their error scales.
+
+    Templates and the table of confidences (see `model.confidence`) go into the model's
+    configuration.
+    """
+    logits = held_out.of(rows)
+    classes = calibration.predicted_classes(model.tasks, logits)
+    proposed = calibration.predicted_redshifts(model.tasks, logits, model.config.temperatures)
+    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
+    refined = refine(proposed, prepared, classes.tolist(), bases, model.config.grid)
+    true = references(targets, rows)
+    class_true = true.get("class", np.full(len(rows), ""))
+    z_true = np.where(held_out.calibrating[rows], true.get("z", np.nan), np.nan)
+    if fit_errors:
+        scales = calibration.error_scales(refined, classes, class_true, z_true, data.has_ivar[rows])
+        bases = {
+            key: Basis(basis.loglam0, basis.vectors, **scales[key]) for key, basis in bases.items()
+        }
+        refined = refined.rescaled(bases, classes.tolist())
+    described = {
+        key: {k: v for k, v in vars(basis).items() if k != "vectors"}
+        for key, basis in bases.items()
+    }
+    found = refined.merged(proposed, classes == "STAR")
+    model.config = replace(model.config, templates=described)
+    if "z" in true:
+        wrong, known = calibration.wrong_redshifts(found.z, class_true, z_true)
+        table = confidence_table(found.z_prob[known], wrong[known])
+        model.config = replace(model.config, confidence=table)
+    return found, bases
 
 
 def reference_set(
@@ -339,137 +260,25 @@ def reference_set(
     return whole[labels >= 0], labels[labels >= 0]
 
 
-def _refine(
-    model: SpectralViT,
-    data: LabelledSpectra,
-    named: Mapping[str, Target],
-    held_out: HeldOut,
-    use: np.ndarray,
-    bases: Mapping[str, Basis],
-    fit_errors: bool,
-) -> tuple[Refined, dict[str, Basis]]:
-    """Refined redshifts of all of the data, NaN where not held out; the templates' error scales.
-
-    Templates go into the model's configuration.
-    """
-    n = len(data)
-    rows = np.flatnonzero(use)
-    some = {key: values[rows] for key, values in held_out.logits.items()}
-    flux, ivar = data.take(rows).on_grid(model.config.grid)
-
-    def refine(bases: Mapping[str, Basis]) -> Refined:
-        found = calibration.refined_redshifts(model.tasks, some, model.config, flux, ivar, bases)
-        whole = Refined(*(np.full((n, *v.shape[1:]), np.nan) for v in vars(found).values()))
-        for key, values in vars(found).items():
-            getattr(whole, key)[rows] = values
-        return whole
-
-    refined = refine(bases)
-    if fit_errors and bases:
-        found = np.full(n, "", dtype=object)
-        found[rows] = calibration.predicted_classes(model.tasks, some)
-        calibrating = np.where(held_out.calibrating, named["z"].values, np.nan)
-        scales = calibration.error_scales(
-            refined, found, class_names(named, n), calibrating, data.has_ivar
-        )
-        bases = {
-            key: Basis(basis.loglam0, basis.vectors, **scales[key]) for key, basis in bases.items()
-        }
-        refined = refine(bases)
-    described = {
-        key: {k: v for k, v in vars(basis).items() if k != "vectors"}
-        for key, basis in bases.items()
-    }
-    model.config = replace(model.config, templates=described)
-    return refined, dict(bases)
-
-
-def _confidence(
-    model: SpectralViT,
-    named: Mapping[str, Target],
-    held_out: HeldOut,
-    refined: Refined,
-    n: int,
-) -> dict[str, list[float]]:
-    """The table of confidences (see `model.confidence`), of the spectra that calibrate."""
-    rows = held_out.calibrating
-    z = _redshifts(model, held_out.logits, rows, refined)[:, 0]
-    wrong, known = calibration.wrong_redshifts(z, class_names(named, n), named["z"].values)
-    some = {key: values[rows] for key, values in held_out.logits.items()}
-    z_prob = calibration.predicted_redshifts(model.tasks, some, model.config.temperatures).z_prob
-    use = known[rows]
-    return confidence_table(z_prob[use], wrong[rows][use])
-
-
-def _write_tables(
-    folder: Path,
-    data: LabelledSpectra,
-    grid: Grid,
-    targets: Sequence[Target],
-    held_out: HeldOut,
-    asked: Sequence[tasks.Task],
-    results: Results,
-) -> None:
-    """``split.ecsv``, and in ``predictions.ecsv`` every prediction that was judged."""
-    from astropy.table import Table
-
-    whole = Table({
-        "file": data.file, "row": data.row, "object": data.group, "split": held_out.part,
-        "ra": data.ra, "dec": data.dec, "content": data.contents(grid),
-    })  # fmt: skip
-    _write_table(folder / "split.ecsv", whole)
-    testing = held_out.testing
-    table = whole["file", "row", "object", "split"][testing]
-    table["sn_median"] = data.sn[testing].astype(np.float32)
-    named = {target.name: target for target in targets}
-    for task in asked:
-        if task.name not in named:
-            continue
-        prediction, target = results.predictions[task.name][testing], named[task.name]
-        if isinstance(task, tasks.Category):
-            names = np.array([*task.labels, ""])
-            table[f"{task.name}_label"] = names[target.values[testing]]
-            table[task.name] = names[prediction.argmax(axis=1)]
-            table[f"{task.name}_prob"] = prediction.max(axis=1).astype(np.float32)
-        elif isinstance(task, tasks.Ordered):
-            place, error = decoding.decode_type(prediction, [""] * len(prediction))
-            table[f"{task.name}_label"] = target.values[testing]
-            table[task.name] = np.array(task.labels)[place]
-            table[f"{task.name}_err"] = error.astype(np.float32)
-        else:
-            table[f"{task.name}_label"] = target.values[testing]
-            table[task.name] = prediction[:, 0].astype(np.float64)
-            table[f"{task.name}_err"] = prediction[:, 1].astype(np.float32)
-    _write_table(folder / "predictions.ecsv", table)
-
-
 def _write_table(path: Path, table: Table) -> None:
     with atomic_path(path) as temporary:
         table.write(temporary, format="ascii.ecsv", overwrite=True)
 
 
 def _draw(
-    folder: Path,
-    targets: Sequence[Target],
-    testing: np.ndarray,
-    asked: Sequence[tasks.Task],
-    results: Results,
+    folder: Path, targets: Sequence[Target], known: Sequence[tasks.Task], table: Table
 ) -> None:
     """Who is taken for whom, and by how much numbers are off."""
-    named = {target.name: target for target in targets}
-    for task in asked:
-        if task.name not in named or isinstance(task, tasks.Ordered):
+    for task in known:
+        name = f"{task.name}_true"
+        if name not in table.colnames or isinstance(task, tasks.Ordered):
             continue
-        known = testing & named[task.name].known
-        prediction, reference = (
-            results.predictions[task.name][known],
-            named[task.name].values[known],
-        )
-        if not len(reference):
-            continue
+        found, true = np.asarray(table[column_of(task)]), np.asarray(table[name])
         if isinstance(task, tasks.Category):
-            path = folder / f"confusion_{task.name}.png"
-            plots.confusion(path, task.labels, reference, prediction.argmax(axis=1))
-        else:
-            plots.residuals(folder / f"residual_{task.name}.png", task.name, reference,
-                            prediction[:, 0])  # fmt: skip
+            plots.confusion(folder / f"confusion_{task.name}.png", task.labels, true, found)
+            continue
+        both = np.isfinite(found) & np.isfinite(true)
+        if both.any():
+            plots.residuals(
+                folder / f"residual_{task.name}.png", task.name, true[both], found[both]
+            )

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from spectromer_cli import console
+from spectromer_cli.accuracy import summary
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.device import choose_device
@@ -27,17 +28,17 @@ from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.training import (
     dataset,
     distributed,
+    learning_curves,
     linear_probe,
     lora,
     model_card,
-    plots,
     split,
     targets,
 )
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.checkpoint import Run
 from spectromer_cli.training.dataset import LabelledSpectra, Source
-from spectromer_cli.training.export import HeldOut, Results, export
+from spectromer_cli.training.export import HeldOutLogits, export
 from spectromer_cli.training.initialise import Origin, choose_origin, start
 from spectromer_cli.training.loop import fit, predict_logits, validation_loss
 from spectromer_cli.training.settings import Schedule, Settings
@@ -110,8 +111,8 @@ def finetune(
     Returns
     -------
     dict of str to float
-        Figures on objects that the weights have not learned from (see `export.judge`); empty
-        after a dry run.
+        Figures on objects that the weights have not learned from (see
+        `accuracy.summary.headline`); empty after a dry run.
 
     Raises
     ------
@@ -158,9 +159,9 @@ def finetune(
         final, held_out = job.fit_all()
         if distributed.rank() > 0:
             return {}
-        results = _export(job, final, held_out)
-        _report(job, final, held_out, results, found, command)
-        return results.figures
+        report = _export(job, final, held_out)
+        _write_card(job, final, held_out, report, found, command)
+        return summary.headline(report)
 
 
 def _default_target(source: Source) -> str:
@@ -311,7 +312,7 @@ class _Job:
         lora.prepare(model, self.plan.mode)
         return model.to(self.device)
 
-    def fit_all(self) -> tuple[SpectralViT, HeldOut]:
+    def fit_all(self) -> tuple[SpectralViT, HeldOutLogits]:
         """Fit on part of the data, predict the rest; with folds, then fit on all of them."""
         plan, n = self.plan, len(self.data)
         if not plan.folds:
@@ -319,7 +320,7 @@ class _Job:
             model = self.model(train)
             self.fit("the fit", model, train, plan.part == split.VALIDATION)
             self.predict(model, ~train, model.tasks)
-            held_out = HeldOut(
+            held_out = HeldOutLogits(
                 self.logits(), plan.part == split.VALIDATION, plan.part == split.TEST, plan.names
             )
             return model, held_out
@@ -336,7 +337,7 @@ class _Job:
         steps = int(np.median([self.run.state.best_steps[stage] for stage in stages]))
         model = self.model(everything)
         self.fit("all data", model, everything, None, stop_at=steps)
-        return model, HeldOut(self.logits(), everything, everything, plan.names)
+        return model, HeldOutLogits(self.logits(), everything, everything, plan.names)
 
     def fit(
         self,
@@ -454,13 +455,13 @@ def _refines(asked: Sequence[tasks.Task]) -> bool:
 # --- what is left ---------------------------------------------------------------------------
 
 
-def _export(job: _Job, model: SpectralViT, held_out: HeldOut) -> Results:
+def _export(job: _Job, model: SpectralViT, held_out: HeldOutLogits) -> dict[str, Any]:
     """Weights, manifest, tables and figures."""
     bases: Mapping[str, Basis] = {
         name: Basis(vectors=job.origin.templates[f"templates.{name}"].numpy(), **values)
         for name, values in model.config.templates.items()
     }
-    results = export(
+    report = export(
         model, job.data, job.learned, held_out, folder=job.run.folder, name=_name(job.run.folder),
         entry={
             "licence": "the user's",
@@ -472,8 +473,8 @@ def _export(job: _Job, model: SpectralViT, held_out: HeldOut) -> Results:
     )  # fmt: skip
     lines = job.run.journal()
     if any(line["step"] for line in lines):
-        plots.learning_curves(job.run.folder / "learning.png", lines)
-    return results
+        learning_curves.plot(job.run.folder / "learning.png", lines)
+    return report
 
 
 def _name(folder: Path) -> str:
@@ -482,11 +483,11 @@ def _name(folder: Path) -> str:
     return f"{name}.v1"
 
 
-def _report(
+def _write_card(
     job: _Job,
     model: SpectralViT,
-    held_out: HeldOut,
-    results: Results,
+    held_out: HeldOutLogits,
+    report: Mapping[str, Any],
     found: Sequence[str],
     command: str,
 ) -> None:
@@ -519,8 +520,8 @@ def _report(
         found=found,
         training=training,
         testing=testing,
-        held_out=held_out,
-        results=results,
+        part=held_out.part,
+        report=report,
         settings=asdict(job.settings),
         command=command,
     )

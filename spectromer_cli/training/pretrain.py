@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from spectromer_cli import console
+from spectromer_cli.accuracy import summary
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
@@ -26,7 +27,7 @@ from spectromer_cli.training import dataset, distributed, model_card, split, tar
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.checkpoint import Run
 from spectromer_cli.training.dataset import LabelledSpectra
-from spectromer_cli.training.export import HeldOut, export, judge
+from spectromer_cli.training.export import HeldOutLogits, export, predictions
 from spectromer_cli.training.initialise import start
 from spectromer_cli.training.loop import fit, predict_logits
 from spectromer_cli.training.settings import Recipe
@@ -84,7 +85,7 @@ def pretrain(
     Returns
     -------
     dict of str to float
-        Figures on the objects that were held out (see `export.judge`).
+        Figures on the objects that were held out (see `accuracy.summary.headline`).
 
     Raises
     ------
@@ -140,9 +141,12 @@ def pretrain(
             return out
 
         def check() -> tuple[None, dict[str, float]]:
-            results = judge(model, predict(), spectra, learned, held_out & trusted)
+            rows = np.flatnonzero(held_out & trusted)
+            logits = {name: values[rows] for name, values in predict().items()}
+            table = predictions(model, spectra, logits, rows)
+            report = summary.compare(table, targets.references(learned, rows), model.tasks)
             shown = ("class_accuracy", "letter_right", "z_outliers_0.01")
-            figures = {name: v for name, v in results.figures.items() if name in shown}
+            figures = {name: v for name, v in summary.headline(report).items() if name in shown}
             said = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
             console.info(f"step {run.state.step}  {run.state.seconds / 60:.1f} min  {said}")
             return None, figures
@@ -199,7 +203,7 @@ def _export(
     train[batches.rows] = True
     bases = learn_templates(spectra, learned, train)
     populations = to_arrays(learn_populations(spectra, learned, train, bases))
-    judged = HeldOut(
+    judged = HeldOutLogits(
         logits, held_out, held_out & learned[0].known, np.where(held_out, "test", "train")
     )
     simulated = f"{recipe.simulated_share:.0%} of each batch simulated"
@@ -209,7 +213,7 @@ def _export(
         "trained_on": f"{len(batches.rows)} real spectra "
         f"({model_card.survey_counts(spectra.take(batches.rows))}); {simulated}",
     }
-    results = export(
+    report = export(
         model, spectra, learned, judged, folder=run.folder, name=recipe.name, entry=entry,
         batches=batches, device=device, bases=bases, extra=populations,
     )  # fmt: skip
@@ -228,9 +232,9 @@ def _export(
         testing="Of the held-out objects, at whatever S/N they have. Temperatures, the scales of "
         "redshift errors, the limits of the outlier score and the table of confidences were "
         "fitted on them too; nothing else was.",
-        held_out=judged,
-        results=results,
+        part=judged.part,
+        report=report,
         settings=asdict(recipe),
         command=command,
     )
-    return results.figures
+    return summary.headline(report)

@@ -53,6 +53,11 @@ class Target:
         """Which rows have a label: bool array, shape (n,)."""
         return self.values >= 0 if self.labels else np.isfinite(self.values)
 
+    @property
+    def shown(self) -> np.ndarray:
+        """The labels of a category as texts, empty where unknown; numbers as they are."""
+        return np.array([*self.labels, ""])[self.values] if self.labels else self.values
+
     def tensor(self, rows: np.ndarray) -> torch.Tensor:
         """The values of some rows as the loss takes them."""
         values = torch.from_numpy(self.values[rows])
@@ -165,6 +170,24 @@ def of_tasks(
             values = np.where(values > -1.0, values, np.nan)  # −9999 and its like: unknown
         is_z = isinstance(task, tasks.Redshift)
         found.append(Target(task.name, values, fixed=task, of_z=np.array if is_z else None))
+    return found
+
+
+def true_columns(targets: Sequence[Target], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The labels of some rows as columns ``<task>_true``: texts, or numbers as they are."""
+    return {f"{target.name}_true": target.shown[rows] for target in targets}
+
+
+def references(targets: Sequence[Target], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The labels of some rows by task, as `accuracy.summary.summarise` takes them.
+
+    Of the general model's stars there is also the ``letter`` of the type.
+    """
+    found = {target.name: target.shown[rows] for target in targets}
+    labels = {target.name: target.labels for target in targets}
+    if "class" in found and labels.get("subclass") == tuple(taxonomy.SUBCLASSES):
+        letters = np.char.replace(found["subclass"].astype(str), "STAR ", "")
+        found["letter"] = np.where(found["class"] == "STAR", letters, "")
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spectromer_cli.model.template_fit import Basis
+from spectromer_cli.simulation import populations
 from spectromer_cli.simulation.populations import Population
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.targets import Target
@@ -48,8 +49,6 @@ ITERATIONS = 12
 # Objects kept of each class, and the least S/N of each.
 MEMBERS = 400
 MIN_SN = {"STAR": 15.0, "GALAXY": 8.0, "QSO": 3.0}
-# The templates must cover this share of the good pixels.
-MIN_COVERED = 0.75
 # Of the variance over wavelength, what the templates may leave beyond the noise; quasars differ
 # most, and have the fewest templates.
 MAX_UNEXPLAINED = {"STAR": 0.1, "GALAXY": 0.1, "QSO": 0.4}
@@ -180,64 +179,14 @@ def learn_populations(
     found = {}
     for name, basis in bases.items():
         usable = _usable(data, named, name, MIN_SN[name]) & train
-        described = _describe(
-            data.take(usable), named["z"].values[usable], named["subclass"].values[usable],
-            basis, MAX_UNEXPLAINED[name],
+        described = populations.describe(
+            data.flux[usable], data.ivar[usable], data.grid, named["z"].values[usable],
+            named["subclass"].values[usable], basis, MAX_UNEXPLAINED[name],
         )  # fmt: skip
         if name == "STAR":
             # A star of no type could not be told from one of any.
             described = described.take(described.subclass >= 0)
             described = replace(described, z=np.zeros_like(described.z))
         if len(described.z):
-            found[name] = described.take(_evenly(described.subclass, MEMBERS))
+            found[name] = populations.drawn_evenly(described, MEMBERS)
     return found
-
-
-def _describe(
-    data: LabelledSpectra,
-    z: np.ndarray,
-    subclass: np.ndarray,
-    basis: Basis,
-    max_unexplained: float,
-) -> Population:
-    """Coefficients by weighted least squares; spectra that do not fit are left out."""
-    coefficients, kept, seen = [], [], []
-    for i in range(len(data)):
-        vectors = basis.at_redshift(float(z[i]), data.grid)
-        covered = np.isfinite(vectors[0])
-        ivar, flux = data.ivar[i].astype(np.float64), data.flux[i].astype(np.float64)
-        good = (ivar > 0) & covered
-        if good.sum() < MIN_COVERED * (ivar > 0).sum() or good.sum() < data.grid.n // 4:
-            continue
-        root = np.sqrt(np.minimum(ivar[good], 1e4))
-        own = vectors[:, good]
-        solved, *_ = np.linalg.lstsq((own * root).T, flux[good] * root, rcond=None)
-        model = solved @ own
-        level = float(np.median(model))
-        unexplained = np.mean((flux[good] - model) ** 2 - 1.0 / ivar[good])
-        if level <= 0 or unexplained > max_unexplained * np.var(flux[good]):
-            continue
-        coefficients.append(solved / level)
-        kept.append(i)
-        ends = data.grid.loglam[np.flatnonzero(good)[[0, -1]]]
-        seen.append(ends - np.log10(1.0 + z[i]))
-    reach = np.array(seen, np.float32).reshape(-1, 2)
-    return Population(
-        coefficients=np.array(coefficients, np.float32).reshape(len(kept), len(basis.vectors)),
-        subclass=subclass[kept].astype(int),
-        z=z[kept].astype(np.float32),
-        low=reach[:, 0],
-        high=reach[:, 1],
-    )
-
-
-def _evenly(subclass: np.ndarray, count: int) -> np.ndarray:
-    """Indices of `count` members or fewer, the rare subclasses first of all."""
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(subclass))
-    # How many of the same subclass came before: all the firsts, then all the seconds, …
-    turn = np.zeros(len(subclass), dtype=int)
-    for kind in np.unique(subclass):
-        own = order[subclass[order] == kind]
-        turn[own] = np.arange(len(own))
-    return np.sort(order[np.argsort(turn[order], kind="stable")][:count])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectromer_cli.inference.columns import column_of
 from spectromer_cli.metrics import (
     OUTLIERS,
     calibration_bins,
@@ -22,11 +23,86 @@ from spectromer_cli.metrics import (
     velocity_figures,
 )
 from spectromer_cli.model import taxonomy
+from spectromer_cli.model.tasks import Category, Ordered, Task
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 SN_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
 # What describes a star, in the general model.
 STELLAR = ("star_type", *taxonomy.PARAMETERS)
 Z_EDGES = (-0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 7.0)
+
+
+def compare(
+    table: Table, references: Mapping[str, np.ndarray], known: Sequence[Task]
+) -> dict[str, Any]:
+    """The report of a table of predictions.
+
+    Parameters
+    ----------
+    table : Table
+        As `inference.columns.table_of` gives it.
+    references : mapping of arrays, shape (n,)
+        As `summarise` takes them.
+    known : sequence of Task
+        Of the model that predicted.
+
+    Returns
+    -------
+    dict
+        As `summarise` gives it.
+    """
+    labels = {task.name: task.labels for task in known if isinstance(task, Category)}
+    return summarise(arrays(table, known), references, labels)
+
+
+def arrays(table: Table, known: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The columns of a table, those of a task by its name; types as places in their sequence."""
+    found = {name: np.asarray(table[name]) for name in table.colnames}
+    for task in known:
+        for end in ("", "_prob", "_err"):
+            if f"{column_of(task)}{end}" in table.colnames:
+                found[f"{task.name}{end}"] = np.asarray(table[f"{column_of(task)}{end}"])
+        if isinstance(task, Ordered):
+            places = [taxonomy.star_place(text) for text in found[task.name]]
+            found[task.name] = np.array(places, dtype=float)
+    return found
+
+
+def headline(report: Mapping[str, Any]) -> dict[str, float]:
+    """The main figures of a report, by name.
+
+    Parameters
+    ----------
+    report : mapping
+        As `summarise` gives it.
+
+    Returns
+    -------
+    dict of str to float
+        ``<task>_<figure>``, and of each that has a 68 % interval ``…_low`` and ``…_high``.
+        Redshifts are those of all but stars, whose velocities (km/s) are ``rv_…``; the letter
+        of stars' types is ``letter_…``.
+    """
+    parts: dict[str, Mapping[str, Any]] = {}
+    if "classes" in report:
+        parts["class"] = report["classes"]
+    if "redshifts" in report:
+        parts["z"] = report["redshifts"]["galaxies_and_quasars"]
+        parts["rv"] = {"scatter": report["redshifts"]["star_velocity_scatter_km_s"]}
+    for name in ("stars", "categories", "quantities"):
+        parts |= report.get(name, {})
+    figures = {}
+    for name, part in parts.items():
+        interval = part.get("interval", {})
+        for key, value in part.items():
+            if not isinstance(value, int | float):
+                continue
+            figures[f"{name}_{key}"] = value
+            for end, limit in zip(("low", "high"), interval.get(key) or (), strict=False):
+                figures[f"{name}_{key}_{end}"] = limit
+    return {name: float(f"{value:.5g}") for name, value in figures.items()}
 
 
 def summarise(
@@ -39,8 +115,8 @@ def summarise(
     Parameters
     ----------
     predictions : mapping of arrays, shape (n,)
-        Columns of `spectromer redshift` and `spectromer classify`, ``sn_median`` among them; a
-        figure whose column is not there is left out.
+        Columns of `spectromer redshift` and `spectromer classify`, as `arrays` gives them,
+        ``sn_median`` among them; a figure whose column is not there is left out.
     references : mapping of arrays, shape (n,)
         By task: labels as text (empty unknown), numbers (NaN unknown). Of the general model
         ``subclass`` is one of `taxonomy.SUBCLASSES`, ``letter`` one of `taxonomy.STAR_TYPES`,
@@ -255,10 +331,7 @@ def _stars(
     for name in STELLAR:
         if name not in predictions or name not in truth:
             continue
-        values = predictions[name]
-        if name == "star_type":
-            values = np.array([taxonomy.star_place(text) for text in values], dtype=float)
-        error, sigma = values - truth[name], predictions[f"{name}_err"]
+        error, sigma = predictions[name] - truth[name], predictions[f"{name}_err"]
         known = star & np.isfinite(error)
 
         figures = type_figures if name == "star_type" else scatter_figures

@@ -1,13 +1,21 @@
-"""One sheet of figures of an evaluation."""
+"""Figures of predictions beside reference values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectromer_cli.outputs.plotting import BLUE, ORANGE, VERMILION, new_figure, plot_confusion
+from spectromer_cli.outputs.plotting import (
+    BLUE,
+    ORANGE,
+    VERMILION,
+    new_figure,
+    plot_confusion,
+    save_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,3 +146,46 @@ def _draw_completeness(axes: Axes, report: Mapping[str, Any]) -> None:
         xlabel="completeness (at or above the number)", ylabel="purity",
         title="Completeness and purity",
     )  # fmt: skip
+
+
+def confusion(
+    path: Path, labels: Sequence[str], reference: np.ndarray, predicted: np.ndarray
+) -> None:
+    """Confusion matrix of one task, rows normalised.
+
+    Parameters
+    ----------
+    path : Path
+        PNG.
+    labels : sequence of str
+        All of them, in order.
+    reference, predicted : array of str, shape (n,)
+    """
+    counts = [[np.sum((reference == row) & (predicted == col)) for col in labels] for row in labels]
+    side = min(2.5 + 0.5 * len(labels), 14.0)
+    figure = new_figure(side, side)
+    plot_confusion(figure.subplots(), np.array(counts), labels)
+    save_figure(figure, path)
+
+
+def residuals(path: Path, name: str, reference: np.ndarray, predicted: np.ndarray) -> None:
+    """Predictions of a number against reference values, and their difference.
+
+    Parameters
+    ----------
+    path : Path
+        PNG.
+    name : str
+    reference, predicted : array, shape (n,)
+    """
+    figure = new_figure(5, 6)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    upper.plot(reference, predicted, ".", color=BLUE, ms=3, alpha=0.5)
+    ends = [float(np.min(reference)), float(np.max(reference))]
+    upper.plot(ends, ends, color="0.4", lw=0.8)
+    upper.set(ylabel=f"{name}, predicted")
+    lower.plot(reference, predicted - reference, ".", color=BLUE, ms=3, alpha=0.5)
+    lower.axhline(0.0, color="0.4", lw=0.8)
+    limit = float(np.percentile(np.abs(predicted - reference), 98)) or 1.0
+    lower.set(xlabel=f"{name}, reference", ylabel="difference", ylim=(-1.3 * limit, 1.3 * limit))
+    save_figure(figure, path)

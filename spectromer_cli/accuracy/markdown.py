@@ -58,6 +58,13 @@ def markdown(
     parts.append(NOTES)
     if others:
         parts += ["## Side by side", _side_by_side({"spectromer": report, **others})]
+    parts += sections(report)
+    return "\n\n".join(parts) + "\n"
+
+
+def sections(report: Report, level: str = "##") -> list[str]:
+    """The parts of a report on classes, redshifts, stars and all else, under their headings."""
+    parts: list[str] = []
     if "classes" in report:
         parts += _classes(report["classes"])
     if "redshifts" in report:
@@ -72,7 +79,9 @@ def markdown(
         parts += _category(name, figures)
     if "quantities" in report:
         parts += _quantities(report["quantities"])
-    return "\n\n".join(parts) + "\n"
+    return [
+        f"{level}{part.removeprefix('##')}" if part.startswith("## ") else part for part in parts
+    ]
 
 
 def _side_by_side(reports: Mapping[str, Report]) -> str:

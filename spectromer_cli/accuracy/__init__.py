@@ -1,0 +1,1 @@
+"""How good predictions are, beside reference values, and how that is reported."""
