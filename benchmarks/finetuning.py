@@ -5,9 +5,9 @@ Usage: python benchmarks/finetuning.py real.h5 --pretrained vit_tiny.safetensors
 
 The scheme is one that needs fine spectral detail and that weights without log g have not seen:
 LAMOST stars as dwarf (log g ≥ 4), subgiant (3.5–4) or giant (< 3.5). Each start learns from the
-same 50, 200 or 1000 spectra a class (fewer where there are fewer) with `spectromer finetune`,
-and answers for the same test objects; a random forest on 50 principal components of the flux
-learns from the same spectra too. Then Teff, log g and [Fe/H] against LASP's values.
+same 50, 200 or 1000 spectra per class (fewer where there are fewer) with `spectromer finetune`,
+and predicts the same test objects; a random forest on 50 principal components of the flux learns
+from the same spectra too. Then Teff, log g and [Fe/H] against LASP's values.
 """
 
 from __future__ import annotations
@@ -24,22 +24,27 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from spectromer_cli.training import dataset
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.spectra.readers import ReadOptions
+from spectromer_cli.training import dataset, split
 from spectromer_cli.training.dataset import LabelledSpectra
 
 CLASSES = ("dwarf", "subgiant", "giant")
+PARAMETERS = ("teff", "logg", "feh")
+# The stars that all starts are tested on: this share of the objects.
+TEST_SHARE, SEED = 0.3, 7
 SIZES = (50, 200, 1000)
 MARKERS = ("<!-- measured -->\n", "<!-- end of measured -->\n")
 
 
 def labels_of(data: LabelledSpectra) -> np.ndarray:
     """The class of each star by its log g."""
-    logg = data.labels["logg"]
+    logg = np.ma.getdata(data.labels["logg"])
     return np.where(logg >= 4.0, "dwarf", np.where(logg >= 3.5, "subgiant", "giant"))
 
 
 def write_files(data: LabelledSpectra, folder: Path) -> list[str]:
-    """One FITS table a spectrum."""
+    """One FITS table per spectrum."""
     names = []
     for i in range(len(data)):
         good = data.ivar[i] > 0
@@ -69,7 +74,7 @@ def figures(truth: np.ndarray, found: np.ndarray) -> str:
 
 
 def forest(data: LabelledSpectra, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Answers of a random forest on principal components of the flux."""
+    """Predictions of a random forest on principal components of the flux."""
     from sklearn.decomposition import PCA
     from sklearn.ensemble import RandomForestClassifier
 
@@ -86,7 +91,7 @@ def compare(
 ) -> list[str]:
     """The table of starts."""
     label = labels_of(data)
-    test = np.flatnonzero(dataset.validation_mask(data.group, 0.3, 7))
+    test = np.flatnonzero(split.places(data.group, SEED) < TEST_SHARE)
     rest = np.setdiff1d(np.arange(len(data)), test)
     Table({"file": files[test]}).write(folder / "test.csv")
     starts = {
@@ -99,7 +104,7 @@ def compare(
         + ", ".join(f"{name} {(label[test] == name).sum()}" for name in CLASSES)
         + ").",
         "",
-        "| a class | spectra | start | accuracy | mean recall | minutes |",
+        "| per class | spectra | start | accuracy | mean recall | minutes |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for size in SIZES:
@@ -118,7 +123,7 @@ def compare(
                 "--max-minutes", limit, "-q",
             )  # fmt: skip
             minutes = (time.monotonic() - began) / 60
-            out = folder / "answers.ecsv"
+            out = folder / "classes.ecsv"
             spectromer("classify", "--catalog", folder / "test.csv", "--model", run, "-o", out)
             found = np.array(Table.read(out)["class"].tolist())
             cells = figures(label[test], found)
@@ -133,14 +138,13 @@ def parameters(
     data: LabelledSpectra, files: np.ndarray, folder: Path, asked: argparse.Namespace
 ) -> list[str]:
     """The table of Teff, log g and [Fe/H]."""
-    names = ("teff", "logg", "feh")
-    table = Table({"file": files, **{name: data.labels[name] for name in names}})
+    table = Table({"file": files, **data.labels})
     table["ra"], table["dec"] = np.nan, np.nan
     table.write(folder / "stars.ecsv")
     began = time.monotonic()
     options = ["--model", asked.model] if asked.model else []
     out = spectromer(
-        "finetune", "--catalog", folder / "stars.ecsv", "--target", ",".join(names), *options,
+        "finetune", "--catalog", folder / "stars.ecsv", "--target", ",".join(PARAMETERS), *options,
         "-o", folder / "stars", "--max-minutes", 2 * asked.minutes, "-q",
     )  # fmt: skip
     minutes = (time.monotonic() - began) / 60
@@ -152,7 +156,7 @@ def parameters(
         "| --- | --- | --- | --- |",
     ]
     units = {"teff": "K", "logg": "dex", "feh": "dex"}
-    for name in names:
+    for name in PARAMETERS:
         scatter, bias, pull = (values[f"{name}_{key}"] for key in ("scatter", "bias", "pull"))
         lines.append(f"| {name} [{units[name]}] | {scatter:.3g} | {bias:.2g} | {pull:.2f} |")
     return lines
@@ -167,8 +171,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
-    data = dataset.load(asked.data)
-    data = data.take((data.survey == "LAMOST") & np.isfinite(data.labels["logg"]))
+    data = dataset.find(asked.data).read(PARAMETERS, Grid(), ReadOptions())
+    known = ~np.ma.getmaskarray(data.labels["logg"])
+    data = data.take((data.survey == "LAMOST") & known)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = np.array(write_files(data, folder))

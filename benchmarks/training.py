@@ -1,8 +1,8 @@
-"""What a step of learning costs on a CPU, with plain attention and with the fused kernel.
+"""What a step of training costs on a CPU, with plain attention and with the fused kernel.
 
 Usage: python benchmarks/training.py [--batch 96] [--steps 5]
 
-Prints seconds of CPU time a step, which a busy machine changes little, and the ratio.
+Prints seconds of CPU time per step, which a busy machine changes little, and the ratio.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
               for task in tasks.default_tasks()}  # fmt: skip
     batch |= {"class": torch.zeros(n, dtype=torch.long), "z": torch.full((n,), 0.1)}
     plain, fused = (seconds(which, batch, arguments.steps) for which in (False, True))
-    print(f"plain attention  {plain:6.3f} s of CPU time a step of {n}")
+    print(f"plain attention  {plain:6.3f} s of CPU time per step of {n}")
     print(f"fused kernel     {fused:6.3f} s")
     print(f"ratio            {fused / plain:6.2f}")
 

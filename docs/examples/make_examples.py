@@ -2,8 +2,8 @@
 
 Usage: python docs/examples/make_examples.py TEMPLATES.npz
 
-The truth stands in each file where a survey would put its own answer (and nobody reads it to
-answer). Files are named as simulated, so that nobody takes them for the sky.
+Class and redshift stand in each file where a survey would put its own result, which never reaches
+the model. Files are named as simulated, so that nobody takes them for the sky.
 """
 
 from __future__ import annotations
