@@ -25,8 +25,8 @@ from spectromer_cli.explain.prediction import choose
 from spectromer_cli.explain.regions import strongest_regions
 from spectromer_cli.model import taxonomy
 from spectromer_cli.spectra.grid import Prepared
-from spectromer_cli.training import dataset
-from spectromer_cli.training.dataset import on_model_grid
+from spectromer_cli.spectra.readers import ReadOptions
+from spectromer_cli.training import dataset, split, targets
 
 MARKERS = ("<!-- measured -->\n", "<!-- end of measured -->\n")
 # Rest wavelengths in Å (vacuum) of lines that should decide, by class, and the least S/N at
@@ -70,16 +70,20 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     model = spectromer_cli.load_model(options.model, "cpu")
-    split = model.config.split or {"fraction": 0.15, "seed": 1}
-    data = dataset.load(options.data)
-    held_out = dataset.validation_mask(data.group, split["fraction"], int(split["seed"]))
-    data = data.take(held_out & (data.class_ >= 0))
+    recorded = model.config.split or {"fraction": 0.15, "seed": 1}
+    source = dataset.find(options.data)
+    data = source.read(source.general(), model.grid, ReadOptions())
+    named = {target.name: target.values for target in targets.general(data)}
+    place = split.places(data.group, int(recorded["seed"]))
     rng = np.random.default_rng(1)
-    chosen = np.concatenate(
-        [rng.permutation(np.flatnonzero(data.class_ == c))[: options.n // 3] for c in range(3)]
-    )
-    data = data.take(chosen)
-    flux, ivar = on_model_grid(data, model.grid)
+    chosen = np.concatenate([
+        rng.permutation(np.flatnonzero((place < recorded["fraction"]) & (named["class"] == c)))[
+            : options.n // 3
+        ]
+        for c in range(3)
+    ])  # fmt: skip
+    data, class_, z = data.take(chosen), named["class"][chosen], named["z"][chosen]
+    flux, ivar = data.on_grid(model.grid)
     methods = {**METHODS, "plain gradient": plain_gradient, "random order": random_order}
     results: dict[str, list] = {name: [] for name in methods}
     seconds = dict.fromkeys(methods, 0.0)
@@ -94,14 +98,14 @@ def main() -> None:
             importance = method(model.network, *pair, prediction)
             seconds[name] += time.perf_counter() - began
             results[name].append(curves(model.network, *pair, prediction, importance))
-            if name in METHODS and data.sn[i] > MIN_SN and np.isfinite(data.z[i]):
-                class_name = taxonomy.CLASSES[data.class_[i]]
+            if name in METHODS and data.sn[i] > MIN_SN and np.isfinite(z[i]):
+                class_name = taxonomy.CLASSES[class_[i]]
                 if class_name == prediction.label:
                     width = region_width(name, model.grid, model.config.tokens)
                     regions = strongest_regions(
-                        np.where(ivar[i] > 0, importance, 0.0), model.grid, (), data.z[i], width
+                        np.where(ivar[i] > 0, importance, 0.0), model.grid, (), z[i], width
                     )
-                    _note(found[name], class_name, data.z[i], regions, model.grid, ivar[i])
+                    _note(found[name], class_name, z[i], regions, model.grid, ivar[i])
     lines = [
         f"{len(data)} held-out spectra, {len(data) // 3} per class, weights {model.weights.name}.",
         "",

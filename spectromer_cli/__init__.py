@@ -21,18 +21,22 @@ from spectromer_cli._version import __version__
 
 if TYPE_CHECKING:
     from spectromer_cli.archives.fetch import fetch
+    from spectromer_cli.evaluation.run import evaluate
     from spectromer_cli.inference.predictor import Spectromer, load_model
     from spectromer_cli.inference.run import predict
     from spectromer_cli.spectra.loading import Inputs
     from spectromer_cli.spectra.readers import read
     from spectromer_cli.spectra.spectrum import Spectrum
+    from spectromer_cli.training.finetune import finetune
 
 __all__ = [
     "Inputs",
     "Spectromer",
     "Spectrum",
     "__version__",
+    "evaluate",
     "fetch",
+    "finetune",
     "load_model",
     "predict",
     "read",
@@ -41,8 +45,10 @@ __all__ = [
 _HOMES = {
     "Inputs": "spectromer_cli.spectra.loading",
     "Spectromer": "spectromer_cli.inference.predictor",
-    "fetch": "spectromer_cli.archives.fetch",
     "Spectrum": "spectromer_cli.spectra.spectrum",
+    "evaluate": "spectromer_cli.evaluation.run",
+    "fetch": "spectromer_cli.archives.fetch",
+    "finetune": "spectromer_cli.training.finetune",
     "load_model": "spectromer_cli.inference.predictor",
     "predict": "spectromer_cli.inference.run",
     "read": "spectromer_cli.spectra.readers",

@@ -111,7 +111,7 @@ def test_the_sides_share_no_object_and_hold_no_doubtful_class(labelled: Path) ->
 
 def test_items_are_the_spectra_and_know_no_label(labelled: Path) -> None:
     split = held(labelled)
-    items = list(split.items(GRID))
+    items = list(split.data.items(np.flatnonzero(split.testing), GRID))
     assert [item.row for item in items] == np.flatnonzero(split.testing).tolist()
     assert all(set(item.meta) == {"survey", "object_id", "has_ivar"} for item in items)
     flux, _ = split.data.take(split.testing).on_grid(GRID)

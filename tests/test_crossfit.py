@@ -10,6 +10,7 @@ import torch
 from conftest import Run
 from small_set import write_labelled
 
+from spectromer_cli.accuracy import calibration
 from spectromer_cli.evaluation import cross_calibration
 from spectromer_cli.metrics import expected_calibration_error
 from spectromer_cli.model import taxonomy
@@ -17,7 +18,7 @@ from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.tasks import Category, Redshift
 from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import calibration, split
+from spectromer_cli.training import split
 
 TASKS = [Category("class", taxonomy.CLASSES), Redshift("z", bins=300, x0=0.0, dx=0.002)]
 

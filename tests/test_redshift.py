@@ -1,15 +1,17 @@
 """Refinement: a known redshift comes back to a fraction of a pixel, with an honest error."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_set import in_memory
 
 from spectromer_cli.model.decoding import decode_redshift
 from spectromer_cli.model.tasks import Redshift
-from spectromer_cli.model.template_fit import Basis, fit, refine
+from spectromer_cli.model.template_fit import Basis, fit, refine, weighted_pca
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.training import targets
-from spectromer_cli.training.templates import learn_templates, weighted_pca
+from spectromer_cli.training.templates import learn_templates
 
 GRID = Grid()
 PIXEL = GRID.dloglam * np.log(10.0)
@@ -70,6 +72,18 @@ def test_bad_pixels_do_not_count(basis: Basis) -> None:
     found = fit(spectrum, basis, GRID, np.log1p(0.2), 0.01)
     assert found is not None
     assert found.x == pytest.approx(np.log1p(0.2), abs=0.1 * PIXEL)
+
+
+def test_errors_below_a_hundredth_of_the_level_count_as_that(basis: Basis) -> None:
+    # The templates' own faults are of that size: bright pixels must not decide alone.
+    prepared = observed(0.1, 50.0)
+    ivar = np.full(GRID.n, 1e4, np.float32)
+    capped = fit(replace(prepared, ivar=ivar), basis, GRID, np.log1p(0.1), 0.01)
+    ivar = np.where(np.arange(GRID.n) % 2, 1e4, 1e8).astype(np.float32)
+    brighter = fit(replace(prepared, ivar=ivar), basis, GRID, np.log1p(0.1), 0.01)
+    assert capped == brighter
+    ivar = np.where(np.arange(GRID.n) % 2, 1e4, 1e3).astype(np.float32)
+    assert fit(replace(prepared, ivar=ivar), basis, GRID, np.log1p(0.1), 0.01) != capped
 
 
 def test_no_fit_where_the_templates_do_not_reach(basis: Basis) -> None:

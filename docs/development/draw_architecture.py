@@ -24,7 +24,7 @@ from test_layers import FLOORS, MODULES, ROOT, imports  # noqa: E402
 
 # Where rooms stand from left to right, so that arrows pass between them.
 ACROSS = {
-    "cli": 0, "evaluation": -1, "training": -2, "explain": 0.5, "inspector": 2,
+    "cli": 0, "evaluation": -2, "training": -2, "accuracy": -1, "explain": 0.5, "inspector": 2,
     "simulation": -2, "inference": 0, "weights": 0, "model": 0.5, "outputs": 2,
     "archives": -1, "images": 1.2, "spectra": 0,
 }  # fmt: skip

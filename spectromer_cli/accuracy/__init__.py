@@ -1,1 +1,1 @@
-"""How good predictions are, beside reference values, and how that is reported."""
+"""How good predictions are beside reference values, and what makes their confidence honest."""

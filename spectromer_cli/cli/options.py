@@ -25,8 +25,9 @@ Catalog = Annotated[
     typer.Option(
         "--catalog",
         metavar="FILE",
-        help="Table of targets (CSV, ECSV, FITS, VOTable, Parquet) with a column file, "
-        "relative to the table, or plate, mjd, fiberid; obsid; targetid.",
+        help="Table of targets (CSV, ECSV, FITS, VOTable, Parquet) with a column file "
+        "(looked up in --spectra-dir, then beside the table), or plate, mjd, fiberid; obsid; "
+        "targetid.",
         rich_help_panel=INPUTS,
     ),
 ]

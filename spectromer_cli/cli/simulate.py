@@ -59,7 +59,9 @@ def simulate(
     ] = None,
     sn: Annotated[
         str,
-        typer.Option("--sn", metavar="LOW:HIGH", help="Median S/N a pixel.", rich_help_panel=DRAW),
+        typer.Option(
+            "--sn", metavar="LOW:HIGH", help="Median S/N per pixel.", rich_help_panel=DRAW
+        ),
     ] = "1:60",
     survey: Annotated[
         list[str] | None,
@@ -99,9 +101,9 @@ def simulate(
 ) -> None:
     """Make spectra of known class and redshift.
 
-    Writes simulated-000001.fits and so on, in the layout of SDSS, without a
-    word of the truth in them, and truth.ecsv, which --catalog of the other
-    commands takes. Spectrum 7 is the same whatever -n is.
+    Writes simulated-000001.fits and so on, in the layout of SDSS, which do
+    not say their class or redshift, and truth.ecsv, which does and which
+    --catalog of the other commands takes. Spectrum 7 is the same whatever -n is.
     """
     console.set_quiet(quiet)
     from spectromer_cli.simulation.simulator import SHARES, Simulator

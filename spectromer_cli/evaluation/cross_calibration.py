@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from spectromer_cli.accuracy import calibration
 from spectromer_cli.errors import UsageError
 from spectromer_cli.metrics import expected_calibration_error, pull_figures
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table, cut_for
 from spectromer_cli.model.template_fit import Refined, refine
 from spectromer_cli.spectra.grid import Prepared
-from spectromer_cli.training import calibration, split
+from spectromer_cli.training import split
 from spectromer_cli.training.loop import predict_logits
 
 if TYPE_CHECKING:

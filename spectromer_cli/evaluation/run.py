@@ -55,9 +55,9 @@ class Evaluation:
 
 def evaluate(
     *,
-    catalog: Path | None = None,
-    data: Path | None = None,
-    spectra_dir: Path | None = None,
+    catalog: str | Path | None = None,
+    data: str | Path | None = None,
+    spectra_dir: str | Path | None = None,
     class_column: str | None = None,
     z_column: str | None = None,
     air: bool = False,
@@ -71,8 +71,8 @@ def evaluate(
     batch_size: int = 64,
     workers: int | None = None,
     refined: bool = True,
-    output: Path = Path("report"),
-    docs: Path | None = None,
+    output: str | Path = "report",
+    docs: str | Path | None = None,
 ) -> Evaluation:
     """Compare predictions with the labels of a catalogue or of a labelled set.
 
@@ -80,9 +80,9 @@ def evaluate(
 
     Parameters
     ----------
-    catalog : Path, optional
+    catalog : path, optional
         A table of targets with their labels; all of them are judged.
-    data : Path, optional
+    data : path, optional
         A labelled set instead, in any form that fine-tuning takes; only spectra of objects that
         the weights have not learned from are judged.
     spectra_dir, air, wavelength_unit, workers
@@ -98,9 +98,9 @@ def evaluate(
         How long the specformer is trained.
     model, device, batch_size, refined
         As `inference.run.Settings` takes them.
-    output : Path
+    output : path
         Folder.
-    docs : Path, optional
+    docs : path, optional
         The text of the report is written here too.
 
     Returns
@@ -128,24 +128,26 @@ def evaluate(
             "--baseline needs spectra to train on, and --held-out 1 leaves none",
             "leave out one of them",
         )
-    if docs is not None:
-        require_writable_folder(docs)
+    output, page = Path(output), Path(docs) if docs else None
+    if page is not None:
+        require_writable_folder(page)
     settings = Settings(model=model, device=device, batch_size=batch_size, refined=refined)
     columns = {"class": class_column, "z": z_column}
+    folder = Path(spectra_dir) if spectra_dir else None
     if catalog is not None:
         inputs = Inputs(
-            catalog=catalog, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
+            catalog=Path(catalog), spectra_dir=folder, air=air, wavelength_unit=wavelength_unit,
             workers=workers,
         )  # fmt: skip
         found = _on_catalogue(inputs, settings, columns, output)
     else:
         assert data is not None
-        options = dict(zip(FILE_OPTIONS, (spectra_dir, air, wavelength_unit, workers), strict=True))
+        options = dict(zip(FILE_OPTIONS, (folder, air, wavelength_unit, workers), strict=True))
         found = _on_labelled_set(
-            data, options, settings, columns, held_out, split_seed, baselines, baseline_minutes,
-            output,
+            Path(data), options, settings, columns, held_out, split_seed, baselines,
+            baseline_minutes, output,
         )  # fmt: skip
-    _write(found, output, docs)
+    _write(found, output, page)
     return found
 
 
@@ -229,8 +231,8 @@ def _on_labelled_set(
         given = [f"--{name.replace('_', '-')}" for name in FILE_OPTIONS if options[name]]
         if given:
             raise UsageError(
-                f"{', '.join(given)} say how files are read; {data} is one HDF5 set",
-                "leave them out",
+                f"{data} is one HDF5 set, which is read as it is, without {', '.join(given)}",
+                "leave that out",
             )
     general = _is_general(model.tasks) and any(source.column(name) for name in ("class", "z"))
     wanted = [task.name for task in model.tasks if source.column(task.name)]

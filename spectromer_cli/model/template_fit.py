@@ -22,6 +22,8 @@ COARSE, FINE = 3, 1
 # A template must cover this share of the good pixels.
 MIN_OVERLAP = 0.3
 LN10 = np.log(10.0)
+# Of `weighted_pca`.
+ITERATIONS = 12
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,97 @@ class Refined:
             delta_chi2=self.delta_chi2,
             at_edge=found.at_edge | (far & is_star),
         )
+
+
+# --- learning -------------------------------------------------------------------------------
+
+
+def learn(
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    grid: Grid,
+    z: np.ndarray,
+    *,
+    vectors: int,
+    min_count: int,
+    max_ivar: float,
+) -> Basis:
+    """Learn templates from de-redshifted spectra.
+
+    Parameters
+    ----------
+    flux, ivar : array, shape (n, grid.n)
+        Flux of median level 1 and its inverse variance (0 = bad).
+    grid : Grid
+    z : array, shape (n,)
+    vectors : int
+        How many templates.
+    min_count : int
+        A template pixel needs so many spectra.
+    max_ivar : float
+        Cap of the weights.
+    """
+    furthest = np.log10(1.0 + z.max())
+    nearest = np.log10(1.0 + z.min())
+    loglam0 = grid.loglam0 - furthest
+    m = grid.n + int(np.ceil((furthest - nearest) / grid.dloglam)) + 2
+    at_rest, weight = np.zeros((len(z), m), np.float32), np.zeros((len(z), m), np.float32)
+    pixels = np.arange(grid.n)
+    for i in range(len(z)):
+        # Where the template's pixels lie in this spectrum.
+        shift = (grid.loglam0 - np.log10(1.0 + z[i]) - loglam0) / grid.dloglam
+        position = np.arange(m) - shift
+        own = ivar[i].astype(np.float64)
+        good = own > 0
+        at_rest[i] = np.interp(position, pixels[good], flux[i].astype(np.float64)[good])
+        left = np.clip(np.floor(position).astype(int), 0, grid.n - 2)
+        both_good = good[left] & good[left + 1] & (position >= 0) & (position <= grid.n - 1)
+        weight[i] = np.where(both_good, np.minimum(np.interp(position, pixels, own), max_ivar), 0)
+    enough = np.flatnonzero((weight > 0).sum(axis=0) >= min_count)
+    cut = slice(enough[0], enough[-1] + 1)
+    found = weighted_pca(at_rest[:, cut], weight[:, cut], vectors)
+    return Basis(loglam0 + grid.dloglam * int(enough[0]), found)
+
+
+def weighted_pca(flux: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
+    """Principal components of spectra with errors and gaps; no mean is subtracted.
+
+    Parameters
+    ----------
+    flux, weight : array of float32, shape (n, pixels)
+        Spectra and their inverse variances; 0 where there is no pixel.
+    count : int
+        How many components.
+
+    Returns
+    -------
+    array of float32, shape (count, pixels)
+        Orthonormal, the most important first.
+
+    Notes
+    -----
+    Expectation maximisation (Bailey 2012, PASP 124, 1015, section 5): coefficients and
+    components are solved for in turn by weighted least squares.
+    """
+    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(flux.shape[1], count)))[0].T
+    coefficients = np.zeros((len(flux), count))
+    for _ in range(ITERATIONS):
+        for i, (f, w) in enumerate(zip(flux, weight, strict=True)):
+            weighted = vectors * w
+            normal = weighted @ vectors.T + 1e-6 * np.eye(count)
+            coefficients[i] = np.linalg.solve(normal, weighted @ f)
+        for start in range(0, flux.shape[1], 512):  # in blocks, for memory
+            f, w = flux[:, start : start + 512], weight[:, start : start + 512]
+            normal = np.einsum("np,nk,nl->pkl", w, coefficients, coefficients, optimize=True)
+            right = np.einsum("np,np,nk->pk", w, f, coefficients, optimize=True)
+            solved = np.linalg.solve(normal + 1e-3 * np.eye(count), right[..., None])
+            vectors[:, start : start + 512] = solved[..., 0].T
+        vectors = np.linalg.qr(vectors.T)[0].T
+    order = np.linalg.svd(coefficients, full_matrices=False)[2]
+    return (order @ vectors).astype(np.float32)
+
+
+# --- fitting --------------------------------------------------------------------------------
 
 
 def refine(

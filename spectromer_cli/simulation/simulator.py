@@ -65,7 +65,7 @@ class Simulated:
     z : array of float, shape (n,)
         Redshift; of a star, its radial velocity over the speed of light.
     sn : array of float, shape (n,)
-        Median S/N a pixel.
+        Median S/N per pixel.
     survey : list of str
         As which survey each was taken.
     """
@@ -93,7 +93,7 @@ class Simulator:
     shares : dict of str to float
         How often each class is drawn.
     sn_range, z_range : pair of float
-        Median S/N a pixel, even in its logarithm; redshift of galaxies and quasars, as the
+        Median S/N per pixel, even in its logarithm; redshift of galaxies and quasars, as the
         source likes where it is None.
     taken_by : sequence of str
         Names in `SURVEYS`, each as often as the others.

@@ -342,7 +342,7 @@ def find(path: Path, spectra_dir: Path | None = None) -> Source:
     """
     if path.is_file():
         with path.open("rb") as file:
-            is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+            is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC or path.suffix in (".h5", ".hdf5")
         return from_hdf5(path) if is_hdf5 else from_catalogue(path, spectra_dir)
     if not path.exists():
         raise UsageError(f"{path} does not exist", "check the name")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from astropy.table import Table
 
-from spectromer_cli.accuracy import plots, summary
+from spectromer_cli.accuracy import calibration, plots, summary
 from spectromer_cli.inference.columns import column_of, redshift_task, table_of
 from spectromer_cli.model import tasks
 from spectromer_cli.model.confidence import confidence_table
@@ -21,7 +21,6 @@ from spectromer_cli.model.novelty import ReferenceSet
 from spectromer_cli.model.template_fit import Basis, refine
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.spectra.grid import Prepared
-from spectromer_cli.training import calibration
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.loop import novelty_features

@@ -55,20 +55,20 @@ RESERVE, LEAST_RESERVE, MOST_RESERVE = 0.1, 30.0, 0.4
 
 
 def finetune(
-    data: Path,
+    data: str | Path,
     *,
-    spectra_dir: Path | None = None,
+    spectra_dir: str | Path | None = None,
     target: str = "",
     model: str | None = None,
     backbone: str = "",
-    pretrained: Path | None = None,
+    pretrained: str | Path | None = None,
     random_start: bool = False,
     grid: str = "auto",
     settings: Settings | None = None,
     options: ReadOptions | None = None,
     device: str = "auto",
     workers: int = 0,
-    output: Path | None = None,
+    output: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
@@ -78,9 +78,9 @@ def finetune(
 
     Parameters
     ----------
-    data : Path
+    data : path
         Labelled spectra, in any form that `dataset.find` knows.
-    spectra_dir : Path, optional
+    spectra_dir : path, optional
         Where the spectra of a table of labels lie.
     target : str
         Label columns to learn, as `targets.parse` takes them; by default class, and z where
@@ -96,7 +96,7 @@ def finetune(
         As `model.device.choose_device` takes it.
     workers : int
         Processes that read, and make batches.
-    output : Path, optional
+    output : path, optional
         Folder for everything: weights, manifest, card, checkpoint, metrics, split, predictions,
         figures. By default ``runs/NAME``, by the name of the data.
     resume : bool
@@ -129,11 +129,11 @@ def finetune(
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
     chosen_device = choose_device(device)
-    source = dataset.find(data, spectra_dir)
+    source = dataset.find(Path(data), Path(spectra_dir) if spectra_dir else None)
     asked = targets.parse(target or _default_target(source))
     if backbone and not pretrained and not random_start:
         console.info(f"the ImageNet weights of {backbone} come from the hub")
-    origin = choose_origin(model, backbone, pretrained, random_start)
+    origin = choose_origin(model, backbone, Path(pretrained) if pretrained else None, random_start)
     said = "the grid of the weights, as chosen"
     if grid == "auto":
         origin, said = origin.on_grid_of(source, options)
@@ -148,7 +148,7 @@ def finetune(
         console.info(f"to learn: {one.name}, {kind}, from {int(one.known.sum())} spectra")
     if dry_run:
         return {}
-    folder = output or Path("runs") / data.resolve().stem
+    folder = Path(output) if output else Path("runs") / Path(data).resolve().stem
     with distributed.processes(chosen_device) as joined:
         run = Run(
             folder, _fingerprint(spectra, learned, origin, settings),

@@ -160,7 +160,7 @@ class _Fit:
             num_workers=workers,
             prefetch_factor=4 if workers else None,
         )
-        with console.progress(self.stage, last) as advance:
+        with console.progress(self.stage, last, every=60.0) as advance:
             advance(state.step)
             for batch in loader:
                 progress = schedule.progress(state.step, state.seconds)

@@ -180,4 +180,8 @@ def load_recipe(path: Path) -> Recipe:
             raise UsageError(f"the recipe {path}: {key} must be of type {kinds[key]}")
     if "name" not in data:
         raise UsageError(f"the recipe {path} has no name", 'add a line: name = "mine.v1"')
-    return Recipe(**data)
+    recipe = Recipe(**data)
+    for key in ("warmup", "simulated_share", "validation_fraction"):
+        if not 0.0 <= getattr(recipe, key) <= 1.0:
+            raise UsageError(f"the recipe {path}: {key} is a share, between 0 and 1")
+    return recipe

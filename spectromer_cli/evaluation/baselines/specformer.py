@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from spectromer_cli import console
+from spectromer_cli.accuracy import calibration
 from spectromer_cli.model import decoding, tasks
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import calibration
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.checkpoint import Run
 from spectromer_cli.training.dataset import LabelledSpectra
