@@ -336,3 +336,11 @@ def test_a_file_that_is_no_labelled_set(run: Run, tmp_path: Path, weights) -> No
     assert result.code == 1
     assert str(path) in result.err
     assert "Traceback" not in result.err
+
+
+def test_options_of_files_are_refused_for_a_set_that_has_none(
+    run: Run, labelled: Path, tmp_path: Path, weights
+) -> None:
+    result = run("evaluate", "--data", labelled, "--air", "-o", tmp_path / "r", *weights)
+    assert result.code == 2
+    assert "is read as it is, without --air" in result.err

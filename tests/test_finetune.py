@@ -357,8 +357,8 @@ def test_another_wavelength_range_gets_its_own_grid(run, start, tmp_path) -> Non
 
 
 def test_spectra_of_one_object_stay_together() -> None:
+    from spectromer_cli.spectra.positions import same_objects
     from spectromer_cli.training import split
-    from spectromer_cli.training.dataset import same_objects
 
     arcsec = 1 / 3600
     sky = [(10.0, 5.0), (10.0, 5.0 + 0.9 * arcsec), (10.0, 5.0 + 1.8 * arcsec), (200.0, 5.0)]
@@ -467,3 +467,34 @@ def test_a_backbone_without_network_says_how_to_bring_the_file(run, folders, tmp
     )
     assert result.code == 4
     assert "--pretrained FILE" in result.err
+
+
+def test_training_and_evaluation_print_the_same_figures(run, table, tmp_path) -> None:
+    labels = table(
+        **{"class": ["STAR", "GALAXY", "QSO"], "z": ["0", "0.1", "0.2"]},
+        subclass=["G2", "", ""], teff=["5700", "", ""],
+    )  # fmt: skip
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(
+        'name = "small.v1"\ntokens = 2\nbatch_size = 6\nsteps = 2\nevaluate_every = 1\n'
+        "simulated_share = 0\nvalidation_fraction = 0.4\n"
+    )
+    trained = run("train", recipe, "--data", labels, "-o", tmp_path / "run", "--workers", 0)
+    assert trained.code == 0, trained.err
+    figures = {line.split("\t")[0]: line.split("\t")[1:] for line in trained.out.splitlines()}
+    judged = run(
+        "evaluate", "--data", labels, "--model", tmp_path / "run", "-o", tmp_path / "report"
+    )
+    assert judged.code == 0, judged.err
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert int(figures["class_n"][0]) == report["classes"]["n"] > 5
+    # The weights are kept in half precision.
+    accuracy = float(figures["class_accuracy"][0])
+    assert accuracy == pytest.approx(report["classes"]["accuracy"], abs=0.15)
+    far = report["redshifts"]["galaxies_and_quasars"]
+    assert float(figures["z_nmad"][0]) == pytest.approx(far["nmad"], rel=0.05)
+    assert f"| NMAD of Δz/(1+z) | {float(figures['z_nmad'][0]):.4g} (" in (
+        tmp_path / "run" / "small.v1.md"
+    ).read_text(encoding="utf-8")
+    again = run("train", recipe, "--data", labels, "-o", tmp_path / "run")
+    assert again.code == 2 and "--resume it, --overwrite it" in again.err

@@ -200,7 +200,7 @@ def test_a_full_disk_is_told(
     monkeypatch.setattr(plotting, "save_image_png", full)
     result = render(spec, "-o", tmp_path)
     assert result.code == 1
-    assert f"{spec.stem}.tiles.png cannot be written: No space left" in result.err
+    assert f"{spec.stem}.tiles.png cannot be written: the disk is full" in result.err
 
 
 def test_real_files(render: Run, shared: Path, tmp_path: Path) -> None:

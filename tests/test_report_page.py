@@ -132,7 +132,7 @@ def test_a_full_disk_is_told(run, answers, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Path, "write_text", full)
     result = run("report", answers / "z.ecsv", "-o", tmp_path / "r.html")
     assert result.code == 1
-    assert f"{tmp_path / 'r.html'} cannot be written: No space left" in result.err
+    assert f"{tmp_path / 'r.html'} cannot be written: the disk is full" in result.err
 
 
 # --- a catalogue instead of results ---------------------------------------------------------
@@ -431,7 +431,7 @@ def test_the_page_in_a_browser(run, answers, browser, tmp_path) -> None:
         "() => { const { start, end } = Bokeh.documents[0].get_model_by_name('observed');"
         " return [start, end]; }"
     )
-    expected = {line.name: 3.0 * line.wavelength for line in lines_for("qso")}
+    expected = {line.name: 3.0 * line.wavelength for line in lines_for("QSO")}
     assert places == pytest.approx({n: x for n, x in expected.items() if first < x < last})
     assert places["C IV 1549"] == pytest.approx(4648.44)
     # A verdict is recorded and exported.

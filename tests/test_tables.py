@@ -168,7 +168,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     writer = tables.TableWriter(tmp_path / "t.csv", full)
-    with pytest.raises(SpectromerError, match=r"t\.csv cannot be written: No space left"):
+    with pytest.raises(SpectromerError, match=r"t\.csv cannot be written: the disk is full"):
         writer.write(chunk(0, 1))
 
 

@@ -274,3 +274,10 @@ def test_the_journal_writes_to_tensorboard_where_it_is_installed(tmp_path) -> No
     Run(tmp_path, {}).log({"step": 3, "stage": "fold 1", "loss": 0.5})
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
     assert list((tmp_path / "tensorboard" / "fold-1").glob("events*"))
+
+
+def test_a_share_beyond_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text('name = "old.v1"\nwarmup = 200\n')
+    with pytest.raises(UsageError, match="warmup is a share, between 0 and 1"):
+        load_recipe(path)

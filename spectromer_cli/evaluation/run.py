@@ -331,14 +331,14 @@ def _labels_of(split: HeldOut) -> dict[str, Sequence[str]]:
 
 def _write(found: Evaluation, output: Path, docs: Path | None) -> None:
     """The files of the report."""
-    from spectromer_cli.accuracy import markdown, plots
+    from spectromer_cli.accuracy import figures, markdown
     from spectromer_cli.outputs import tables
     from spectromer_cli.outputs.plotting import save_figure
 
     with tables.open_writer(output / "predictions.ecsv", found.provenance) as writer:
         writer.write(found.predictions)
     n = len(found.predictions)
-    sheet = plots.figures(
+    sheet = figures.sheet(
         found.report,
         {name: np.asarray(found.predictions[name]) for name in found.predictions.colnames},
         found.references.get("class", np.full(n, "")),

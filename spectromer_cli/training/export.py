@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from astropy.table import Table
 
-from spectromer_cli.accuracy import calibration, plots, summary
+from spectromer_cli.accuracy import calibration, figures, summary
 from spectromer_cli.inference.columns import column_of, redshift_task, table_of
 from spectromer_cli.model import tasks
 from spectromer_cli.model.confidence import confidence_table
@@ -274,10 +274,10 @@ def _draw(
             continue
         found, true = np.asarray(table[column_of(task)]), np.asarray(table[name])
         if isinstance(task, tasks.Category):
-            plots.confusion(folder / f"confusion_{task.name}.png", task.labels, true, found)
+            figures.confusion(folder / f"confusion_{task.name}.png", task.labels, true, found)
             continue
         both = np.isfinite(found) & np.isfinite(true)
         if both.any():
-            plots.residuals(
+            figures.residuals(
                 folder / f"residual_{task.name}.png", task.name, true[both], found[both]
             )

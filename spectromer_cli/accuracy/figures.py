@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COLOURS = {"STAR": ORANGE, "GALAXY": BLUE, "QSO": VERMILION}
 
 
-def figures(
+def sheet(
     report: Mapping[str, Any],
     predictions: Mapping[str, np.ndarray],
     class_true: np.ndarray,
@@ -46,8 +46,8 @@ def figures(
     -------
     matplotlib.figure.Figure
     """
-    sheet = new_figure(13, 8)
-    axes = sheet.subplots(2, 3).ravel()
+    drawn = new_figure(13, 8)
+    axes = drawn.subplots(2, 3).ravel()
     if "classes" in report:
         confusion = report["classes"]["confusion"]
         plot_confusion(axes[0], np.array(confusion["rows_true"]), confusion["labels"])
@@ -59,7 +59,7 @@ def figures(
     for panel in axes:
         if not panel.has_data():
             panel.set_axis_off()
-    return sheet
+    return drawn
 
 
 def _draw_reliability(axes: Axes, rows: list[dict[str, float]]) -> None:
