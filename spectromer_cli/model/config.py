@@ -52,7 +52,7 @@ class ModelConfig:
         `model.template_fit.Basis`), whose vectors lie beside the weights.
     split : dict of str to float
         ``fraction`` and ``seed`` of the objects that were held out (see
-        `training.dataset.validation_mask`), so that they can be judged by again.
+        `training.split.places`), so that they can be judged by again.
     confidence : dict of lists
         How often held-out redshifts of a given confidence are wrong (see `model.confidence`).
     version : int

@@ -130,20 +130,11 @@ def pretrain(
             f"{len(batches.rows)} real spectra to learn from, {int(held_out.sum())} held out; "
             f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
         )
-        flux, ivar = spectra.take(held_out).on_grid(config.grid)
-
-        def predict() -> dict[str, torch.Tensor]:
-            """Logits of the held-out spectra, NaN for the others."""
-            out = {}
-            for name, values in predict_logits(model, flux, ivar, device).items():
-                out[name] = torch.full((len(spectra), values.shape[1]), torch.nan)
-                out[name][torch.from_numpy(held_out)] = values
-            return out
+        rows = np.flatnonzero(held_out & trusted)
+        flux, ivar = spectra.take(rows).on_grid(config.grid)
 
         def check() -> tuple[None, dict[str, float]]:
-            rows = np.flatnonzero(held_out & trusted)
-            logits = {name: values[rows] for name, values in predict().items()}
-            table = predictions(model, spectra, logits, rows)
+            table = predictions(model, spectra, predict_logits(model, flux, ivar, device), rows)
             report = summary.compare(table, targets.references(learned, rows), model.tasks)
             shown = ("class_accuracy", "letter_right", "z_outliers_0.01")
             figures = {name: v for name, v in summary.headline(report).items() if name in shown}
@@ -156,7 +147,7 @@ def pretrain(
         if distributed.rank() > 0:
             return {}
         return _export(
-            model, spectra, learned, batches, held_out, predict(), recipe, run, found,
+            model, spectra, learned, batches, held_out, recipe, run, found,
             pretrained.name if pretrained else "random weights", device, command,
         )  # fmt: skip
 
@@ -190,7 +181,6 @@ def _export(
     learned: list[Target],
     batches: Batches,
     held_out: np.ndarray,
-    logits: dict[str, torch.Tensor],
     recipe: Recipe,
     run: Run,
     found: list[str],
@@ -203,6 +193,11 @@ def _export(
     train[batches.rows] = True
     bases = learn_templates(spectra, learned, train)
     populations = to_arrays(learn_populations(spectra, learned, train, bases))
+    flux, ivar = spectra.take(held_out).on_grid(model.config.grid)
+    logits = {}
+    for name, values in predict_logits(model, flux, ivar, device).items():
+        logits[name] = torch.full((len(spectra), values.shape[1]), torch.nan)
+        logits[name][torch.from_numpy(held_out)] = values
     judged = HeldOutLogits(
         logits, held_out, held_out & learned[0].known, np.where(held_out, "test", "train")
     )
