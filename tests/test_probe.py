@@ -77,7 +77,7 @@ def test_a_number_and_its_error(data) -> None:
     model = model_for(depth.task(np.ones(60, bool)))
     linear_probe.fit_head(model, batches(data, depth), CPU)
     task = model.tasks[0]
-    value, error = task.answer(logits(model, data, slice(40, 60))["depth"]).T.numpy()
+    value, error = task.prediction(logits(model, data, slice(40, 60))["depth"]).T.numpy()
     assert np.corrcoef(value, depth.values[40:])[0, 1] > 0.8
     pull = (value - depth.values[40:]) / error
     assert np.median(np.abs(pull)) < 3.0

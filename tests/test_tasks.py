@@ -145,7 +145,7 @@ def test_the_best_ordered_answer_lies_at_the_truth() -> None:
         optimizer.zero_grad()
         task.loss(logits, torch.tensor([42.5])).backward()
         optimizer.step()
-    p = task.answer(logits.detach())[0].numpy()
+    p = task.prediction(logits.detach())[0].numpy()
     assert p @ np.arange(task.size) == pytest.approx(42.5, abs=0.1)
     assert float(task.loss(logits.detach(), torch.tensor([float("nan")]))) == 0.0
 
@@ -163,8 +163,8 @@ def test_a_quantity_learns_value_and_error_in_spite_of_outliers() -> None:
         optimizer.zero_grad()
         task.loss(free.expand(400, 2), target).backward()
         optimizer.step()
-    value, error = task.answer(free.detach())[0].tolist()
+    value, error = task.prediction(free.detach())[0].tolist()
     assert value == pytest.approx(10**3.70, rel=0.005)
     assert error == pytest.approx(10**3.70 * np.log(10) * 0.01, rel=0.2)
-    wider = task.answer(task.temper(free.detach(), 2.0))[0]
+    wider = task.prediction(task.temper(free.detach(), 2.0))[0]
     assert wider.tolist() == pytest.approx([value, 2 * error])

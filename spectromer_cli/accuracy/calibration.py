@@ -41,7 +41,7 @@ def predicted_redshifts(
     task = next(task for task in asked if isinstance(task, tasks.Redshift))
     tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
     is_star = predicted_classes(asked, logits) == "STAR"
-    return decoding.decode_redshift(task, task.answer(tempered).double().numpy(), is_star)
+    return decoding.decode_redshift(task, task.prediction(tempered).double().numpy(), is_star)
 
 
 # --- what is fitted -------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def two_scales(error: np.ndarray, formal: np.ndarray) -> dict[str, float]:
 def wrong_redshifts(
     z: np.ndarray, class_: np.ndarray, z_reference: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which redshifts are wrong, and which can be told.
+    """Which redshifts are wrong, and which can be judged.
 
     Returns
     -------

@@ -201,7 +201,9 @@ def _explanations(
     for parameter in model.network.parameters():
         parameter.requires_grad_(False)
     for item in items:
-        row = model.table([item])[0]  # what the model has no finite answer for has a problem then
+        row = model.table([item])[
+            0
+        ]  # what the model has no finite prediction for has a problem then
         failures.note([item])
         if item.prepared is not None:
             yield _explain_one(model, item, row, task, wanted, method)

@@ -230,7 +230,7 @@ def fill(columns: Columns, good: np.ndarray, task: tasks.Task, output: np.ndarra
     task : Task
         Not the redshift.
     output : array, shape (n, task.size)
-        As `task.answer` gives it.
+        As `task.prediction` gives it.
     """
     if isinstance(task, tasks.Category):
         if "class" in columns and task.name == "subclass" and set(task.labels) <= set(SUBCLASSES):

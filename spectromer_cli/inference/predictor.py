@@ -159,7 +159,7 @@ class Spectromer:
         outputs = {}
         for task in self.tasks:
             tempered = task.temper(logits[task.name], temperature.get(task.name, 1.0))
-            outputs[task.name] = task.answer(tempered).double().cpu().numpy()
+            outputs[task.name] = task.prediction(tempered).double().cpu().numpy()
         if self.reference_set is None:
             return outputs, np.full(len(prepared), np.nan)
         return outputs, self.reference_set.score(layers.float().cpu().numpy())

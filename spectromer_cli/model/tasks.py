@@ -1,4 +1,4 @@
-"""What the model is asked: each task has its outputs, its loss and its way to an answer.
+"""What the model predicts: each task has its outputs, its loss and its way to a prediction.
 
 A new quantity is a new task class here, named in `KINDS`. A spectrum without a label for a
 task adds nothing to that task's loss.
@@ -25,7 +25,7 @@ class _Probabilities:
         """Logits made less sure, for a temperature above one."""
         return logits / temperature
 
-    def answer(self, logits: torch.Tensor) -> torch.Tensor:
+    def prediction(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities, shape (batch, size)."""
         return logits.softmax(dim=1)
 
@@ -37,7 +37,7 @@ class _Probabilities:
 
 @dataclass(frozen=True)
 class Category(_Probabilities):
-    """One of several labels, answered by probabilities.
+    """One of several labels, predicted as probabilities.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Category(_Probabilities):
 
 @dataclass(frozen=True)
 class Ordered(_Probabilities):
-    """A place in an ordered sequence of labels, answered by probabilities.
+    """A place in an ordered sequence of labels, predicted as probabilities.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Ordered(_Probabilities):
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number, answered with its error.
+    """A number, predicted with its error.
 
     Parameters
     ----------
@@ -168,13 +168,13 @@ class Quantity:
         return (logits - teacher).square().mean()
 
     def restandardised(self, logits: torch.Tensor, other: Quantity) -> torch.Tensor:
-        """The logits with which `other`, of another centre and scale, gives the same answer."""
+        """The logits with which `other`, of another centre and scale, gives the same prediction."""
         import torch
 
         value = (self.centre + self.scale * logits[:, 0] - other.centre) / other.scale
         return torch.stack([value, logits[:, 1] + math.log(self.scale / other.scale)], dim=1)
 
-    def answer(self, logits: torch.Tensor) -> torch.Tensor:
+    def prediction(self, logits: torch.Tensor) -> torch.Tensor:
         """The value and its 1-σ error in the label's unit, shape (batch, 2)."""
         import torch
 
@@ -188,7 +188,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Redshift(_Probabilities):
-    """The redshift, answered by a distribution over x = ln(1 + z).
+    """The redshift, predicted as a distribution over x = ln(1 + z).
 
     Parameters
     ----------

@@ -24,10 +24,10 @@ class Spectrum:
         that are not finite are folded in, and `flux` is 0 there if it was not finite.
     meta : dict
         ``survey`` and ``object_id`` (str); ``ra`` and ``dec`` (degrees) where known; the
-        survey pipeline's own answer where the file has it, as ``survey_class``,
+        survey pipeline's own result where the file has it, as ``survey_class``,
         ``survey_subclass``, ``survey_z`` and ``survey_zwarning``; ``medium`` ("air" or
         "vacuum"), as found in the file; ``has_ivar`` (False where the errors were estimated
-        from the scatter, because the file has none). The survey's own answer is for
+        from the scatter, because the file has none). The survey's own result is for
         comparison only: it never reaches an image.
 
     Raises

@@ -181,7 +181,7 @@ def predictions(
     outputs = {}
     for task in model.tasks:
         tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
-        outputs[task.name] = task.answer(tempered).double().numpy()
+        outputs[task.name] = task.prediction(tempered).double().numpy()
     if redshift is None and redshift_task(model.tasks) is not None:
         redshift = calibration.predicted_redshifts(model.tasks, logits, temperatures)
     scores = np.full(len(rows), np.nan) if novelty is None else novelty

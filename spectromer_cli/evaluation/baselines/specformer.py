@@ -183,7 +183,7 @@ def predict(
         if isinstance(task, tasks.Redshift):
             columns[target.name] = _redshifts(task, target, targets, inner, kept, out)
         elif isinstance(task, tasks.Quantity):
-            columns[target.name] = task.answer(out[task.name])[:, 0].numpy()
+            columns[target.name] = task.prediction(out[task.name])[:, 0].numpy()
         else:
             rows = np.flatnonzero(inner)
             temperature = calibration.best_temperature(task, kept[task.name], target.tensor(rows))

@@ -39,7 +39,7 @@ TREES = 300
 
 
 def settings(name: str) -> dict[str, Any]:
-    """Everything that the answers depend on but the data."""
+    """Everything but the data that the predictions depend on."""
     import sklearn
 
     return {

@@ -18,7 +18,7 @@ from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
 # Multimodal Universe: flat columns begin with this, or are the fields of a column of this name.
 PREFIX = "spectrum_"
 _ID = ("object_id", "targetid", "sparcl_id", "specid", "obsid", "id", "object", "name")
-# Where a survey's own answer stands, and what it is called here.
+# Where a survey's own result stands, and what it is called here.
 _ANSWERS: dict[str, tuple[str, ...]] = {
     "survey_class": ("spectype", "class"),
     "survey_subclass": ("subtype", "subclass"),
