@@ -1,6 +1,7 @@
 """Training: resumed runs equal uninterrupted ones, splits go by object, recipes are checked."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from spectromer_cli.weights.store import resolve
 
 RECIPE = Recipe("test.v1", tokens=2, batch_size=6, steps=4, evaluate_every=2, warmup=0.25)
 CPU = torch.device("cpu")
+FASTEST = loop.fastest_precision
 
 
 @pytest.fixture(autouse=True)
@@ -281,3 +283,21 @@ def test_a_share_beyond_one_is_refused(tmp_path: Path) -> None:
     path.write_text('name = "old.v1"\nwarmup = 200\n')
     with pytest.raises(UsageError, match="warmup is a share, between 0 and 1"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("slow", [None, torch.bfloat16])
+def test_the_faster_precision_is_taken(slow: torch.dtype | None) -> None:
+    class Patient(torch.nn.Module):
+        """Takes its time in one precision."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, flux: torch.Tensor, ivar: torch.Tensor) -> dict[str, torch.Tensor]:
+            half = torch.is_autocast_enabled("cpu")
+            time.sleep(0.05 if half == (slow is not None) else 0.001)
+            return {"class": self.weight * flux.mean()}
+
+    other = None if slow is not None else torch.bfloat16
+    assert FASTEST(Patient(), CPU, 10) is other
