@@ -10,7 +10,8 @@ import torch
 
 from spectromer_cli.metrics import OUTLIERS, pull_figures
 from spectromer_cli.model import decoding, tasks, taxonomy
-from spectromer_cli.model.template_fit import Refined
+from spectromer_cli.model.template_fit import Basis, Refined, refine
+from spectromer_cli.spectra.grid import Grid, Prepared
 
 # Off by more than this, in |Δz|/(1+z), a redshift is wrong and tells nothing of its error.
 Z_OUTLIER = OUTLIERS["0.01"]
@@ -39,9 +40,32 @@ def predicted_redshifts(
 ) -> decoding.RedshiftPrediction:
     """What p(z) says of each spectrum, given its class."""
     task = next(task for task in asked if isinstance(task, tasks.Redshift))
-    tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
-    is_star = predicted_classes(asked, logits) == "STAR"
-    return decoding.decode_redshift(task, task.prediction(tempered).double().numpy(), is_star)
+    p = tasks.calibrated([task], logits, temperatures)[task.name]
+    return decoding.decode_redshift(task, p, predicted_classes(asked, logits) == "STAR")
+
+
+def refined_redshifts(
+    proposed: decoding.RedshiftPrediction,
+    classes: np.ndarray,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    bases: Mapping[str, Basis],
+    grid: Grid,
+) -> Refined:
+    """Template fits (see `model.template_fit.refine`) of spectra on the model's grid.
+
+    Parameters
+    ----------
+    proposed : RedshiftPrediction
+        What p(z) says of them.
+    classes : array of str, shape (n,)
+    flux, ivar : array, shape (n, grid.n)
+    bases : mapping of str to Basis
+        Templates by class.
+    grid : Grid
+    """
+    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
+    return refine(proposed, prepared, classes.tolist(), bases, grid)
 
 
 # --- what is fitted -------------------------------------------------------------------------

@@ -13,8 +13,7 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.metrics import expected_calibration_error, pull_figures
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.confidence import confidence_table, cut_for
-from spectromer_cli.model.template_fit import Refined, refine
-from spectromer_cli.spectra.grid import Prepared
+from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.training import split
 from spectromer_cli.training.loop import predict_logits
 
@@ -57,9 +56,8 @@ def cross_calibrate(
     flux, ivar = data.on_grid(model.config.grid)
     logits = predict_logits(model, flux, ivar, device)
     proposed = calibration.predicted_redshifts(model.tasks, logits, model.config.temperatures)
-    classes = calibration.predicted_classes(model.tasks, logits).tolist()
-    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
-    refined = refine(proposed, prepared, classes, bases, model.config.grid)
+    classes = calibration.predicted_classes(model.tasks, logits)
+    refined = calibration.refined_redshifts(proposed, classes, flux, ivar, bases, model.config.grid)
     rows = np.flatnonzero(held_out.testing)
     targets = {target.name: target for target in held_out.targets}
     return judge(

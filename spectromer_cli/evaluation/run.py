@@ -12,6 +12,7 @@ import numpy as np
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
+from spectromer_cli.inference.columns import is_general
 from spectromer_cli.inference.run import Failures, Run, Settings
 from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
 from spectromer_cli.spectra.loading import Inputs
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from spectromer_cli.evaluation.held_out import HeldOut
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.model.tasks import Task
 
 # Options that an HDF5 set, which is read whole, has no use for.
 FILE_OPTIONS = ("spectra_dir", "air", "wavelength_unit", "workers")
@@ -172,7 +172,7 @@ def _on_catalogue(
         name: np.ma.asarray(run.catalogue[column]) for name, column in names.items() if column
     }
     # The surveys' own subclasses mean something in the light of the survey: see `targets.general`.
-    general = {"subclass", "star_type"} if _is_general(run.model.tasks) else set()
+    general = {"subclass", "star_type"} if is_general(run.model.tasks) else set()
     known = [task for task in run.model.tasks if task.name not in general]
     found = targets.of_tasks(labels, known, len(run.catalogue))
     if not any(target.known.any() for target in found):
@@ -192,12 +192,6 @@ def _on_catalogue(
 
 def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
     return {name: column for name, column in columns.items() if column is not None}
-
-
-def _is_general(known: Sequence[Task]) -> bool:
-    from spectromer_cli.inference.columns import is_general
-
-    return is_general(known)
 
 
 # --- on a labelled set ----------------------------------------------------------------------
@@ -234,7 +228,7 @@ def _on_labelled_set(
                 f"{data} is one HDF5 set, which is read as it is, without {', '.join(given)}",
                 "leave that out",
             )
-    general = _is_general(model.tasks) and any(source.column(name) for name in ("class", "z"))
+    general = is_general(model.tasks) and any(source.column(name) for name in ("class", "z"))
     wanted = [task.name for task in model.tasks if source.column(task.name)]
     if general:
         wanted = list(dict.fromkeys([*source.general(), *wanted]))
@@ -331,7 +325,7 @@ def _labels_of(split: HeldOut) -> dict[str, Sequence[str]]:
 
 def _write(found: Evaluation, output: Path, docs: Path | None) -> None:
     """The files of the report."""
-    from spectromer_cli.accuracy import figures, markdown
+    from spectromer_cli.accuracy import figures, markdown, summary
     from spectromer_cli.outputs import tables
     from spectromer_cli.outputs.plotting import save_figure
 
@@ -340,7 +334,7 @@ def _write(found: Evaluation, output: Path, docs: Path | None) -> None:
     n = len(found.predictions)
     sheet = figures.sheet(
         found.report,
-        {name: np.asarray(found.predictions[name]) for name in found.predictions.colnames},
+        summary.arrays(found.predictions, ()),
         found.references.get("class", np.full(n, "")),
         found.references.get("z", np.full(n, np.nan)),
     )

@@ -11,7 +11,7 @@ from spectromer_cli.inference.columns import redshift_task, table_of
 from spectromer_cli.model import decoding
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.novelty import ReferenceSet
-from spectromer_cli.model.tasks import Category, Task
+from spectromer_cli.model.tasks import Category, Task, calibrated
 from spectromer_cli.model.template_fit import refine
 from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.outputs.provenance import provenance
@@ -155,11 +155,7 @@ class Spectromer:
         with torch.inference_mode():
             features, layers = self.network.seen(flux, ivar)
             logits = self.network.logits(features)
-        temperature = self.config.temperatures
-        outputs = {}
-        for task in self.tasks:
-            tempered = task.temper(logits[task.name], temperature.get(task.name, 1.0))
-            outputs[task.name] = task.prediction(tempered).double().cpu().numpy()
+            outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.reference_set is None:
             return outputs, np.full(len(prepared), np.nan)
         return outputs, self.reference_set.score(layers.float().cpu().numpy())

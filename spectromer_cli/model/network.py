@@ -60,7 +60,7 @@ class SpectralViT(nn.Module):
         return self.backbone(self.draw(flux, ivar, self.config.grid, self.config.tokens))
 
     def seen(self, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
-        """The features, and all that tells the familiar from the strange.
+        """The features, and all that tells spectra of the training set from others.
 
         The last layer's class token keeps what the tasks ask for and forgets the rest: a constant
         or a sky looks like an object there. Its other tokens, and those of the layers at half and

@@ -7,6 +7,7 @@ task adds nothing to that task's loss.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -268,6 +269,29 @@ def default_tasks() -> list[Task]:
         Quantity("feh", centre=-0.2, scale=0.3, weight=0.1),
         Redshift(),
     ]
+
+
+def calibrated(
+    known: Sequence[Task], logits: Mapping[str, torch.Tensor], temperatures: Mapping[str, float]
+) -> dict[str, np.ndarray]:
+    """What each task predicts, given its temperature (1 where there is none).
+
+    Parameters
+    ----------
+    known : sequence of Task
+    logits : mapping of str to Tensor, shapes (n, task.size)
+    temperatures : mapping of str to float
+
+    Returns
+    -------
+    dict of str to array, shape (n, task.size)
+        By task: probabilities; of a quantity, value and 1-σ error, shape (n, 2).
+    """
+    found = {}
+    for task in known:
+        tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
+        found[task.name] = task.prediction(tempered).double().cpu().numpy()
+    return found
 
 
 def to_dict(task: Task) -> dict[str, Any]:

@@ -18,9 +18,8 @@ from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.novelty import ReferenceSet
-from spectromer_cli.model.template_fit import Basis, refine
+from spectromer_cli.model.template_fit import Basis
 from spectromer_cli.paths import atomic_path
-from spectromer_cli.spectra.grid import Prepared
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.loop import novelty_features
@@ -178,10 +177,7 @@ def predictions(
         As `inference.columns.table_of` makes it.
     """
     temperatures = model.config.temperatures
-    outputs = {}
-    for task in model.tasks:
-        tempered = task.temper(logits[task.name], temperatures.get(task.name, 1.0))
-        outputs[task.name] = task.prediction(tempered).double().numpy()
+    outputs = tasks.calibrated(model.tasks, logits, temperatures)
     if redshift is None and redshift_task(model.tasks) is not None:
         redshift = calibration.predicted_redshifts(model.tasks, logits, temperatures)
     scores = np.full(len(rows), np.nan) if novelty is None else novelty
@@ -208,8 +204,7 @@ def _redshifts(
     logits = held_out.of(rows)
     classes = calibration.predicted_classes(model.tasks, logits)
     proposed = calibration.predicted_redshifts(model.tasks, logits, model.config.temperatures)
-    prepared = [Prepared(f, i, 1.0) for f, i in zip(flux, ivar, strict=True)]
-    refined = refine(proposed, prepared, classes.tolist(), bases, model.config.grid)
+    refined = calibration.refined_redshifts(proposed, classes, flux, ivar, bases, model.config.grid)
     true = references(targets, rows)
     class_true = true.get("class", np.full(len(rows), ""))
     z_true = np.where(held_out.calibrating[rows], true.get("z", np.nan), np.nan)
