@@ -20,7 +20,7 @@ def classify(
     files: options.Files = None,
     catalog: options.Catalog = None,
     spectra_dir: options.SpectraDir = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     model: options.Model = None,
     device: options.Device = "auto",

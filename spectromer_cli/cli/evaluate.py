@@ -44,7 +44,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     data: Annotated[
         Path | None,

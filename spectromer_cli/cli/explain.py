@@ -42,7 +42,7 @@ def explain(
             show_default=False,
         ),
     ] = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     task: Annotated[
         str,

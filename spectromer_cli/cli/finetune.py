@@ -56,7 +56,7 @@ def finetune(
             rich_help_panel=DATA,
         ),
     ] = "auto",
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     dry_run: Annotated[
         bool,

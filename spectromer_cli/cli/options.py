@@ -41,8 +41,13 @@ SpectraDir = Annotated[
     ),
 ]
 Air = Annotated[
-    bool,
-    typer.Option("--air", help="Wavelengths of plain tables are in air.", rich_help_panel=INPUTS),
+    bool | None,
+    typer.Option(
+        "--air/--vacuum",
+        help="Medium of the wavelengths, whatever a file says. Survey files keep their own.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
 ]
 WavelengthUnit = Annotated[
     str,

@@ -103,7 +103,7 @@ def plot(
     ] = 0.0,
     model: options.Model = None,
     device: options.Device = "auto",
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     quiet: options.Quiet = 0,
 ) -> None:

@@ -26,7 +26,7 @@ def redshift(
     files: options.Files = None,
     catalog: options.Catalog = None,
     spectra_dir: options.SpectraDir = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     model: options.Model = None,
     device: options.Device = "auto",

@@ -54,7 +54,7 @@ def render(
         ),
     ] = False,
     model: options.Model = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     quiet: options.Quiet = 0,
 ) -> None:

@@ -67,7 +67,7 @@ def report(
         ),
     ] = Path("report.html"),
     model: options.Model = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     quiet: options.Quiet = 0,
 ) -> None:

@@ -43,7 +43,7 @@ def train(
         ),
     ] = None,
     spectra_dir: options.SpectraDir = None,
-    air: options.Air = False,
+    air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
     pretrained: Annotated[
         Path | None,

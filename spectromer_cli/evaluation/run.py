@@ -60,7 +60,7 @@ def evaluate(
     spectra_dir: str | Path | None = None,
     class_column: str | None = None,
     z_column: str | None = None,
-    air: bool = False,
+    air: bool | None = None,
     wavelength_unit: str = "",
     held_out: float | None = None,
     split_seed: int | None = None,

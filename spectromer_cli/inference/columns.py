@@ -212,6 +212,7 @@ def _flags(item: Item, coverage: float) -> str:
         words.append("LITTLE_COVERAGE")
     if item.meta.get("has_ivar") is False:
         words.append("ERRORS_ESTIMATED")
+    words += item.meta.get("flags", ())
     return ";".join(words)
 
 

@@ -56,7 +56,7 @@ def write_report(
     catalog: Path | None = None,
     spectra_dir: Path | None = None,
     importance: Path | None = None,
-    air: bool = False,
+    air: bool | None = None,
     wavelength_unit: str = "",
 ) -> Written:
     """Write the pages of a report.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.spectrum import Spectrum
+from spectromer_cli.spectra.spectrum import Spectrum, filling, ivar_from_scatter
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Prepared:
 MIN_GOOD_PIXELS = 300
 # In units of the median level; the strongest emission lines reach some thousand.
 MAX_FLUX = 1e6
+# Message and hint for a spectrum without any light.
+NO_FLUX = ("the flux is zero throughout", "is this a sky or an unplugged fibre?")
 
 
 def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
@@ -87,28 +89,63 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
     """
     if not spectrum.good.any():
         raise ReadError("every pixel is masked, zero or not a number", "look at the mask and ivar")
-    spectrum = _without_wild(spectrum)
+    spectrum = _without_wild(in_window(spectrum, grid))
     flux, ivar = _copy(spectrum, grid) if _on_grid(spectrum, grid) else _rebin(spectrum, grid)
     good = ivar > 0
+    scale = float(np.median(np.abs(flux[good]))) if good.any() else 1.0
+    if not scale > 0:
+        raise ReadError(*NO_FLUX)
+    # An error below 1e-4 of the level is no measurement; it would swamp the float32 image.
+    scaled = np.minimum((np.sqrt(ivar) * scale) ** 2, 1e8).astype(np.float32)
+    good = scaled > 0
     if good.sum() < MIN_GOOD_PIXELS:
-        first, last = spectrum.wavelength[spectrum.good][[0, -1]]
+        usable = spectrum.wavelength[spectrum.good]
+        where = f"{usable[0]:.4g} to {usable[-1]:.4g} Å" if usable.size else "none is good"
         raise ReadError(
             f"only {int(good.sum())} good pixels between {grid.wavelength[0]:.0f} and "
-            f"{grid.wavelength[-1]:.0f} Å (the spectrum's: {first:.4g} to {last:.4g} Å)",
+            f"{grid.wavelength[-1]:.0f} Å (the spectrum's: {where})",
             "check the wavelength unit and the mask",
         )
-    scale = float(np.median(np.abs(flux[good])))
-    if not scale > 0:
-        raise ReadError("the flux is zero throughout", "is this a sky or an unplugged fibre?")
-    flux = np.where(good, flux / scale, 0.0)
-    # An error below 1e-4 of the level is no measurement; it would swamp the float32 image.
-    ivar = np.minimum(np.where(good, ivar * scale**2, 0.0), 1e8)
-    return Prepared(flux.astype(np.float32), ivar.astype(np.float32), scale)
+    return Prepared(np.where(good, flux / scale, 0.0).astype(np.float32), scaled, scale)
+
+
+def in_window(spectrum: Spectrum, grid: Grid) -> Spectrum:
+    """The part of a spectrum that a model sees, from which its level and errors are taken.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+    grid : Grid
+        The model's.
+
+    Returns
+    -------
+    Spectrum
+        Cut to the grid, with pixels of filling marked bad; errors that were estimated are
+        estimated anew there, where the scatter may differ from that of the whole.
+
+    Raises
+    ------
+    ReadError
+        If the flux is zero throughout.
+    """
+    margin = 10.0 ** (2.0 * grid.dloglam)
+    cut = spectrum.between(grid.wavelength[0] / margin, grid.wavelength[-1] * margin)
+    if cut.good.any() and not cut.flux[cut.good].any():
+        raise ReadError(*NO_FLUX)
+    filled = filling(np.where(cut.good, cut.flux, np.nan))
+    if cut.meta.get("has_ivar") is False and cut is not spectrum:
+        ivar = ivar_from_scatter(np.where(filled, np.nan, cut.flux))
+    else:
+        ivar = np.where(filled, 0.0, cut.ivar)
+    return Spectrum(cut.wavelength, cut.flux, ivar, cut.meta)
 
 
 def _without_wild(spectrum: Spectrum) -> Spectrum:
     """The spectrum with pixels beyond `MAX_FLUX` medians marked bad: no light is that bright."""
     good = spectrum.good
+    if not good.any():
+        return spectrum
     level = float(np.median(np.abs(spectrum.flux[good])))
     wild = good & (np.abs(spectrum.flux) > MAX_FLUX * level)
     if level == 0.0 or not wild.any():
@@ -126,7 +163,9 @@ def _on_grid(spectrum: Spectrum, grid: Grid) -> bool:
     """Whether the spectrum has the grid's own pixels, within a twentieth of one."""
     position = _pixel_positions(spectrum, grid)
     aligned = np.abs(position - np.round(position)) < 0.05
-    return bool(aligned.all() and np.all(np.diff(position) > 0.9))
+    steps = np.diff(position)
+    # Spectra binned by 3, 5 or 7 pixels would lie on it too, and leave gaps.
+    return bool(aligned.all() and np.all(steps > 0.9) and np.median(steps) < 1.5)
 
 
 def _copy(spectrum: Spectrum, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

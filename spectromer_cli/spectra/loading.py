@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
 from spectromer_cli.spectra import catalogues, sources
-from spectromer_cli.spectra.grid import Grid, Prepared, prepare
+from spectromer_cli.spectra.grid import Grid, Prepared, in_window, prepare
 from spectromer_cli.spectra.readers import ReadOptions, Spectra, open_spectra
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -44,7 +44,7 @@ class Inputs:
         As `catalogues.read_catalogue` takes it, instead of `files`.
     spectra_dir : path, optional
         Where the spectra of the catalogue lie.
-    air : bool
+    air : bool, optional
     wavelength_unit : str
         See `ReadOptions`.
     workers : int, optional
@@ -59,13 +59,13 @@ class Inputs:
     files: str | Path | Sequence[str | Path] | None = None
     catalog: Path | None = None
     spectra_dir: Path | None = None
-    air: bool = False
+    air: bool | None = None
     wavelength_unit: str = ""
     workers: int | None = None
     _names: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        from spectromer_cli.spectra.readers.columns import is_unit
+        from spectromer_cli.spectra.quantities import is_unit
 
         # From Python, names are strings as often as paths, and one may come alone.
         files = [self.files] if isinstance(self.files, str | Path) else self.files or ()
@@ -83,7 +83,7 @@ class Inputs:
             )
         if self.wavelength_unit and not is_unit(self.wavelength_unit):
             raise UsageError(
-                f"--wavelength-unit {self.wavelength_unit}: no unit of wavelength",
+                f"--wavelength-unit {self.wavelength_unit} is not a unit of wavelength",
                 "use Angstrom, nm or um",
             )
 
@@ -307,6 +307,8 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
         item.spectrum = spectrum
         return item
     try:
+        spectrum = in_window(spectrum, grid)
+        item.sn_median = spectrum.sn_median
         item.prepared = prepare(spectrum, grid)
     except ReadError as error:
         item.problem = _line(error)

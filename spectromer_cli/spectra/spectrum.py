@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+
+from spectromer_cli.errors import ReadError
 
 
 @dataclass
@@ -26,9 +28,9 @@ class Spectrum:
         ``survey`` and ``object_id`` (str); ``ra`` and ``dec`` (degrees) where known; the
         survey pipeline's own result where the file has it, as ``survey_class``,
         ``survey_subclass``, ``survey_z`` and ``survey_zwarning``; ``medium`` ("air" or
-        "vacuum"), as found in the file; ``has_ivar`` (False where the errors were estimated
-        from the scatter, because the file has none). The survey's own result is for
-        comparison only: it never reaches an image.
+        "vacuum") and ``frame``, as found in the file; ``has_ivar`` (False where the errors were
+        estimated from the scatter, because the file has none); ``flags``, words about what had to
+        be assumed. The survey's own result is for comparison only: it never reaches an image.
 
     Raises
     ------
@@ -72,6 +74,18 @@ class Spectrum:
         if not good.any():
             return float("nan")
         return float(np.median(self.flux[good] * np.sqrt(self.ivar[good])))
+
+    def between(self, first: float, last: float) -> Spectrum:
+        """The part of the spectrum from `first` to `last` Å; itself if it all lies there."""
+        inside = (self.wavelength >= first) & (self.wavelength <= last)
+        if inside.all() or inside.sum() < 2:
+            return self
+        return replace(
+            self,
+            wavelength=self.wavelength[inside],
+            flux=self.flux[inside],
+            ivar=self.ivar[inside],
+        )
 
 
 def air_to_vacuum(wavelength: np.ndarray) -> np.ndarray:
@@ -130,3 +144,109 @@ def ivar_from_scatter(flux: np.ndarray) -> np.ndarray:
     if sigma <= 0:
         return np.zeros_like(flux)
     return np.where(finite, 1.0 / sigma**2, 0.0)
+
+
+# Values that programs write where there is no flux.
+FILL_VALUES = (0.0, -1.0, -99.0, -999.0, -9999.0)
+# So many pixels of one exact value in a row are filling: at an end, where only the values above
+# count, and inside; noise does not repeat itself.
+END_RUN, FILL_RUN, ANY_RUN = 3, 5, 12
+
+
+def filling(flux: np.ndarray) -> np.ndarray:
+    """Find pixels that hold a filling value in place of a measurement.
+
+    Parameters
+    ----------
+    flux : array, shape (n,)
+        Pixels that are not finite are filling.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True in runs of one exact value: of any value if they are long, of the usual fill values
+        if they are shorter, and at the ends of the spectrum from a few pixels on.
+    """
+    flux = np.asarray(flux, dtype=np.float64)
+    empty = ~np.isfinite(flux)
+    if flux.size < 2 or empty.all():
+        return empty
+    values = np.where(empty, 0.0, flux)  # what is not finite at an end does not hide a run there
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    lengths = np.diff(np.append(starts, flux.size))
+    is_fill = np.isin(values[starts], FILL_VALUES)
+    at_end = np.zeros(starts.size, dtype=bool)
+    at_end[[0, -1]] = True
+    # What most of a spectrum holds is no filling, unless it is one of the usual values.
+    filled = ((lengths >= ANY_RUN) & (lengths < flux.size / 2)) | (is_fill & (lengths >= FILL_RUN))
+    filled |= at_end & is_fill & (lengths >= END_RUN)
+    # −999 is no flux where it stands far below all others, however often.
+    level = np.median(np.abs(flux[~empty]))
+    far = np.isin(flux, FILL_VALUES[2:]) & (np.abs(flux) > 20.0 * level)
+    return np.repeat(filled, lengths) | empty | far
+
+
+def merged(
+    wavelength: np.ndarray,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    *,
+    first_line: int = 1,
+    line: str = "pixel",
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], bool]:
+    """Bring a spectrum into the order of increasing wavelength, each wavelength once.
+
+    Parameters
+    ----------
+    wavelength, flux, ivar : array, shape (n,)
+        From red to blue is as good as from blue to red. Arms or orders that overlap are sorted
+        into one another, and repeated wavelengths averaged by inverse variance.
+    first_line : int
+        Number of the first pixel in its file, for messages.
+    line : str
+        What is counted.
+
+    Returns
+    -------
+    arrays : tuple of three arrays, shape (m,), m <= n
+    changed : bool
+        Whether pixels were sorted into one another or averaged.
+
+    Raises
+    ------
+    ReadError
+        If a wavelength is negative, or some run neither up nor down: the table is damaged.
+    """
+    wavelength, flux, ivar = (np.asarray(a, dtype=np.float64) for a in (wavelength, flux, ivar))
+    numbers = first_line + np.arange(wavelength.size)
+    if (wavelength < 0).any():
+        i = int(np.argmax(wavelength < 0))
+        raise ReadError(
+            f"{line} {numbers[i]} has a negative wavelength, {wavelength[i]:.6g} Å",
+            "is a separator between the columns missing?",
+        )
+    if wavelength.size > 1 and np.median(np.diff(wavelength)) < 0:
+        wavelength, flux, ivar = wavelength[::-1], flux[::-1], ivar[::-1]
+        numbers = numbers[::-1]
+    steps = np.diff(wavelength)
+    if (steps > 0).all():
+        return (wavelength, flux, ivar), False
+    # Arms and orders begin anew with steps as small as everywhere; a damaged line does not.
+    usual = float(np.median(np.abs(steps[steps != 0]))) if (steps != 0).any() else 0.0
+    strange = np.abs(steps) > 10.0 * usual
+    for i in np.flatnonzero(steps < 0).tolist():
+        if strange[max(i - 1, 0)] or strange[min(i + 1, steps.size - 1)]:
+            raise ReadError(
+                f"the wavelengths do not run one way: {line} {numbers[i + 1]} has "
+                f"{wavelength[i + 1]:.6g} after {wavelength[i]:.6g} Å",
+                "sort the table by wavelength",
+            )
+    order = np.argsort(wavelength, kind="stable")
+    wavelength, flux, ivar = wavelength[order], flux[order], ivar[order]
+    apart = np.concatenate([[True], np.diff(wavelength) > 1e-3 * usual])
+    place = np.cumsum(apart) - 1
+    good = np.isfinite(flux) & (ivar > 0)
+    weight = np.bincount(place, np.where(good, ivar, 0.0))
+    total = np.bincount(place, np.where(good, ivar * np.where(good, flux, 0.0), 0.0))
+    mean = np.divide(total, weight, out=np.full(weight.size, np.nan), where=weight > 0)
+    return (wavelength[apart], mean, weight), True

@@ -57,15 +57,15 @@ def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterat
         )
 
 
-def read(path: str | Path, *, air: bool = False, wavelength_unit: str = "") -> list[Spectrum]:
+def read(path: str | Path, *, air: bool | None = None, wavelength_unit: str = "") -> list[Spectrum]:
     """Read every spectrum of a file.
 
     Parameters
     ----------
     path : str or Path
         SDSS, LAMOST or DESI file, Multimodal Universe or SPARCL table, or a plain table.
-    air : bool
-        The wavelengths of a plain table are in air.
+    air : bool, optional
+        The wavelengths are in air (True) or vacuum (False), whatever the file says.
     wavelength_unit : str
         Unit of a plain table's wavelengths, where it has none.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.quantities import card, comments_of
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # A spectrum of a million pixels in text has some 60 MB.
@@ -23,13 +25,14 @@ class ReadOptions:
 
     Parameters
     ----------
-    air : bool
-        The wavelengths of plain tables are in air (the surveys say it in their files).
+    air : bool, optional
+        The wavelengths are in air (True) or vacuum (False), whatever the file says; None: as it
+        says. The surveys' own files are not asked: theirs are known.
     wavelength_unit : str, optional
         Unit of a plain table's wavelengths where the table has none ("Angstrom", "nm", "um").
     """
 
-    air: bool = False
+    air: bool | None = None
     wavelength_unit: str = ""
 
 
@@ -203,3 +206,37 @@ def _open_text(path: Path, packed: bool) -> Iterator[str]:
             "spectra are read from FITS, HDF5, Parquet and text tables",
         )
     yield raw.decode("utf-8-sig", errors="replace")
+
+
+# --- what a FITS file says beside its data --------------------------------------------------
+
+
+def header_of(hdus: Any, hdu: Any) -> tuple[Mapping[str, Any], str]:
+    """The cards that speak for an HDU, its own before those of the primary HDU, and its comments.
+
+    Parameters
+    ----------
+    hdus : astropy.io.fits.HDUList
+    hdu : HDU
+
+    Returns
+    -------
+    header : mapping
+    comments : str
+        COMMENT and HISTORY of both, a line each.
+    """
+    own, primary = hdu.header, hdus[0].header
+    return ChainMap(own, primary), "\n".join(comments_of(h) for h in (own, primary))
+
+
+def described(header: Any, number: int) -> str:
+    """What a FITS table says about its column `number`, counted from 1: UCD and comments."""
+    said = []
+    for name in (f"TUCD{number}", f"TUTYP{number}", f"TCOMM{number}", f"TDESC{number}"):
+        said.append(str(card(header, name) or ""))
+    for name in (f"TTYPE{number}", f"TUNIT{number}", f"TUCD{number}"):
+        try:
+            said.append(str(header.comments[name]))
+        except Exception:  # no such card, or one that cannot be read
+            continue
+    return " ".join(filter(None, said))

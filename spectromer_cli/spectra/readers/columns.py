@@ -1,29 +1,62 @@
-"""What tables of spectra have in common: the names of their columns and units of wavelength."""
+"""What tables of spectra have in common: by which names their columns are known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
-import numpy as np
+from spectromer_cli.spectra.quantities import card
 
-from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.readers.base import ReadOptions
-from spectromer_cli.spectra.spectrum import air_to_vacuum
-
-# The usual names in lower case, the most particular first.
+# The usual names in lower case, the most particular first. Of several wavelengths, those in vacuum.
 WAVELENGTH = (
-    *("wavelength", "wave", "lambda", "lam", "wl", "wavelengths", "wav", "spectral_axis"),
-    *("wavelength_vac", "wave_vac", "vacuum_wavelength", "lambda_obs", "wave_obs"),
+    *("wavelength_vac", "wave_vac", "vacuum_wavelength", "lambda_vac", "lam_vac", "wl_vac"),
+    *("wavelength_vacuum", "wave_vacuum", "lambda_vacuum", "vac_wave", "vac_wavelength"),
+    *("wavelength", "wave", "lambda", "lam", "wl", "wavelengths", "wav", "spectral_axis", "waves"),
+    *("lambda_obs", "wave_obs", "wavelength_obs", "obs_wavelength", "wlen", "lamb", "lbda", "awav"),
+    *(
+        "wavelength_air",
+        "wave_air",
+        "air_wavelength",
+        "lambda_air",
+        "lam_air",
+        "wl_air",
+        "air_wave",
+    ),
+    *("air_wave", "wavelength_angstrom", "wavelength_aa", "wave_aa", "lambda_aa", "wavelength_a"),
+    *("wavelength_nm", "wave_nm", "lambda_nm", "wavelength_um", "wave_um", "lambda_um"),
+    *("wavelength_micron", "spectral_coord", "frequency", "freq", "nu"),
+    *("loglam", "log_wave", "log_wavelength", "loglambda", "log_lambda", "log10_lambda"),
+    *("log10lam", "log10_wave", "logwave", "ln_wave", "lnlam", "ln_lambda", "lnwave"),
 )
-LOG_WAVELENGTH = ("loglam", "log_wave", "log_wavelength", "loglambda", "log_lambda")
-FLUX = ("flux", "flam", "f_lambda", "flux_density", "flux_lambda", "fluxes", "spec", "spectrum")
-IVAR = ("ivar", "inverse_variance", "invvar", "flux_ivar", "ivar_flux")
+FLUX = (
+    *("flux", "flam", "f_lambda", "flux_density", "flux_lambda", "flambda", "fluxes", "flux_lam"),
+    *("spec", "spectrum", "fluxdensity", "flx", "f_lam", "flux_calibrated", "fluxcal"),
+    *("fnu", "f_nu", "flux_nu", "flux_jy", "flux_mjy", "flux_ujy"),
+    *("log_flux", "logflux", "log_flam", "log10_flux"),
+    *("mag", "abmag", "mag_ab", "ab_mag", "stmag", "mag_st", "magnitude"),
+    *("counts", "count", "net", "norm_flux", "normalized_flux", "normalised_flux", "flux_norm"),
+    *("flux_normalized", "flux_normalised"),
+)
 ERROR = (
+    *("ivar", "inverse_variance", "invvar", "flux_ivar", "ivar_flux", "inv_var", "weight"),
     *("error", "err", "sigma", "flux_err", "flux_error", "fluxerr", "e_flux", "eflux", "noise"),
-    *("uncertainty", "unc", "std", "sig", "err_flux", "flux_sigma", "flux_unc", "errs"),
+    *("uncertainty", "unc", "std", "sig", "err_flux", "flux_sigma", "flux_unc", "errs", "fluxunc"),
+    *("staterror", "stat_error", "stat_err", "staterr", "errors", "flux_std", "flux_uncertainty"),
+    *("error_flux", "sigma_flux", "dflux", "fluxerror", "ferr", "flux_stat_error", "rms", "eflx"),
+    *("flam_err", "flam_sig", "fnu_err", "e_flam", "stddev", "std_dev", "uncert", "flux_errors"),
+    *("variance", "var", "flux_var", "flux_variance", "var_flux", "stat", "fluxvar"),
+    *("mag_err", "e_mag", "magerr", "mag_error", "counts_err", "count_err", "counts_error"),
+    *("net_error", "snr", "s/n", "sn", "s_n", "signal_to_noise"),
 )
-MASK = ("mask", "and_mask", "andmask", "flux_mask", "bad")
+MASK = (
+    *("mask", "and_mask", "andmask", "flux_mask", "bad", "qual", "dq", "quality", "flag", "flags"),
+    *("dataqual", "data_quality", "qual_flag", "badpix", "bad_pixel", "dqf", "quality_flag"),
+    *("good", "gpm", "good_pixels", "is_good", "valid"),
+)
+ROLES = {"wavelength": WAVELENGTH, "flux": FLUX, "error": ERROR, "mask": MASK}
+# Masks in which 1 marks a good pixel; CALSPEC has its own DATAQUAL beside these columns.
+_GOOD = ("good", "gpm", "good_pixels", "is_good", "valid")
+_CALSPEC = {"staterror", "syserror", "dataqual"}
 
 
 def find(names: Iterable[str], known: tuple[str, ...], prefix: str = "") -> str | None:
@@ -40,152 +73,45 @@ def find_spectrum(names: Iterable[str], prefix: str = "") -> dict[str, str] | No
     names : iterable of str
         The columns that there are.
     prefix : str
-        What the known names begin with.
+        What the known names begin with, in lower case.
 
     Returns
     -------
     dict or None
-        ``wavelength``, ``flux`` and, where there are any, ``ivar``, ``error``, ``mask`` → the
-        column's name; None if there are no wavelengths or no flux.
+        ``wavelength``, ``flux`` and, where there are any, ``error`` (of any kind) and ``mask`` →
+        the column's name; None if there are no wavelengths or no flux.
     """
     names = list(names)
-    known = {
-        "wavelength": WAVELENGTH + LOG_WAVELENGTH,
-        "flux": FLUX,
-        "ivar": IVAR,
-        "error": ERROR,
-        "mask": MASK,
-    }
-    found = {key: find(names, values, prefix) for key, values in known.items()}
+    found = {key: find(names, known, prefix) for key, known in ROLES.items()}
     if found["wavelength"] is None or found["flux"] is None:
         return None
     return {key: name for key, name in found.items() if name is not None}
 
 
-def vacuum_angstrom(values: Any, name: str, unit: str, options: ReadOptions) -> np.ndarray:
-    """Wavelengths of a table as vacuum wavelengths in Å.
+def good_is(
+    mask: str, names: Iterable[str] = (), header: Mapping[str, Any] | None = None
+) -> Literal["zero", "nonzero"]:
+    """Which values of a mask mark good pixels.
 
     Parameters
     ----------
-    values : array, shape (n,)
-        As the table has them.
-    name : str
-        Name of the column; one of `LOG_WAVELENGTH` holds log10(λ/Å).
-    unit : str
-        The table's own unit; empty if it has none. Frequencies and energies will do.
-    options : ReadOptions
-        Unit where the table has none, and whether wavelengths are in air.
+    mask : str
+        Name of its column.
+    names : iterable of str
+        All columns of the table.
+    header : mapping, optional
+        Of the file.
 
     Returns
     -------
-    array of float64, shape (n,)
-
-    Raises
-    ------
-    ReadError
-        If the unit is unknown, or there is none and the values are not plainly Å.
-
-    Notes
-    -----
-    Without any unit, values whose median lies between 2500 and 25000 are Å, since no optical
-    spectrum reaches there in nm or µm; everything else is refused, not guessed.
+    {"zero", "nonzero"}
+        Zero, as ESO, STScI and specutils have it; one in PypeIt's files and in CALSPEC's.
     """
-    wavelength = np.asarray(values, dtype=np.float64)
-    if name.strip().lower() in LOG_WAVELENGTH:
-        wavelength = 10.0**wavelength
-    else:
-        if unit and options.wavelength_unit and not is_unit(unit):
-            unit = ""  # a unit that nobody knows does not overrule the user
-        unit = unit or options.wavelength_unit
-        if unit:
-            wavelength = _to_angstrom(wavelength, unit)
-        else:
-            finite = wavelength[np.isfinite(wavelength)]
-            middle = float(np.median(finite)) if finite.size else float("nan")
-            if not 2500.0 <= middle <= 25000.0:
-                raise ReadError(
-                    f"the wavelengths have no unit and are not plainly Å (median {middle:.4g})",
-                    _unit_hint(middle),
-                )
-    return air_to_vacuum(wavelength) if options.air else wavelength
-
-
-def _unit_hint(middle: float) -> str:
-    """What the wavelengths may be, by their median."""
-    if 250.0 <= middle < 2500.0:
-        return "nm? then say so: --wavelength-unit nm"
-    if 0.25 <= middle < 2.5:
-        return "µm? then say so: --wavelength-unit um"
-    if 3.4 <= middle <= 4.4:
-        return "log10 of Å? then name the column loglam"
-    return "name the columns wavelength and flux, and give --wavelength-unit"
-
-
-# As files spell them, in lower case.
-_SPELLINGS = {
-    **dict.fromkeys(("a", "å", "ang", "angs", "angstrom", "angstroms"), "Angstrom"),
-    **dict.fromkeys(("nanometer", "nanometers", "nanometre", "nanometres"), "nm"),
-    **dict.fromkeys(("micron", "microns", "micrometer", "micrometers", "µm"), "um"),
-}
-
-
-def is_unit(unit: str) -> bool:
-    """Whether a unit is one of wavelength, or of frequency or energy."""
-    try:
-        _to_angstrom(np.ones(1), unit)
-    except ReadError:
-        return False
-    return True
-
-
-def _to_angstrom(values: np.ndarray, unit: str) -> np.ndarray:
-    from astropy import units
-
-    try:
-        given = units.Unit(_SPELLINGS.get(unit.strip().lower(), unit.strip()))
-        return (values * given).to_value("Angstrom", equivalencies=units.spectral())
-    except (ValueError, TypeError, units.UnitConversionError) as error:
-        raise ReadError(
-            f"{unit!r} is no unit of wavelength", "use Angstrom, nm or um, or set --wavelength-unit"
-        ) from error
-
-
-def increasing(
-    wavelength: np.ndarray, *others: np.ndarray, first_line: int = 1, unit: str = "row"
-) -> list[np.ndarray]:
-    """The arrays in the order of increasing wavelength.
-
-    Parameters
-    ----------
-    wavelength, *others : array, shape (n,)
-        A spectrum that runs from red to blue is reversed.
-    first_line : int
-        Number of the first pixel, for the message.
-    unit : str
-        What is counted.
-
-    Raises
-    ------
-    ReadError
-        If the wavelengths run neither up nor down throughout; names the first that does not.
-    """
-    steps = np.diff(wavelength)
-    if steps.size and np.median(steps) < 0:
-        turned = increasing(-wavelength, *others, first_line=first_line, unit=unit)
-        return [-turned[0][::-1], *(array[::-1] for array in turned[1:])]
-    wrong = np.flatnonzero(~(steps > 0))
-    if wrong.size:
-        i = int(wrong[0])
-        raise ReadError(
-            f"the wavelengths do not run one way: {unit} {first_line + i + 1} has "
-            f"{abs(wavelength[i + 1]):.6g} after {abs(wavelength[i]):.6g} Å",
-            "sort the table by wavelength and drop repeated pixels",
-        )
-    return [wavelength, *others]
-
-
-def ivar_of(error: np.ndarray) -> np.ndarray:
-    """Inverse variance of 1-σ errors; 0 where an error is not above zero."""
-    good = np.isfinite(error) & (error > 0)
-    with np.errstate(over="ignore", divide="ignore"):  # what overflows is marked bad later
-        return np.where(good, 1.0 / np.where(good, error, 1.0) ** 2, 0.0)
+    lowered = {name.strip().lower() for name in names}
+    own = mask.strip().lower()
+    pypeit = header is not None and (
+        card(header, "DMODCLS") is not None or card(header, "PYP_SPEC") is not None
+    )
+    if own in _GOOD or pypeit or own in ("opt_mask", "box_mask") or lowered >= _CALSPEC:
+        return "nonzero"
+    return "zero"

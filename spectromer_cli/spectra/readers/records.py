@@ -5,15 +5,22 @@ The cells of the wavelength and flux columns are arrays. HDF5, Parquet or FITS.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.quantities import Column, Measured, spectrum_of
 from spectromer_cli.spectra.readers import columns
-from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
-from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
+from spectromer_cli.spectra.readers.base import (
+    ReadOptions,
+    Source,
+    Spectra,
+    described,
+    header_of,
+)
+from spectromer_cli.spectra.spectrum import Spectrum
 
 # Multimodal Universe: flat columns begin with this, or are the fields of a column of this name.
 PREFIX = "spectrum_"
@@ -30,6 +37,16 @@ _PLACE: dict[str, tuple[str, ...]] = {
 }
 
 Record = Callable[[int], dict[str, Any]]
+
+
+@dataclass
+class Said:
+    """What a container says beside the cells, for all and by column unit and description."""
+
+    header: Mapping[str, Any] = field(default_factory=dict)
+    comments: str = ""
+    units: dict[str, str] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
 
 
 def identify(source: Source) -> bool:
@@ -57,10 +74,10 @@ def read(source: Source, options: ReadOptions) -> Spectra:
         Padding (wavelength 0 or −1) is cut off; a mask that is set marks a bad pixel; without
         errors, one is estimated from the scatter.
     """
-    count, record, units = _open(source)
+    count, record, said = _open(source)
     names = _names_of(_array_columns(source))
     assert names is not None
-    return Spectra(count, lambda row: _spectrum(record(row), names, units, options, source, row))
+    return Spectra(count, lambda row: _spectrum(record(row), names, said, options, source, row))
 
 
 def _names_of(array_columns: list[str]) -> dict[str, str] | None:
@@ -71,35 +88,39 @@ def _names_of(array_columns: list[str]) -> dict[str, str] | None:
 def _spectrum(
     record: dict[str, Any],
     names: dict[str, str],
-    units: dict[str, str],
+    said: Said,
     options: ReadOptions,
     source: Source,
     row: int,
 ) -> Spectrum:
-    raw = np.asarray(record[names["wavelength"]], dtype=np.float64).ravel()
-    flux = np.asarray(record[names["flux"]], dtype=np.float64).ravel()
-    if raw.size != flux.size:
-        raise ReadError(f"{raw.size} wavelengths, but {flux.size} fluxes")
-    real = np.isfinite(raw) & (raw > 0)  # padding is 0 or −1
-    has_ivar = "ivar" in names or "error" in names
-    if "ivar" in names:
-        ivar = np.asarray(record[names["ivar"]], dtype=np.float64).ravel()
-    elif "error" in names:
-        ivar = columns.ivar_of(np.asarray(record[names["error"]], dtype=np.float64).ravel())
-    else:
-        ivar = ivar_from_scatter(np.where(real, flux, np.nan))
-    if "mask" in names:
-        ivar = np.where(np.asarray(record[names["mask"]]).ravel() != 0, 0.0, ivar)
-    name = names["wavelength"].lower().removeprefix(PREFIX)
-    wavelength = columns.vacuum_angstrom(
-        raw[real], name, units.get(names["wavelength"], ""), options
+    found = {
+        role: Column(
+            record[name], name.lower().removeprefix(PREFIX),
+            said.units.get(name, ""), said.descriptions.get(name, ""),
+        )
+        for role, name in names.items()
+    }  # fmt: skip
+    # Multimodal Universe and SPARCL give vacuum wavelengths and f_λ.
+    product = any(name.lower().startswith(PREFIX) for name in names.values()) or (
+        columns.find(record, ("sparcl_id", "data_release")) is not None
     )
-    meta = _meta(record, source, row)
-    meta |= {"medium": "air" if options.air else "vacuum"}
-    if not has_ivar:
-        meta["has_ivar"] = False
-    wavelength, flux, ivar = columns.increasing(wavelength, flux[real], ivar[real], unit="pixel")
-    return Spectrum(wavelength, flux, ivar, meta)
+    return spectrum_of(
+        Measured(
+            wavelength=found["wavelength"],
+            flux=found["flux"],
+            error=found.get("error"),
+            mask=found.get("mask"),
+            good_is=columns.good_is(names.get("mask", ""), record, said.header),
+            header=said.header,
+            comments=said.comments,
+            medium="vacuum" if product else "",
+            frame="heliocentric" if product else "",
+            flux_is_known=product,
+            meta=_meta(record, source, row),
+        ),
+        air=options.air,
+        unit=options.wavelength_unit,
+    )
 
 
 def _meta(record: dict[str, Any], source: Source, row: int) -> dict[str, Any]:
@@ -168,22 +189,22 @@ def _parquet_arrays(source: Source) -> dict[str, tuple[str, str | None]]:
     import pyarrow
 
     found: dict[str, tuple[str, str | None]] = {}
-    for field in source.handle.schema_arrow:
-        kind = field.type
+    for entry in source.handle.schema_arrow:
+        kind = entry.type
         if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind):
-            found[field.name] = (field.name, None)
-        elif pyarrow.types.is_struct(kind) and field.name.lower() == PREFIX.rstrip("_"):
+            found[entry.name] = (entry.name, None)
+        elif pyarrow.types.is_struct(kind) and entry.name.lower() == PREFIX.rstrip("_"):
             for inner in kind:
-                found[f"{PREFIX}{inner.name}"] = (field.name, inner.name)
+                found[f"{PREFIX}{inner.name}"] = (entry.name, inner.name)
     return found
 
 
-def _open(source: Source) -> tuple[int, Record, dict[str, str]]:
-    """How many rows there are, a way to read one, and units by column."""
+def _open(source: Source) -> tuple[int, Record, Said]:
+    """How many rows there are, a way to read one, and what is said beside."""
     return {"hdf5": _open_hdf5, "parquet": _open_parquet, "fits": _open_fits}[source.kind](source)
 
 
-def _open_hdf5(source: Source) -> tuple[int, Record, dict[str, str]]:
+def _open_hdf5(source: Source) -> tuple[int, Record, Said]:
     import h5py
 
     data = {name: v for name, v in source.handle.items() if isinstance(v, h5py.Dataset)}
@@ -196,10 +217,10 @@ def _open_hdf5(source: Source) -> tuple[int, Record, dict[str, str]]:
             if v.ndim and (v.shape[0] == count or _is_axis(name, v, data))
         }
 
-    return count, record, {}
+    return count, record, Said()
 
 
-def _open_parquet(source: Source) -> tuple[int, Record, dict[str, str]]:
+def _open_parquet(source: Source) -> tuple[int, Record, Said]:
     file = source.handle
     arrays = _parquet_arrays(source)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
@@ -211,20 +232,24 @@ def _open_parquet(source: Source) -> tuple[int, Record, dict[str, str]]:
         if held["group"] != group:
             held.update(group=group, table=file.read_row_group(group))
         cells = held["table"].slice(row - int(first[group]), 1).to_pylist()[0]
-        for name, (column, field) in arrays.items():
-            if field is not None:
-                cells[name] = cells[column][field]
+        for name, (column, inner) in arrays.items():
+            if inner is not None:
+                cells[name] = cells[column][inner]
         return {name: cell for name, cell in cells.items() if not isinstance(cell, dict)}
 
-    return file.metadata.num_rows, record, {}
+    return file.metadata.num_rows, record, Said()
 
 
-def _open_fits(source: Source) -> tuple[int, Record, dict[str, str]]:
+def _open_fits(source: Source) -> tuple[int, Record, Said]:
     hdu = source.handle[1]
+    header, comments = header_of(source.handle, hdu)
     units = {column.name: str(column.unit or "") for column in hdu.columns}
+    descriptions = {
+        name: described(hdu.header, place) for place, name in enumerate(hdu.columns.names, 1)
+    }
 
     def record(row: int) -> dict[str, Any]:
         cells = hdu.data[row]
         return {name: cells[name] for name in hdu.columns.names}
 
-    return len(hdu.data), record, units
+    return len(hdu.data), record, Said(header, comments, units, descriptions)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from spectromer_cli.spectra.readers import columns
+from spectromer_cli.spectra.quantities import Column, Measured, comments_of, spectrum_of
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
-from spectromer_cli.spectra.spectrum import Spectrum, air_to_vacuum, ivar_from_scatter
+from spectromer_cli.spectra.spectrum import Spectrum
 
 
 def identify(source: Source) -> bool:
@@ -83,25 +84,28 @@ def _read_as(source: Source, name: str, options: ReadOptions) -> list[Spectrum]:
 
 
 def _convert(part: Any, source: Source, options: ReadOptions) -> list[Spectrum]:
-    from astropy import units
-    from astropy.nddata import InverseVariance
+    from astropy.nddata import StdDevUncertainty
 
-    wavelength = part.spectral_axis.to_value("Angstrom", equivalencies=units.spectral())
-    if options.air:
-        wavelength = air_to_vacuum(wavelength)
+    axis = part.spectral_axis
     flux = np.atleast_2d(part.flux.value)
-    if part.uncertainty is None:
-        ivar = np.array([ivar_from_scatter(row) for row in flux])
-    else:
-        ivar = np.atleast_2d(part.uncertainty.represent_as(InverseVariance).array)
+    error, mask = None, None
+    if part.uncertainty is not None:
+        error = np.atleast_2d(part.uncertainty.represent_as(StdDevUncertainty).array)
     if part.mask is not None:
-        ivar = np.where(np.atleast_2d(part.mask) != 0, 0.0, ivar)
-    meta: dict[str, Any] = {"survey": "", "object_id": source.path.name.split(".")[0]}
-    meta["medium"] = "air" if options.air else "vacuum"
-    if part.uncertainty is None:
-        meta["has_ivar"] = False
-    spectra = []
-    for row in zip(flux, ivar, strict=True):
-        ordered = columns.increasing(wavelength, *row, unit="pixel")
-        spectra.append(Spectrum(ordered[0], ordered[1], ordered[2], dict(meta)))
-    return spectra
+        mask = np.atleast_2d(np.asarray(part.mask) != 0)
+    header = part.meta.get("header", {})
+    return [
+        spectrum_of(
+            Measured(
+                wavelength=Column(axis.value, "spectral_axis", axis.unit.to_string()),
+                flux=Column(flux[row], "flux", part.flux.unit.to_string()),
+                error=None if error is None else Column(error[row], "sigma"),
+                mask=None if mask is None else Column(mask[row], "mask"),
+                header=header if isinstance(header, Mapping) or hasattr(header, "cards") else {},
+                comments=comments_of(header),
+                meta={"survey": "", "object_id": source.path.name.split(".")[0]},
+            ),
+            air=options.air,
+        )
+        for row in range(len(flux))
+    ]

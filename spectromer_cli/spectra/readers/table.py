@@ -5,15 +5,22 @@ CSV, ECSV and other text, FITS tables and Parquet.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.quantities import Column, Measured, spectrum_of
 from spectromer_cli.spectra.readers import columns
-from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
-from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
+from spectromer_cli.spectra.readers.base import (
+    ReadOptions,
+    Source,
+    Spectra,
+    described,
+    header_of,
+)
 
 _DELIMITERS = (",", ";", "\t", "|", None)  # None is any white space
 # So many lines of text are looked at to tell what a file is.
@@ -73,36 +80,31 @@ def read(source: Source, options: ReadOptions) -> Spectra:
         If a line is no row of numbers, the wavelengths do not run one way, or their unit is
         unknown.
     """
-    values, units, first_line = _read_columns(source)
-    found = columns.find_spectrum(list(values))
+    columns_read, header, comments, first_line = _read_columns(source)
+    found = columns.find_spectrum(columns_read)
     if found is None:
         raise ReadError(
-            f"{source.path} has no columns of wavelength and flux; it has {', '.join(values)}",
+            f"{source.path} has no columns of wavelength and flux; it has "
+            f"{', '.join(columns_read)}",
             "name them wavelength and flux",
         )
-    name = found["wavelength"]
-    wavelength = columns.vacuum_angstrom(values[name], name, units.get(name, ""), options)
-    flux = values[found["flux"]]
-    if "ivar" in found:
-        ivar = values[found["ivar"]]
-    elif "error" in found:
-        ivar = columns.ivar_of(values[found["error"]])
-    else:
-        ivar = ivar_from_scatter(flux)
-    if "mask" in found:
-        ivar = np.where(values[found["mask"]] != 0, 0.0, ivar)
-    keep = np.isfinite(wavelength)
-    wavelength, flux, ivar = columns.increasing(
-        wavelength[keep], flux[keep], ivar[keep], first_line=first_line, unit="line"
+    spectrum = spectrum_of(
+        Measured(
+            wavelength=columns_read[found["wavelength"]],
+            flux=columns_read[found["flux"]],
+            error=columns_read.get(found.get("error", "")),
+            mask=columns_read.get(found.get("mask", "")),
+            good_is=columns.good_is(found.get("mask", ""), columns_read, header),
+            header=header,
+            comments=comments,
+            first_line=first_line,
+            line="line" if source.kind == "text" else "row",
+            guessed=source.kind == "text" and not _has_names(source),
+            meta={"survey": "", "object_id": source.path.name.split(".")[0]},
+        ),
+        air=options.air,
+        unit=options.wavelength_unit,
     )
-    meta: dict[str, Any] = {
-        "survey": "",
-        "object_id": source.path.name.split(".")[0],
-        "medium": "air" if options.air else "vacuum",
-    }
-    if "ivar" not in found and "error" not in found:
-        meta["has_ivar"] = False
-    spectrum = Spectrum(wavelength, flux, ivar, meta)
     return Spectra(1, lambda row: spectrum)
 
 
@@ -125,20 +127,35 @@ def _fits_table(source: Source) -> Any:
     raise KeyError("no table with wavelength and flux")
 
 
-def _read_columns(source: Source) -> tuple[dict[str, np.ndarray], dict[str, str], int]:
-    """Columns of float64 by name, units by name, and the number of the first row or line."""
+# Columns by name, header, comments, number of the first row or line of data.
+Table = tuple[dict[str, Column], Mapping[str, Any], str, int]
+
+
+def _read_columns(source: Source) -> Table:
     if source.kind == "fits":
-        hdu = _fits_table(source)
-        units = {column.name: str(column.unit or "") for column in hdu.columns}
-        wanted = (columns.find_spectrum(hdu.columns.names) or {}).values()
-        return {n: np.array(hdu.data[n], dtype=np.float64).ravel() for n in wanted}, units, 1
+        return _read_fits(source)
     if source.kind == "parquet":
         table = source.handle.read()
         wanted = (columns.find_spectrum(table.column_names) or {}).values()
-        return {n: table[n].to_numpy().astype(np.float64) for n in wanted}, {}, 1
+        return {n: Column(table[n].to_numpy().astype(np.float64), n) for n in wanted}, {}, "", 1
     if _is_ecsv(source.handle):
         return _read_ecsv(source)
     return _read_text(source)
+
+
+def _read_fits(source: Source) -> Table:
+    hdu = _fits_table(source)
+    wanted = (columns.find_spectrum(hdu.columns.names) or {}).values()
+    read = {
+        name: Column(
+            np.array(hdu.data[name], dtype=np.float64).ravel(), name,
+            str(hdu.columns[name].unit or ""),
+            described(hdu.header, hdu.columns.names.index(name) + 1),
+        )
+        for name in wanted
+    }  # fmt: skip
+    header, comments = header_of(source.handle, hdu)
+    return read, header, comments, 1
 
 
 def _is_ecsv(text: str) -> bool:
@@ -151,18 +168,20 @@ def _ecsv_names(text: str) -> list[str]:
     return [name.strip().strip("\"'") for name in line.replace(",", " ").split()]
 
 
-def _read_ecsv(source: Source) -> tuple[dict[str, np.ndarray], dict[str, str], int]:
+def _read_ecsv(source: Source) -> Table:
     from astropy.table import Table
 
     table = Table.read(source.handle.splitlines(), format="ascii.ecsv")
-    numeric = [name for name in table.colnames if table[name].dtype.kind in "iufb"]
-    values = {
-        name: np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan)
-        for name in numeric
-        if table[name].ndim == 1
-    }
-    units = {name: str(table[name].unit or "") for name in values}
-    return values, units, 1
+    read = {
+        name: Column(
+            np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan), name,
+            str(table[name].unit or ""), str(table[name].description or ""),
+        )
+        for name in table.colnames
+        if table[name].dtype.kind in "iufb" and table[name].ndim == 1
+    }  # fmt: skip
+    said = [f"{key}: {value}" for key, value in table.meta.items()]
+    return read, table.meta, "\n".join(said), 1
 
 
 # --- text -------------------------------------------------------------------------------------
@@ -211,7 +230,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _read_text(source: Source) -> tuple[dict[str, np.ndarray], dict[str, str], int]:
+def _read_text(source: Source) -> Table:
     layout = _layout(source.handle)
     assert layout is not None
     rows: list[list[float]] = []
@@ -231,7 +250,17 @@ def _read_text(source: Source) -> tuple[dict[str, np.ndarray], dict[str, str], i
         rows.append([_number(cell) for cell in cells])
     values = np.array(rows, dtype=np.float64)
     names = layout.names or ["wavelength", "flux", "error"][: values.shape[1]]
-    return {name: values[:, i] for i, name in enumerate(names)}, {}, first_line
+    comments = "\n".join(source.handle.splitlines()[: layout.first])
+    read = {name: Column(values[:, i], name) for i, name in enumerate(names)}
+    return read, {}, comments, first_line
+
+
+def _has_names(source: Source) -> bool:
+    """Whether the columns of a text are named."""
+    if _is_ecsv(source.handle):
+        return True
+    layout = _layout(source.handle)
+    return layout is not None and bool(layout.names)
 
 
 def _number(cell: str) -> float:
