@@ -463,7 +463,7 @@ def _observers_velocity(header: Mapping[str, Any]) -> float | None:
     """The observer's barycentric velocity towards the object [km/s]; None if it is not known.
 
     As the header gives it, or by astropy from position and time. Without the observatory's own
-    position the centre of the Earth is taken, whose velocity differs by 0.5 km/s at most.
+    position a pole is taken, whose velocity differs by 0.5 km/s at most.
     """
     for name in _CORRECTIONS:
         velocity = number(header, name)
@@ -486,8 +486,10 @@ def _observers_velocity(header: Mapping[str, Any]) -> float | None:
     if None not in geodetic:
         site = EarthLocation.from_geodetic(geodetic[0], geodetic[1], geodetic[2])
     else:
-        known = geocentric if None not in geocentric else [0.0, 0.0, 0.0]
-        site = EarthLocation.from_geocentric(*known, unit=units.m)
+        # At a pole, the Earth's rotation adds nothing.
+        pole = EarthLocation.from_geodetic(0.0, 90.0)
+        known = None not in geocentric
+        site = EarthLocation.from_geocentric(*geocentric, unit=units.m) if known else pole
     try:
         # Bundled tables do: an error in the Earth's rotation is far below 1 m/s here.
         with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
@@ -659,7 +661,7 @@ def _flux_kind(text: str) -> str:
         return "lambda"
     if lowered in ("fnu", "f_nu"):
         return "nu"
-    unit = _parsed(text)
+    _, unit = _parsed(text)
     if unit is None:
         return _flux_kind_by_words(lowered)
     if unit.physical_type == "dimensionless":
@@ -687,31 +689,58 @@ def _flux_kind_by_words(lowered: str) -> str:
     return "lambda" if re.search(r"erg|watt|\bw\b", lowered) and per_wavelength else ""
 
 
+_SCALE = re.compile(
+    r"(?P<number>\d+\.?\d*)(?:[eE](?P<exponent>[+-]?\d+))?"
+    r"\s*(?:(?:\*\*|\^)?\s*\(?(?P<power>[+-]?\d+)\)?)?\s*[*.x× ]?\s*"
+)
+_POWER_OF_ALL = re.compile(
+    r"(?P<scale>[^(]*)\((?P<inner>.+)\)\s*(?:\*\*|\^)\s*\(?(?P<power>[+-]?\d)\)?"
+)
+
+
 @lru_cache(maxsize=256)
-def _parsed(text: str) -> Any:
-    """An astropy unit of what a file writes; None if it cannot be read."""
+def _parsed(text: str) -> tuple[float, Any]:
+    """Scale and astropy unit of what a file writes; the unit is None if it cannot be read."""
+    bare = text.strip().strip("[]").strip()
+    if whole := _POWER_OF_ALL.fullmatch(bare):
+        scale, unit = _parsed(whole["inner"])
+        power = int(whole["power"])
+        factor = _scale(whole["scale"])[0]
+        return factor * scale**power, None if unit is None else unit**power
+    scale, bare = _scale(bare)
+    return scale, _unit(bare)
+
+
+def _scale(text: str) -> tuple[float, str]:
+    """The number at the beginning of a unit, as in 1E-17 or 10**(-17), and the rest."""
+    found = _SCALE.match(text)
+    if not found:
+        return 1.0, text
+    value = float(found["number"])
+    if found["power"]:  # 10**-17, 10^-17, 10(-17), and 10-17
+        value = value ** int(found["power"])
+    return value * 10.0 ** int(found["exponent"] or 0), text[found.end() :]
+
+
+def _unit(bare: str) -> Any:
+    """An astropy unit of a text without a scale; None if it cannot be read."""
     import warnings
 
     from astropy import units
 
-    bare = text.strip().strip("[]").replace("Å", "Angstrom").replace("^", "**")
     bare = bare if any(c.islower() for c in bare) else bare.lower()
-    bare = re.sub(r"(?<![A-Za-z])a{1,2}(?![A-Za-z])", "Angstrom", bare)
-    bare = re.sub(r"(?i)\b(photon|count)s\b", r"\1", bare)
-    bare = re.sub(r"(?i)\bang(s|stroms?|stroem)?\b", "Angstrom", bare)
-    bare = re.sub(r"(?i)\bergs\b", "erg", bare)
-    bare = re.sub(r"(?i)\bsec(onds?)?\b", "s", bare)
-    # In a flux, A and AA are Å and not Ampere.
-    bare = re.sub(r"(?<![A-Za-z])A{1,2}(?![A-Za-z])", "Angstrom", bare)
-    bare = re.sub(r"(?<=[/ .*(])(?:um|micron|μm|µm)(?![A-Za-z])", "um", bare)
-    # 1E-17erg…, 10^-17 erg…: the scale is no matter, since only the shape of the flux counts.
-    bare = re.sub(
-        r"^\(?\s*[\d.]+([eE][+-]?\d+)?\s*((\*\*|\^)?\s*\(?[+-]?\d+\)?)?\s*[*.x× ]?\s*\)?", "", bare
-    )
-    # cm2, cm-2, s-1: powers without a sign of their own.
-    bare = re.sub(r"(?<=[a-zA-Z])([+-]?\d+)", r"**(\1)", bare)
-    bare = re.sub(r"\*\*\(\*\*", "**(", bare)
-    for attempt in (bare, bare.replace(".", " "), text.strip()):
+    for pattern, usual in (
+        (r"Å", "Angstrom"),
+        (r"\^", "**"),
+        (r"(?i)(?<![a-z])a{1,2}(?![a-z])", "Angstrom"),  # in a flux, A is Å and not Ampere
+        (r"(?i)\bang(s|stroms?|stroem)?\b", "Angstrom"),
+        (r"(?i)\b(photon|count|erg)s\b", r"\1"),
+        (r"(?i)\bsec(onds?)?\b", "s"),
+        (r"\b(micron|μm|µm)\b", "um"),
+        (r"(?<=[a-zA-Z])([+-]?\d+)", r"**(\1)"),  # cm2, cm-2, s-1
+    ):
+        bare = re.sub(pattern, usual, bare)
+    for attempt in (bare, bare.replace(".", " ")):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -742,7 +771,7 @@ def error_kind(error: Column, flux_unit: str) -> str:
     unit = error.unit.strip()
     if unit.startswith("%") or unit.lower() in ("percent", "per cent", "pct"):
         return "percent"
-    own, of_flux = (_parsed(u) if u.strip() else None for u in (unit, flux_unit))
+    own, of_flux = (_parsed(u)[1] if u.strip() else None for u in (unit, flux_unit))
     if own is not None and of_flux is not None and of_flux.physical_type != "dimensionless":
         if own.is_equivalent(of_flux**2):
             return "variance"
@@ -785,20 +814,11 @@ def _scale_of(error: Column, flux: Column, kind: str) -> float:
     """What an error is multiplied by to be in the unit of the flux, if both give their units."""
     if not error.unit.strip() or not flux.unit.strip() or error.unit.strip() == flux.unit.strip():
         return 1.0
-    scales = []
-    for text in (error.unit, flux.unit):
-        scale = re.match(r"\(?\s*([\d.]+)(?:[eE]([+-]?\d+))?(?:\s*(?:\*\*|\^)\s*\(?([+-]?\d+))?",
-                         text.strip())  # fmt: skip
-        value = 1.0
-        if scale and scale[1].strip("."):
-            value = float(scale[1]) * 10.0 ** int(scale[2] or 0)
-            value = float(scale[1]) ** int(scale[3]) if scale[3] else value
-        scales.append(value)
-    own, of_flux = (_parsed(text) for text in (error.unit, flux.unit))
+    (scale, own), (flux_scale, of_flux) = (_parsed(text) for text in (error.unit, flux.unit))
     power = {"sigma": 1, "variance": 2, "ivar": -2}[kind]
     if own is None or of_flux is None or not own.is_equivalent(of_flux**power):
         return 1.0
-    ratio = float(own.to(of_flux**power)) * scales[0] / scales[1] ** power
+    ratio = float(own.to(of_flux**power)) * scale / flux_scale**power
     return float(ratio ** (1.0 / power)) if ratio > 0 and np.isfinite(ratio) else 1.0
 
 
