@@ -163,7 +163,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
         (["classify", "a.fits", "--device", "gpu"], "no device named 'gpu'"),
         (["classify", "a.fits", "--device", "cuda:99"], "CUDA devices here"),
         (["clasify", "a.fits"], "classify"),
-        (["classify", "a.csv", "--wavelength-unit", "parsnips"], "no unit of wavelength"),
+        (["classify", "a.csv", "--wavelength-unit", "parsnips"], "not a unit of wavelength"),
         (["classify", "a.fits", "--batch-size", "0"], "batch-size"),
         (["render", "a.fits", "-o", "x", "--image", "tile"], "tiles"),
     ],

@@ -53,11 +53,14 @@ class Prepared:
         Inverse variance in the same unit; 0 where nothing was measured.
     scale : float
         The median of \\|flux\\| over the good pixels.
+    sn_median : float
+        Median S/N per pixel of the spectrum's own sampling, over the good pixels on the grid.
     """
 
     flux: np.ndarray
     ivar: np.ndarray
     scale: float
+    sn_median: float = float("nan")
 
 
 # Fewer good pixels than this say nothing: a fifteenth of the default grid.
@@ -106,7 +109,8 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
             f"{grid.wavelength[-1]:.0f} Å (the spectrum's: {where})",
             "check the wavelength unit and the mask",
         )
-    return Prepared(np.where(good, flux / scale, 0.0).astype(np.float32), scaled, scale)
+    flux = np.where(good, flux / scale, 0.0).astype(np.float32)
+    return Prepared(flux, scaled, scale, spectrum.sn_median)
 
 
 def in_window(spectrum: Spectrum, grid: Grid) -> Spectrum:

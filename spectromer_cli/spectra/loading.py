@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
 from spectromer_cli.spectra import catalogues, sources
-from spectromer_cli.spectra.grid import Grid, Prepared, in_window, prepare
+from spectromer_cli.spectra.grid import Grid, Prepared, prepare
 from spectromer_cli.spectra.readers import ReadOptions, Spectra, open_spectra
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -307,9 +307,8 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
         item.spectrum = spectrum
         return item
     try:
-        spectrum = in_window(spectrum, grid)
-        item.sn_median = spectrum.sn_median
         item.prepared = prepare(spectrum, grid)
+        item.sn_median = item.prepared.sn_median
     except ReadError as error:
         item.problem = _line(error)
     except (ValueError, ArithmeticError, IndexError) as error:  # must not end the run

@@ -127,7 +127,8 @@ def _fits_table(source: Source) -> Any:
     raise KeyError("no table with wavelength and flux")
 
 
-# Columns by name, header, comments, number of the first row or line of data.
+# Columns by name (also those that no spectrum needs, empty), header, comments, number of the first
+# row or line of data.
 Table = tuple[dict[str, Column], Mapping[str, Any], str, int]
 
 
@@ -152,7 +153,9 @@ def _read_fits(source: Source) -> Table:
             str(hdu.columns[name].unit or ""),
             described(hdu.header, hdu.columns.names.index(name) + 1),
         )
-        for name in wanted
+        if name in wanted
+        else Column(np.empty(0), name)
+        for name in hdu.columns.names
     }  # fmt: skip
     header, comments = header_of(source.handle, hdu)
     return read, header, comments, 1
