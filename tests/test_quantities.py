@@ -47,6 +47,8 @@ STATEMENTS = [
     ({"VACUUM": False}, "", "", "", "air"),
     ({"VACUUM": 0}, "", "", "", "air"),
     ({"VACUUM": "T"}, "", "", "", "vacuum"),
+    ({"vacuum": False}, "", "", "", "air"),
+    ({"Vacuum": "true"}, "", "", "", "vacuum"),
     ({"AIRORVAC": "air"}, "", "", "", "air"),
     ({"AIRORVAC": "vac"}, "", "", "", "vacuum"),
     ({"CTYPE1": "AWAV"}, "", "", "", "air"),

@@ -827,12 +827,13 @@ def _scale_of(error: Column, flux: Column, kind: str) -> float:
 
 def card(header: Mapping[str, Any], name: str) -> Any:
     """The value of a card in any case; None if there is none, or it cannot be read."""
-    for key in (name, name.lower()):
-        try:
-            if key in header:
-                return header[key]
-        except Exception:  # astropy raises on cards that break the standard
-            return None
+    try:
+        if name in header:
+            return header[name]
+        if isinstance(header, dict):  # the meta data of a table, in whatever case
+            return next((v for key, v in header.items() if str(key).upper() == name), None)
+    except Exception:  # astropy raises on cards that break the standard
+        return None
     return None
 
 
