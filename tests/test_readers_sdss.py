@@ -120,7 +120,7 @@ def test_spplate_gives_every_fibre_in_row_order(tmp_path: Path) -> None:
         assert_same(spectrum, truth, bad=[7] if row == 2 else [])
         assert spectrum.meta == {
             **{"survey": "BOSS", "object_id": f"3655-55240-000{row + 1}", "medium": "vacuum"},
-            **{"plate": 3655, "mjd": 55240, "fiberid": row + 1},
+            **{"plate": 3655, "mjd": 55240, "fiberid": row + 1, "run2d": "v5_7_0"},
             **{"ra": 110.0 + row, "dec": 41.0 - row},
         }
 

@@ -295,15 +295,15 @@ def desi_file(path: str, targetids: list[int]) -> None:
 
 
 def test_targetid(folder):
-    desi_file("d/1/spectra-main-1.fits", [2**60 + 1, 50, 2**60 + 1, 50, 60])
-    desi_file("d/2/coadd-main-2.fits", [70, 60])
-    desi_file("d/2/redrock-main-2.fits", [90])
+    desi_file("d/1/spectra-main-dark-1.fits", [2**60 + 1, 50, 2**60 + 1, 50, 60])
+    desi_file("d/2/coadd-main-dark-1.fits", [70, 60])
+    desi_file("d/2/redrock-main-dark-1.fits", [90])
     Table({"TARGETID": [2**60 + 1, 60, 70, 90, 50]}).write("c.fits")
     targets, _ = read_catalogue(Path("c.fits"), Path("d"))
     assert [(t.path.name, t.row) for t in targets[:3]] == [
-        ("spectra-main-1.fits", 0),
-        ("coadd-main-2.fits", 1),  # the coadd before the exposures
-        ("coadd-main-2.fits", 0),
+        ("spectra-main-dark-1.fits", 0),
+        ("coadd-main-dark-1.fits", 1),  # the coadd before its exposures
+        ("coadd-main-dark-1.fits", 0),
     ]
     assert targets[3].problem == "no spectrum of targetid 90 below d"
     assert targets[4].row == 1

@@ -11,6 +11,7 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.model import decoding, tasks
 from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
 from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, ZWarn, doubts
+from spectromer_cli.spectra.identity import RESULT_HEAD
 from spectromer_cli.spectra.loading import Item
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Columns = dict[str, np.ndarray]
 
-HEAD = ("file", "row", "object_id", "survey")
+HEAD = RESULT_HEAD
 TAIL = ("outlier_score", "sn_median", "flags")
 ALTERNATIVE_COLUMNS = tuple(
     f"z_alt{rank}{end}" for rank in range(1, decoding.ALTERNATIVES + 1) for end in ("", "_prob")
@@ -169,6 +170,8 @@ def table_of(
             novelty=predictions.novelty,
             min_z_prob=min_z_prob,
         )
+    if "zwarn" in columns:
+        columns["zwarn"] |= np.array([int(item.meta.get("zwarn", 0)) for item in items], dtype=int)
     return _to_table(columns)
 
 

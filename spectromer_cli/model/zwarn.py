@@ -15,14 +15,18 @@ from spectromer_cli.model.decoding import RedshiftPrediction
 class ZWarn(IntFlag):
     """Bits of the column ``zwarn``; 0 is a redshift that nothing speaks against."""
 
+    SKY = 1 << 0
+    """The file says that the fibre saw the sky."""
     LITTLE_COVERAGE = 1 << 1
     """Less than half of the wavelength grid has good pixels."""
     AMBIGUOUS = 1 << 2
     """Another redshift is likely too, or fits templates nearly as well (SMALL_DELTA_CHI2)."""
     Z_FITLIMIT = 1 << 5
     """The redshift lies at the end of the range that is searched."""
+    UNPLUGGED = 1 << 7
+    """The file says that the fibre was broken, unplugged or nowhere known."""
     NODATA = 1 << 9
-    """Nothing could be read, or too few good pixels."""
+    """Nothing could be read, too few good pixels, or the fibre was not on the target."""
     LOW_SN = 1 << 11
     """The median signal-to-noise ratio per pixel is low (POORDATA in redrock)."""
     TEMPLATES_DISAGREE = 1 << 16

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.spectra import identity
 from spectromer_cli.spectra.sources import Target, home_expanded, walk
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _KEYS: tuple[tuple[str, ...], ...] = (
     ("targetid",),
 )
 
+Identity = Mapping[str, Any]
 # The place of a spectrum, or LookupError with the reason why there is none.
 Find = Callable[..., tuple[Path, int | None]]
 
@@ -79,12 +81,13 @@ def find_targets(table: Table, path: Path, spectra_dir: Path | None) -> list[Tar
         without the folders in its name, unless another row has a file of that name.
     spectra_dir : Path or None
         The folder below which spectra are looked up by number. Of several files that fit,
-        the first by name is taken.
+        one is taken only if they hold the same, or the other columns of the row tell them apart.
 
     Returns
     -------
     list of Target
-        One per row of the table, with `problem` where the spectrum was not found.
+        One per row of the table, with `problem` where the spectrum was not found, or cannot be
+        told from others; with the identifiers of the row, to be compared with what is read.
 
     Raises
     ------
@@ -104,25 +107,41 @@ def find_targets(table: Table, path: Path, spectra_dir: Path | None) -> list[Tar
         raise UsageError(f"the catalogue {path} has no rows", "check that it is the right file")
     if spectra_dir is not None and not spectra_dir.is_dir():
         raise UsageError(f"--spectra-dir {spectra_dir} is not a directory", "check the name")
+    wanted = identity.of_table(table)
     if key == ("file",):
-        find = _finder_by_name(table[columns["file"]].tolist(), path, spectra_dir)
+        files = table[columns["file"]].tolist()
+        find = _finder_by_name(files, path, spectra_dir)
         key += ("row",) if "row" in columns else ()
+        shared = _named_for_several(files, wanted)
     else:
         find = _finder_by_number(key, path, spectra_dir)
+        shared = set()
     rows = zip(*(table[columns[name]].tolist() for name in key), strict=True)
     return [
-        replace(_target(find, key, values, f"{path.name}, row {number}"), catalogue_row=number)
+        replace(
+            _target(find, key, values, f"{path.name}, row {number}", wanted[number]),
+            catalogue_row=number, identity=wanted[number], shares_file=values[0] in shared,
+        )
         for number, values in enumerate(rows)
-    ]
+    ]  # fmt: skip
 
 
-def _target(find: Find, key: tuple[str, ...], values: tuple[Any, ...], where: str) -> Target:
+def _named_for_several(files: list[Any], wanted: Sequence[Identity]) -> set[Any]:
+    """The files that rows with different identifiers name."""
+    of_file: dict[Any, Identity] = {}
+    rows = zip(files, wanted, strict=True)
+    return {file for file, one in rows if one and of_file.setdefault(file, one) != one}
+
+
+def _target(
+    find: Find, key: tuple[str, ...], values: tuple[Any, ...], where: str, wanted: Identity
+) -> Target:
     if not values[0] or (key[0] != "file" and None in values):
         return Target(Path(where), problem=f"the catalogue gives no {', '.join(key)} in this row")
     label = " ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
     nameless = Path(str(values[0]) if key[0] == "file" else label)
     try:
-        found, row = find(*values)
+        found, row = find(*values, wanted=wanted)
     except LookupError as error:
         return Target(nameless, problem=str(error.args[0]))
     except (ValueError, OverflowError):
@@ -156,7 +175,7 @@ def _finder_by_name(files: list[Any], catalogue: Path, spectra_dir: Path | None)
     # Files of one name in several folders cannot be told apart without their folders.
     names = Counter(_path(file).name for file in set(files))
 
-    def find(file: Any, row: Any = None) -> tuple[Path, int | None]:
+    def find(file: Any, row: Any = None, *, wanted: Identity) -> tuple[Path, int | None]:
         name = _path(file)
         places = [folder / name for folder in folders]
         if spectra_dir is not None:
@@ -198,108 +217,242 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
         else:
             files.append(target.path)
     find_in = {"plate": _sdss_finder, "obsid": _lamost_finder, "targetid": _desi_finder}[key[0]]
-    find_number = find_in(files)
+    candidates = find_in(files)
 
-    def find(*numbers: Any) -> tuple[Path, int | None]:
+    def find(*numbers: Any, wanted: Identity) -> tuple[Path, int | None]:
         whole = tuple(_whole(number) for number in numbers)
-        try:
-            return find_number(*whole)
-        except KeyError:
-            label = ", ".join(f"{name} {number}" for name, number in zip(key, whole, strict=True))
-            raise LookupError(f"no spectrum of {label} below {spectra_dir}") from None
+        label = ", ".join(f"{name} {number}" for name, number in zip(key, whole, strict=True))
+        found = candidates(*whole)
+        if not found:
+            raise LookupError(f"no spectrum of {label} below {spectra_dir}")
+        one = _the_one(found, wanted, label)
+        return one.path, one.row
 
     return find
 
 
-def _sdss_finder(files: list[Path]) -> Find:
+@dataclass(frozen=True)
+class _Candidate:
+    """A spectrum that has the number that is looked for.
+
+    Parameters
+    ----------
+    path : Path
+    row : int or None
+        Its number, in a file of several.
+    meta : mapping or None
+        What identifies it, as in `Spectrum.meta`; None if it must be read for that.
+    rank : int
+        Of several kinds of files of one reduction, that of rank 0 comes first.
+    """
+
+    path: Path
+    row: int | None = None
+    meta: Identity | None = None
+    rank: int = 0
+
+
+# What tells the files of a survey apart.
+_FILE_IDS = ("run2d", "desi_survey", "program", "healpix", "tileid", "night")
+# The candidates of a number.
+Candidates = Callable[..., list[_Candidate]]
+
+
+def _the_one(found: list[_Candidate], wanted: Identity, label: str) -> _Candidate:
+    """The candidate that is wanted.
+
+    Raises
+    ------
+    LookupError
+        If none is, or several are that do not hold the same.
+    """
+    # x.fits and x.fits.gz in one folder; sorted by name, the one that is quicker to read is first.
+    unique = {(one.path.parent, one.path.name.removesuffix(".gz"), one.row): one for one in
+              reversed(found)}  # fmt: skip
+    found = [one for one in found if one in unique.values()]
+    if len(found) > 1:
+        found = [one if one.meta is not None else _with_meta(one) for one in found]
+    reasons = [identity.contradiction(wanted, one.meta or {}, str(one.path)) for one in found]
+    fitting = [one for one, reason in zip(found, reasons, strict=True) if not reason]
+    if not fitting and len(found) == 1:
+        return found[0]  # what it holds instead is said when it is read
+    if not fitting:
+        raise LookupError(f"none of the {len(found)} files of {label} fits: {reasons[0]}")
+    agreeing = [identity.agreement(wanted, one.meta or {}) for one in fitting]
+    fitting = [one for one, n in zip(fitting, agreeing, strict=True) if n == max(agreeing)]
+    fitting = _of_first_rank(fitting)
+    if len(fitting) > 1 and not _hold_the_same(fitting):
+        names = ", ".join(str(one.path) for one in fitting[:4]) + (", …" if fitting[4:] else "")
+        raise LookupError(
+            f"{label} fits {len(fitting)} files: {names}: name one in the column file"
+        )
+    return fitting[0]
+
+
+def _of_first_rank(fitting: list[_Candidate]) -> list[_Candidate]:
+    """Without the files that repeat, in another form, what one of the first rank has."""
+    first = [one for one in fitting if one.rank == 0]
+    return [
+        one for one in fitting
+        if one.rank == 0 or not any(_of_one_reduction(one, other) for other in first)
+    ]  # fmt: skip
+
+
+def _of_one_reduction(one: _Candidate, other: _Candidate) -> bool:
+    """Whether two files are the same data: a plate and its spectrum, exposures and their coadd."""
+    metas = [{k: v for k, v in (c.meta or {}).items() if k in _FILE_IDS} for c in (one, other)]
+    both = metas[0].keys() & metas[1].keys()
+    if _SPPLATE.fullmatch(one.path.name) or both:
+        return all(_have_common(metas[0][key], metas[1][key]) for key in both)
+    names = [re.sub(r"^(coadd|spectra)-|\.gz$", "", path.name) for path in (one.path, other.path)]
+    return not all(metas) and names[0] == names[1]
+
+
+def _have_common(one: Any, other: Any) -> bool:
+    """Whether an identifier, of which a file may have several, is that of another file."""
+    first, second = (set(v) if isinstance(v, tuple) else {v} for v in (one, other))
+    return bool(first & second)
+
+
+def _with_meta(one: _Candidate) -> _Candidate:
+    """The candidate with what its file says; as it is if the file cannot be read."""
+    from spectromer_cli.spectra.readers import open_spectra
+
+    try:
+        with open_spectra(one.path) as spectra:
+            return replace(one, meta=identity.kept(spectra.get(one.row or 0).meta))
+    except ReadError:
+        return one
+
+
+def _hold_the_same(found: Sequence[_Candidate]) -> bool:
+    """Whether several files hold the same spectrum, pixel by pixel."""
+    import numpy as np
+
+    from spectromer_cli.spectra.readers import open_spectra
+
+    held = []
+    for one in found:
+        try:
+            with open_spectra(one.path) as spectra:
+                spectrum = spectra.get(one.row or 0)
+        except (ReadError, IndexError):
+            return False
+        held.append((spectrum.wavelength, spectrum.flux, spectrum.ivar))
+    return all(
+        np.array_equal(mine, its)
+        for other in held[1:]
+        for mine, its in zip(held[0], other, strict=True)
+    )
+
+
+def _sdss_finder(files: list[Path]) -> Candidates:
     """By plate, MJD and fibre in the files' names; spPlate files where there is no other."""
-    single: dict[tuple[int, int, int], Path] = {}
-    plates: dict[tuple[int, int], Path] = {}
+    single: dict[tuple[int, int, int], list[_Candidate]] = {}
+    plates: dict[tuple[int, int], list[Path]] = {}
     for path in files:
         if named := _SPEC.fullmatch(path.name) or _SPEC_DR7.fullmatch(path.name):
             key = int(named["plate"]), int(named["mjd"]), int(named["fiber"])
-            single.setdefault(key, path)
+            single.setdefault(key, []).append(_Candidate(path))
         elif named := _SPPLATE.fullmatch(path.name):
-            plates.setdefault((int(named["plate"]), int(named["mjd"])), path)
-    fibers: dict[Path, dict[int, int]] = {}
+            plates.setdefault((int(named["plate"]), int(named["mjd"])), []).append(path)
+    fibers: dict[Path, tuple[dict[int, int], dict[str, Any]]] = {}
 
-    def find(plate: int, mjd: int, fiber: int) -> tuple[Path, int | None]:
-        if (plate, mjd, fiber) in single:
-            return single[plate, mjd, fiber], None
-        path = plates[plate, mjd]
-        if path not in fibers:
-            fibers[path] = _first_rows(path, "FIBERID", 5)
-        return path, fibers[path][fiber]
+    def find(plate: int, mjd: int, fiber: int) -> list[_Candidate]:
+        found = list(single.get((plate, mjd, fiber), ()))
+        for path in plates.get((plate, mjd), ()):
+            if path not in fibers:
+                fibers[path] = _first_rows(path, "FIBERID", 5), _run2d(path)
+            rows, meta = fibers[path]
+            if fiber in rows:
+                found.append(_Candidate(path, rows[fiber], meta, rank=1))
+        return found
 
     return find
 
 
-def _lamost_finder(files: list[Path]) -> Find:
+def _run2d(path: Path) -> dict[str, Any]:
+    """The reduction that a spPlate file is of, where its header says it."""
+    from astropy.io import fits
+
+    try:
+        run2d = str(fits.getheader(path).get("RUN2D") or "").strip()
+    except (OSError, EOFError, ValueError, TypeError):
+        return {}
+    return {"run2d": run2d} if run2d else {}
+
+
+def _lamost_finder(files: list[Path]) -> Candidates:
     """By obsid in the files' names, or else in the headers of files named as LAMOST does."""
-    named: dict[int, Path] = {}
+    plain: dict[int, list[_Candidate]] = {}
+    named: dict[int, list[_Candidate]] = {}
     unnamed = []
     for path in files:
         stem = path.name.split(".")[0]
-        if _LAMOST.fullmatch(path.name):
+        if re.fullmatch(r"\d+", stem):
+            plain.setdefault(int(stem), []).append(_Candidate(path))
+        elif _LAMOST.fullmatch(path.name):
             unnamed.append(path)  # the numbers in this name are a date and a fibre
         elif not any(other.fullmatch(path.name) for other in (_SPEC, _SPEC_DR7, _SPPLATE, _DESI)):
-            for number in re.findall(r"(?<=-)\d+(?=\D|$)", stem):
-                named.setdefault(int(number), path)
-    # <obsid>.fits says it plainer than <something>-<obsid>.fits
-    for path in reversed(files):
-        if re.fullmatch(r"\d+", path.name.split(".")[0]):
-            named[int(path.name.split(".")[0])] = path
-    in_headers: dict[int, Path] | None = None
+            for number in set(re.findall(r"(?<=-)\d+(?=\D|$)", stem)):
+                named.setdefault(int(number), []).append(_Candidate(path))
+    in_headers: dict[int, list[_Candidate]] | None = None
 
-    def find(obsid: int) -> tuple[Path, int | None]:
+    def find(obsid: int) -> list[_Candidate]:
         nonlocal in_headers
-        if obsid in named:
-            return named[obsid], None
+        # <obsid>.fits says it plainer than <something>-<obsid>.fits
+        for known in (plain, named):
+            if obsid in known:
+                return known[obsid]
         if in_headers is None:
             in_headers = _obsids(unnamed)
-        return in_headers[obsid], None
+        return in_headers.get(obsid, [])
 
     return find
 
 
-def _obsids(files: list[Path]) -> dict[int, Path]:
+def _obsids(files: list[Path]) -> dict[int, list[_Candidate]]:
     from astropy.io import fits
 
-    index: dict[int, Path] = {}
+    index: dict[int, list[_Candidate]] = {}
     with console.progress("reading OBSIDs", len(files)) as advance:
         for path in files:
             try:
-                index.setdefault(int(fits.getheader(path).get("OBSID", 0)), path)
+                obsid = int(fits.getheader(path).get("OBSID", 0))
             except (OSError, EOFError, ValueError, TypeError) as error:
                 console.warn(f"{path} is skipped: its OBSID cannot be read ({error})")
+            else:
+                index.setdefault(obsid, []).append(_Candidate(path))
             advance(1)
     index.pop(0, None)  # the oldest files have none
     return index
 
 
-def _desi_finder(files: list[Path]) -> Find:
-    """By TARGETID in the FIBERMAPs; coadds before the single exposures of the same target."""
-    index: dict[int, tuple[Path, int | None]] = {}
-    files = sorted((f for f in files if _DESI.fullmatch(f.name)), key=lambda f: f.name[0] == "s")
+def _desi_finder(files: list[Path]) -> Candidates:
+    """By TARGETID in the FIBERMAPs; a coadd before the single exposures that it is of."""
+    index: dict[int, list[_Candidate]] = {}
+    files = [path for path in files if _DESI.fullmatch(path.name)]
     with console.progress("reading TARGETIDs", len(files)) as advance:
         for path in files:
-            for row, targetid in enumerate(_targetids(path)):
-                index.setdefault(targetid, (path, row))
+            rank = int(path.name.startswith("spectra"))
+            for row, meta in enumerate(_identities(path)):
+                index.setdefault(meta["targetid"], []).append(_Candidate(path, row, meta, rank))
             advance(1)
-    return lambda targetid: index[targetid]
+    return lambda targetid: index.get(targetid, [])
 
 
-def _targetids(path: Path) -> list[int]:
-    """The targets of a DESI file, in the order in which its reader counts them."""
-    from astropy.io import fits
+def _identities(path: Path) -> list[dict[str, Any]]:
+    """What identifies the targets of a DESI file; empty, with a warning, if unreadable."""
+    from spectromer_cli.spectra.readers import desi
+    from spectromer_cli.spectra.readers.base import opened
 
     try:
-        names = fits.getdata(path, 1).names or []
-    except (OSError, EOFError, IndexError, AttributeError):
-        names = []
-    # The commissioning layout has no FIBERMAP, but a column a target.
-    early = [name.removeprefix("TARGET") for name in names if re.fullmatch(r"TARGET\d+", name)]
-    return [int(name) for name in early] or list(_first_rows(path, "TARGETID", "FIBERMAP"))
+        with opened(path) as source:
+            return desi.identities(source.handle, path) if source.kind == "fits" else []
+    except Exception as error:  # a damaged FITS file raises whatever comes up
+        reason = " ".join(str(error).split())
+        console.warn(f"{path} is skipped: its column TARGETID cannot be read ({reason})")
+    return []
 
 
 def _first_rows(path: Path, column: str, hdu: str | int) -> dict[int, int]:

@@ -9,13 +9,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
-from spectromer_cli.spectra import catalogues, sources
+from spectromer_cli.spectra import catalogues, identity, sources
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
 from spectromer_cli.spectra.readers import ReadOptions, Spectra, open_spectra
 from spectromer_cli.spectra.sources import Target
@@ -267,6 +268,9 @@ def _load(
             if not count:
                 raise ReadError(f"{file} has no spectrum in it")
             if first.row is None:
+                first = replace(first, row=own_row(first, count, options))
+                unit = [(unit[0][0], first)]
+            if first.row is None:
                 wanted = [(first, row) for row in range(count)[start : start + PIECE]]
             else:
                 wanted = [(target, int(target.row or 0)) for _, target in unit]
@@ -274,6 +278,7 @@ def _load(
             for item, (target, _) in zip(items, wanted, strict=True):
                 item.catalogue_row = target.catalogue_row
                 item.of_many = count > 1 or target.row is not None
+                _compare(item, target)
             return items, count if first.row is None else len(items)
     except ReadError as error:
         return [
@@ -284,6 +289,63 @@ def _load(
             )
             for _, target in unit
         ], len(unit)  # fmt: skip
+
+
+def own_row(target: Target, count: int, options: ReadOptions) -> int | None:
+    """Which spectrum of a file a target is, by the identifiers that the catalogue gives.
+
+    Parameters
+    ----------
+    target : Target
+        Of no row.
+    count : int
+        How many spectra the file has.
+    options : ReadOptions
+
+    Returns
+    -------
+    int or None
+        None for all of them: there is one only, or nothing says which.
+
+    Raises
+    ------
+    ReadError
+        If it is not in the file, or cannot be told from others that the catalogue names.
+    """
+    if count < 2 or not target.identity:
+        return None
+    changed = target.path.stat().st_mtime_ns
+    try:
+        row = identity.row_of(target.identity, _metas(target.path, changed, options), target.path)
+    except LookupError as error:
+        raise ReadError(str(error.args[0])) from error
+    if row is None and target.shares_file:
+        raise ReadError(
+            f"{target.path} holds {count} spectra, and none says which row of the catalogue it is",
+            "give the catalogue a column row",
+        )
+    return row
+
+
+@lru_cache(maxsize=8)
+def _metas(path: Path, changed: int, options: ReadOptions) -> list[dict[str, Any]]:
+    """What identifies each spectrum of a file; empty of one that cannot be read."""
+    metas = []
+    with open_spectra(path, options) as spectra:
+        for row in range(len(spectra)):
+            try:
+                metas.append(identity.kept(spectra.get(row).meta))
+            except ReadError:
+                metas.append({})
+    return metas
+
+
+def _compare(item: Item, target: Target) -> None:
+    """Take the spectrum from an item that is another than the catalogue asks for."""
+    problem = identity.contradiction(target.identity, item.meta, item.label)
+    if problem:
+        item.problem, item.spectrum, item.prepared = problem, None, None
+        item.meta, item.sn_median = {}, float("nan")
 
 
 def _read_row(spectra: Spectra, row: int, file: str, grid: Grid | None) -> Item:

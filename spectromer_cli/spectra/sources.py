@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,11 @@ class Target:
         Why there is nothing to read; empty if there is.
     found_in_folder : bool
         Nobody named the file: it need not hold a spectrum.
+    identity : mapping
+        Identifiers that the catalogue gives, as `identity.of_table` has them.
+    shares_file : bool
+        Other rows of the catalogue name the same file with other identifiers, so that just one
+        of its spectra is meant.
     """
 
     path: Path
@@ -42,6 +47,8 @@ class Target:
     catalogue_row: int | None = None
     problem: str = ""
     found_in_folder: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    shares_file: bool = False
 
 
 def expand(arguments: Iterable[str]) -> Iterator[Target]:

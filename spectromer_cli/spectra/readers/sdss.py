@@ -204,10 +204,13 @@ def _meta(survey: str, header: Any, target: Mapping[str, Any]) -> dict[str, Any]
     if "catalogid" in target:  # SDSS-V has fields of robots where there were plates
         plate = fiber = None
         field = _integer(target.get("field"))
-        meta["object_id"] = f"{field or 0:06d}-{mjd}-{str(target['catalogid']).strip()}"
+        meta |= {"field": field, "catalogid": str(target["catalogid"]).strip()}
+        meta["object_id"] = f"{field or 0:06d}-{mjd}-{meta['catalogid']}"
     elif None not in (plate, mjd, fiber):
         meta["object_id"] = f"{plate:04d}-{mjd}-{fiber:04d}"
-    known = {"plate": plate, "mjd": mjd, "fiberid": fiber}
+    # SDSS-I/II say it in the catalogue row only.
+    run2d = str(header.get("RUN2D") or target.get("run2d") or "").strip()
+    known = {"plate": plate, "mjd": mjd, "fiberid": fiber, "run2d": run2d or None}
     meta.update((name, number) for name, number in known.items() if number is not None)
     for name in ("ra", "dec"):
         # The header's RA and DEC are where the telescope pointed, PLUG_RA is the fibre.
