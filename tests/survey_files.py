@@ -176,6 +176,45 @@ def write_lamost_table(path: Path, spectrum: Made, **cards: Any) -> Path:
     return path
 
 
+DESI_ARMS = {"B": (3600.0, 5800.0), "R": (5760.0, 7620.0), "Z": (7520.0, 9824.0)}
+
+
+def write_desi(
+    path: Path,
+    targets: list[int],
+    levels: list[float],
+    arms: str = "BRZ",
+    cards: dict[str, Any] | None = None,
+    fibermap: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Path:
+    """DESI coadd of flat spectra of the given levels and S/N 10; a level may be an array of shape
+    (7781,), on the merged grid.
+
+    `cards` go into the primary header, `fibermap` are more columns; `changes` replace the data
+    of an HDU.
+    """
+    number = np.arange(len(targets))
+    columns = {"TARGETID": np.array(targets, dtype=np.int64), "TARGET_RA": number + 10.0}
+    columns |= {"TARGET_DEC": number - 5.0} | (fibermap or {})
+    hdus = [_header(cards or {}), table(columns, "FIBERMAP")]
+    for arm in arms:
+        wavelength = np.arange(DESI_ARMS[arm][0], DESI_ARMS[arm][1] + 0.4, 0.8)
+        pixels = np.round((wavelength - 3600.0) / 0.8).astype(int)
+        flux = np.array([np.broadcast_to(level, 7781)[pixels] for level in levels])
+        data = {
+            f"{arm}_WAVELENGTH": wavelength,
+            f"{arm}_FLUX": flux.astype(np.float32),
+            f"{arm}_IVAR": np.full(flux.shape, 100.0, dtype=np.float32),
+            # Unsigned, as DESI's are: BZERO in the header.
+            f"{arm}_MASK": np.zeros(flux.shape, dtype=np.uint32),
+        }
+        hdus += [fits.ImageHDU(changes.get(name, value), name=name) for name, value in data.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fits.HDUList(hdus).writeto(path)
+    return path
+
+
 def damaged(data: bytes, how: str, where: float, junk: bytes) -> bytes:
     """A file cut, or overwritten with junk, at a fraction of its length; or with junk appended."""
     at = int(where * len(data))

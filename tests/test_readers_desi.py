@@ -6,41 +6,11 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from survey_files import write_desi
 
 from spectromer_cli.errors import NotASpectrum, ReadError
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.spectra.readers import open_spectra, read
-
-ARMS = {"B": (3600.0, 5800.0), "R": (5760.0, 7620.0), "Z": (7520.0, 9824.0)}
-
-
-def write_desi(
-    path: Path, targets: list[int], levels: list[float], arms: str = "BRZ", **changes
-) -> Path:
-    """Flat spectra of the given levels and S/N 10; `changes` replace the data of an HDU."""
-    fibermap = fits.BinTableHDU.from_columns(
-        [
-            fits.Column("TARGETID", "K", array=targets),
-            fits.Column("TARGET_RA", "D", array=np.arange(len(targets)) + 10.0),
-            fits.Column("TARGET_DEC", "D", array=np.arange(len(targets)) - 5.0),
-        ],
-        name="FIBERMAP",
-    )
-    hdus = [fits.PrimaryHDU(), fibermap]
-    level = np.array(levels)[:, None]
-    for arm in arms:
-        wavelength = np.arange(ARMS[arm][0], ARMS[arm][1] + 0.4, 0.8)
-        ones = np.ones((len(targets), wavelength.size))
-        data = {
-            f"{arm}_WAVELENGTH": wavelength,
-            f"{arm}_FLUX": (ones * level).astype(np.float32),
-            f"{arm}_IVAR": (ones * 100.0).astype(np.float32),
-            # Unsigned, as DESI's are: BZERO in the header.
-            f"{arm}_MASK": np.zeros(ones.shape, dtype=np.uint32),
-        }
-        hdus += [fits.ImageHDU(changes.get(name, value), name=name) for name, value in data.items()]
-    fits.HDUList(hdus).writeto(path)
-    return path
 
 
 def test_arms_are_merged_and_nothing_counts_twice(tmp_path: Path) -> None:
@@ -156,23 +126,15 @@ FIBRES = {
 @pytest.mark.parametrize("fibre", FIBRES)
 def test_what_the_fibermap_says_of_a_fibre(tmp_path: Path, column: str, fibre: str) -> None:
     kind, status, target, zwarn, flags = FIBRES[fibre]
-    path = write_desi(tmp_path / "c.fits", [target], [2.0])
-    with fits.open(path, mode="update") as hdus:
-        table = Table(hdus["FIBERMAP"].data)
-        table["OBJTYPE"], table[column] = [kind], np.array([status], dtype=np.int32)
-        hdus["FIBERMAP"] = fits.BinTableHDU(table, name="FIBERMAP")
-    (spectrum,) = read(path)
+    fibermap = {"OBJTYPE": [kind], column: np.array([status], dtype=np.int32)}
+    (spectrum,) = read(write_desi(tmp_path / "c.fits", [target], [2.0], fibermap=fibermap))
     assert spectrum.meta.get("zwarn", 0) == int(zwarn)
     assert spectrum.meta.get("flags", ()) == flags
 
 
 def test_exposures_of_a_broken_fibre_are_left_out(tmp_path: Path) -> None:
-    path = write_desi(tmp_path / "s.fits", [5, 5], [1.0, 3.0], arms="B")
-    with fits.open(path, mode="update") as hdus:
-        table = Table(hdus["FIBERMAP"].data)
-        table["FIBERSTATUS"] = np.array([1 << 2, 0], dtype=np.int32)
-        hdus["FIBERMAP"] = fits.BinTableHDU(table, name="FIBERMAP")
-    (spectrum,) = read(path)
+    status = {"FIBERSTATUS": np.array([1 << 2, 0], dtype=np.int32)}
+    (spectrum,) = read(write_desi(tmp_path / "s.fits", [5, 5], [1.0, 3.0], "B", fibermap=status))
     np.testing.assert_allclose(spectrum.flux, 3.0)
     assert "zwarn" not in spectrum.meta
 
@@ -193,14 +155,8 @@ def test_exposures_of_a_broken_fibre_are_left_out(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_which_part_of_the_survey(tmp_path: Path, name, cards, columns, known) -> None:
-    path = write_desi(tmp_path / f"{name}.fits", [5, 5], [1.0, 1.0], arms="B")
-    with fits.open(path, mode="update") as hdus:
-        hdus[0].header.update(cards)
-        table = Table(hdus["FIBERMAP"].data)
-        for column, values in columns.items():
-            table[column] = values
-        hdus["FIBERMAP"] = fits.BinTableHDU(table, name="FIBERMAP")
-    (spectrum,) = read(path)
+    path = tmp_path / f"{name}.fits"
+    (spectrum,) = read(write_desi(path, [5, 5], [1.0, 1.0], "B", cards=cards, fibermap=columns))
     assert known.items() <= spectrum.meta.items()
 
 

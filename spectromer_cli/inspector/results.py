@@ -19,7 +19,7 @@ from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.outputs.formats import json_rows, json_value, plain
 from spectromer_cli.outputs.naming import output_stem
 from spectromer_cli.spectra import catalogues
-from spectromer_cli.spectra.loading import Inputs
+from spectromer_cli.spectra.loading import Inputs, own_row
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra
 from spectromer_cli.spectra.sources import Target
 
@@ -124,9 +124,10 @@ def _one_spectrum_each(
         try:
             with open_spectra(target.path, options) as spectra:
                 count = len(spectra)
+            target = replace(target, row=own_row(target, count, options))
         except ReadError:
-            pass  # it is told where its spectrum would stand
-    if count < 2:
+            count = 1  # it is told where its spectrum would stand
+    if target.row is not None or count < 2:
         yield row | {"row": target.row or 0}, target
         return
     for number in range(count):

@@ -180,7 +180,7 @@ def _finder_by_name(files: list[Any], catalogue: Path, spectra_dir: Path | None)
         places = [folder / name for folder in folders]
         if spectra_dir is not None:
             flat = [spectra_dir / name.name] if names[name.name] == 1 else []
-            places = [spectra_dir / name, *flat, *places]
+            places = [spectra_dir / name, *places, *flat]
         found = next((place for place in places if _is_file(place)), None)
         if found is None:
             searched = " or ".join(map(str, [*([spectra_dir] if spectra_dir else []), *folders]))
@@ -272,13 +272,16 @@ def _the_one(found: list[_Candidate], wanted: Identity, label: str) -> _Candidat
     found = [one for one in found if one in unique.values()]
     if len(found) > 1:
         found = [one if one.meta is not None else _with_meta(one) for one in found]
+        readable = {one.rank for one in found if one.meta is not None}
+        found = [one for one in found if one.meta is not None or one.rank not in readable]
     reasons = [identity.contradiction(wanted, one.meta or {}, str(one.path)) for one in found]
     fitting = [one for one, reason in zip(found, reasons, strict=True) if not reason]
     if not fitting and len(found) == 1:
         return found[0]  # what it holds instead is said when it is read
     if not fitting:
         raise LookupError(f"none of the {len(found)} files of {label} fits: {reasons[0]}")
-    agreeing = [identity.agreement(wanted, one.meta or {}) for one in fitting]
+    telling = {kind: value for kind, value in wanted.items() if kind in (*_FILE_IDS, "survey")}
+    agreeing = [identity.agreement(telling, one.meta or {}) for one in fitting]
     fitting = [one for one, n in zip(fitting, agreeing, strict=True) if n == max(agreeing)]
     fitting = _of_first_rank(fitting)
     if len(fitting) > 1 and not _hold_the_same(fitting):
