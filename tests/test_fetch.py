@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from archive_server import ArchiveServer
-from astropy.table import Table
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.table import Column, Table
 from conftest import Run
 
 import spectromer_cli as spectromer
@@ -443,3 +445,117 @@ def test_separation() -> None:
     assert separation(10.0, 60.0, 10.0 + 2 / 3600.0, 60.0) == pytest.approx(1.0, rel=1e-6)
     assert separation(359.9999, 0.0, 0.0001, 0.0) == pytest.approx(0.72, rel=1e-6)
     assert np.isnan(separation(np.nan, np.nan, 10.0, 60.0))
+
+
+# M 87, in the ways of catalogues; to the digits that a table has.
+M87 = (187.70593, 12.39112)
+PLACES = {
+    "degrees": {"ra": [M87[0]], "dec": [M87[1]]},
+    "hours by unit": {"ra": [M87[0] / 15] * units.hourangle, "dec": [M87[1]] * units.deg},
+    "hours of time": {"RA": Column([M87[0] / 15], unit="h"), "Dec": [M87[1]]},
+    "hours by name": {"ra_hours": [M87[0] / 15], "dec_deg": [M87[1]]},
+    "hours in brackets": {"RA (hours)": [M87[0] / 15], "DEC [deg]": [M87[1]]},
+    "hours by description": {"ra": Column([M87[0] / 15], description="in hours"),
+                             "dec": [M87[1]]},
+    "radians": {"ra": np.radians([M87[0]]) * units.rad, "dec": np.radians([M87[1]]) * units.rad},
+    "radians by name": {"ra_rad": np.radians([M87[0]]), "dec_rad": np.radians([M87[1]])},
+    "arcseconds": {"ra": [M87[0] * 3600] * units.arcsec, "dec": [M87[1] * 3600] * units.arcsec},
+    "sexagesimal": {"RAJ2000": ["12 30 49.423"], "DEJ2000": ["+12 23 28.03"]},
+    "colons": {"ra": Column(["12:30:49.423"], unit="h:m:s"),
+               "dec": Column(["+12:23:28.03"], unit="d:m:s")},
+    "letters": {"ra": ["12h30m49.423s"], "dec": ["12d23m28.03s"]},
+    "text of numbers": {"ra": [str(M87[0])], "dec": [str(M87[1])]},
+    "degrees and minutes": {"ra": Column(["187:42:21.35"], unit="deg"), "dec": ["12:23:28.03"]},
+    "below zero": {"ra": [M87[0] - 360.0], "dec": [M87[1]]},
+    "above a circle": {"ra": [M87[0] + 360.0], "dec": [M87[1]]},
+    "B1950 by name": {"ra_b1950": [187.07323], "dec_b1950": [12.66718]},
+    "B1950 of VizieR": {"_RAB1950": [187.07323], "_DEB1950": [12.66718]},
+    "B1950 beside J2000": {"RA1950": [0.0], "DE1950": [0.0], "raj2000": [M87[0]],
+                           "dej2000": [M87[1]]},
+    "B1950 in brackets": {"RA (B1950)": [187.07323], "Dec (B1950)": [12.66718]},
+    "B1950 by description": {"ra": Column([187.07323], description="Equinox=B1950"),
+                             "dec": [12.66718]},
+    "an epoch is no equinox": {"ra": Column([M87[0]], description="RA (ICRS) at Ep=1991.25"),
+                               "dec": [M87[1]]},
+    "J1975": {"ra_j1975": [187.38971], "dec_j1975": [12.52910]},
+    "galactic": {"l": [283.77778], "b": [74.49120]},
+    "galactic of Gaia": {"GLON": [283.77778], "GLAT": [74.49120]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", PLACES)
+def test_positions_in_any_unit_and_equinox(tmp_path: Path, way: str) -> None:
+    Table(PLACES[way]).write(tmp_path / "t.ecsv")
+    (one,) = targets.from_catalogue(tmp_path / "t.ecsv")
+    assert separation(one.ra, one.dec, *M87) < 0.2
+    assert 0 <= one.ra < 360
+
+
+@pytest.mark.parametrize(
+    ("meta", "place"),
+    [
+        ({"EQUINOX": 1950.0, "RADESYS": "FK4"}, (187.07323, 12.66718)),
+        ({"equinox": "B1950"}, (187.07323, 12.66718)),
+        ({"EQUINOX": 1950}, (187.07323, 12.66718)),
+        ({"RADESYS": "FK5", "EQUINOX": 1975.0}, (187.38971, 12.52910)),
+        ({"RADESYS": "ICRS", "EQUINOX": 2000.0}, M87),
+        ({"EQUINOX": 2000.0, "EPOCH": 1950.0}, M87),
+        ({"COOSYS": "galactic"}, (283.77778, 74.49120)),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["ecsv", "fits"])
+def test_the_equinox_of_a_table(tmp_path: Path, suffix: str, meta: dict, place: tuple) -> None:
+    table = Table({"ra": [place[0]], "dec": [place[1]]}, meta=meta)
+    table.write(tmp_path / f"t.{suffix}")
+    (one,) = targets.from_catalogue(tmp_path / f"t.{suffix}")
+    assert separation(one.ra, one.dec, *M87) < 0.2
+
+
+@pytest.mark.parametrize("ref", ['ref="B"', ""])
+def test_the_equinox_of_a_votable(tmp_path: Path, ref: str) -> None:
+    fields = "".join(
+        f'<FIELD name="{n}" datatype="double" {ref} unit="deg"/>' for n in ("ra", "dec")
+    )
+    (tmp_path / "t.vot").write_text(
+        '<?xml version="1.0"?><VOTABLE version="1.3" xmlns="http://www.ivoa.net/xml/VOTable/v1.3">'
+        '<RESOURCE><COOSYS ID="B" system="eq_FK4" equinox="B1950"/>'
+        f"<TABLE>{fields}<DATA><TABLEDATA><TR><TD>187.07323</TD><TD>12.66718</TD></TR></TABLEDATA>"
+        "</DATA></TABLE></RESOURCE></VOTABLE>"
+    )
+    (one,) = targets.from_catalogue(tmp_path / "t.vot")
+    assert separation(one.ra, one.dec, *M87) < 0.2
+
+
+def test_a_table_with_sky_coordinates(tmp_path: Path) -> None:
+    sky = SkyCoord([187.07323], [12.66718], unit="deg", frame="fk4")
+    Table({"place": sky}).write(tmp_path / "t.ecsv")
+    (one,) = targets.from_catalogue(tmp_path / "t.ecsv")
+    assert separation(one.ra, one.dec, *M87) < 0.2
+
+
+def test_positions_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "name,ra,dec\na,10,95\nb,10,-9999\n,-9999,-9999\nd,5000,1\n,12:xx,1\nf,,\n"
+    )
+    found = targets.from_catalogue(tmp_path / "t.csv")
+    assert not any(one.has_place for one in found)
+    assert "declination 95 is beyond ±90" in found[0].problem and not found[0].name
+    assert found[1].name == "b" and not found[1].problem
+    assert found[2].problem == "no id, no position"
+    assert "right ascension 5000" in found[3].problem
+    assert "'12:xx' is no angle" in found[4].problem
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (Table({"ra": [1.0] * units.Jy, "dec": [2.0]}), "unit Jy of the column ra is no angle"),
+        (Table({"ra": [1.0], "dec": [2.0] * units.hourangle}), "of the column dec is no angle"),
+        (Table({"ra": [1.0], "dec": [2.0]}, meta={"RADESYS": "GAPPT"}), "in the system GAPPT"),
+        (Table({"ra": [1.0], "dec": [2.0]}, meta={"coosys": "ecl_FK5"}), "in the system ecl_FK5"),
+    ],
+)
+def test_positions_that_are_refused(tmp_path: Path, run: Run, table: Table, words: str) -> None:
+    table.write(tmp_path / "t.ecsv")
+    result = run("fetch", "sdss", "--catalog", tmp_path / "t.ecsv", "--dry-run")
+    assert result.code == 2 and words in result.err and "Traceback" not in result.err

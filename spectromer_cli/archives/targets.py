@@ -7,18 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spectromer_cli.archives import http, services
 from spectromer_cli.errors import NetworkError, UsageError
 
-if TYPE_CHECKING:
-    from astropy.table import Table
-
 # How catalogues call it, in lower case; the plainest name wins.
-_RA = ("ra", "raj2000", "_raj2000", "ra_icrs", "ra_deg", "radeg", "target_ra", "plug_ra", "_ra")
-_DEC = ("dec", "dej2000", "decj2000", "_dej2000", "de_icrs", "dec_deg", "dedeg", "decdeg",
-        "target_dec", "plug_dec", "_de")  # fmt: skip
 _NAME = ("name", "target", "object", "main_id", "object_id", "source", "id")
 _IDS = {
     "plate": ("plate", "plateid"),
@@ -245,10 +239,12 @@ def from_catalogue(path: Path) -> list[Wanted]:
     Raises
     ------
     UsageError
-        If the table has no column of ids, coordinates or names.
+        If the table has no column of ids, coordinates or names, or its coordinates are in a unit or
+        system that cannot be converted.
     ReadError
         If it cannot be read.
     """
+    from spectromer_cli.spectra import positions
     from spectromer_cli.spectra.catalogues import read_table
 
     if not path.is_file():
@@ -257,15 +253,20 @@ def from_catalogue(path: Path) -> list[Wanted]:
     columns = {name.lower(): name for name in reversed(table.colnames)}
     ids = {key: _first(columns, names) for key, names in _IDS.items()}
     ids = {key: name for key, name in ids.items() if name is not None}
-    ra, dec, name = _first(columns, _RA), _first(columns, _DEC), _first(columns, _NAME)
+    name = _first(columns, _NAME)
     keyed = any(set(key) <= set(ids) for keys in KEYS.values() for key in keys)
-    if not keyed and (ra is None or dec is None) and name is None:
+    found = positions.in_degrees(table)
+    if not keyed and found is None and name is None:
         raise UsageError(
             f"the catalogue {path} does not say where its targets are; its columns are: "
             f"{', '.join(table.colnames)}",
             "give it ra and dec, or plate, mjd and fiberid, or obsid, or targetid, or name",
         )
-    places = _places(table, ra, dec)
+    places = [(math.nan, math.nan)] * len(table)
+    wrong = [""] * len(table)
+    if found is not None:
+        places = list(zip(found.ra.tolist(), found.dec.tolist(), strict=True))
+        wrong = found.problems
     wanted = []
     for row in range(len(table)):
         numbers = {key: _whole(table[column][row]) for key, column in ids.items()}
@@ -274,30 +275,14 @@ def from_catalogue(path: Path) -> list[Wanted]:
         label = text or _label(known, places[row]) or f"row {row}"
         one = Wanted(label, *places[row], ids=known)
         if not one.has_place and not any(one.has_ids(archive) for archive in KEYS):
-            problem = "" if text else "no id, no position"
-            one = Wanted(label, ids=known, name=text, problem=problem)
+            problem = wrong[row] or ("" if text else "no id, no position")
+            one = Wanted(label, ids=known, name="" if wrong[row] else text, problem=problem)
         wanted.append(one)
     return wanted
 
 
 def _first(columns: dict[str, str], names: tuple[str, ...]) -> str | None:
     return next((columns[name] for name in names if name in columns), None)
-
-
-def _places(table: Table, ra: str | None, dec: str | None) -> list[tuple[float, float]]:
-    """Coordinates in degrees, row by row; NaN where there are none."""
-    nowhere = (math.nan, math.nan)
-    if ra is None or dec is None:
-        return [nowhere] * len(table)
-    hours = str(table[ra].unit or "").startswith(("h", "hourangle"))
-    places = []
-    for first, second in zip(table[ra].tolist(), table[dec].tolist(), strict=True):
-        try:
-            place = (float(first) * (15.0 if hours else 1.0), float(second))
-        except (TypeError, ValueError):
-            place = _place(f"{first} {second}") or nowhere
-        places.append(place if 0 <= place[0] <= 360 and -90 <= place[1] <= 90 else nowhere)
-    return places
 
 
 def _whole(value: Any) -> int | None:

@@ -512,8 +512,12 @@ def read_table(path: Path) -> Table:
             if head.startswith(b"PAR1"):
                 table = _read_parquet(path)
             else:
-                table = Table.read(path, format=_table_format(head, path))
-            table.convert_bytestring_to_unicode()
+                kind = _table_format(head, path)
+                table = Table.read(path, format=kind)
+                if kind == "votable":
+                    _note_systems(table, path)
+            if not table.has_mixin_columns:  # SkyCoord and Time have no bytes, and no dtype
+                table.convert_bytestring_to_unicode()
             for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
                 table.rename_column(name, name.lstrip("\ufeff"))
     except UsageError:
@@ -536,6 +540,34 @@ def _table_format(head: bytes, path: Path) -> str:
     if head.startswith(b"# %ECSV"):
         return "ascii.ecsv"
     return "ascii.csv" if path.name.lower().endswith((".csv", ".csv.gz")) else "ascii"
+
+
+def _note_systems(table: Table, path: Path) -> None:
+    """Put the systems of coordinates, which astropy's tables leave out, into the columns' meta.
+
+    ``coosys`` and ``equinox``, as the COOSYS says that a FIELD refers to, or the only one.
+    """
+    import gzip
+
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    opened: Any = gzip.open(path) if packed else path.open("rb")
+    with opened as file:
+        text = file.read(1 << 20).decode("utf-8", "replace")
+    text = re.split(r"<DATA\b", text)[0]
+    attribute = re.compile(r"([\w:]+)\s*=\s*(['\"])(.*?)\2")
+
+    def attributes(tag: str) -> list[dict[str, str]]:
+        found = re.findall(rf"<{tag}\b([^>]*)>", text)
+        return [{key.lower(): value for key, _, value in attribute.findall(one)} for one in found]
+
+    systems = {one.get("id", ""): one for one in attributes("COOSYS")}
+    only = next(iter(systems.values())) if len(systems) == 1 else {}
+    for name, one in zip(table.colnames, attributes("FIELD"), strict=False):
+        system = systems.get(one.get("ref", ""), only)
+        for key, said in (("coosys", "system"), ("equinox", "equinox")):
+            if said in system:
+                table[name].meta[key] = system[said]
 
 
 def _read_parquet(path: Path) -> Table:
