@@ -551,10 +551,9 @@ def _note_systems(table: Table, path: Path) -> None:
 
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    opened: Any = gzip.open(path) if packed else path.open("rb")
-    with opened as file:
-        text = file.read(1 << 20).decode("utf-8", "replace")
-    text = re.split(r"<DATA\b", text)[0]
+    with path.open("rb") as raw:
+        unpacked: Any = gzip.GzipFile(fileobj=raw) if packed else raw
+        text = re.split(r"<DATA\b", unpacked.read(1 << 20).decode("utf-8", "replace"))[0]
     attribute = re.compile(r"([\w:]+)\s*=\s*(['\"])(.*?)\2")
 
     def attributes(tag: str) -> list[dict[str, str]]:

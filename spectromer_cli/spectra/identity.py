@@ -133,30 +133,23 @@ def contradiction(wanted: Identity, meta: Mapping[str, Any], label: str) -> str:
     str
         In one line; empty if nothing contradicts.
     """
-    told = _told(meta, label)
-    differing = [kind for kind in wanted if _agrees(kind, wanted[kind], told) is False]
-    if not differing:
-        return ""
-    names = ", ".join(f"{_word(kind)} {wanted[kind]}" for kind in differing)
-    held = ", ".join(_as_text(_said(kind, told)) for kind in differing)
-    return f"the catalogue asks for {names}, but {label} holds {held}"
+    return _contradiction(wanted, told(meta, label), label)
 
 
 def agreement(wanted: Identity, meta: Mapping[str, Any], label: str = "") -> int:
     """How many identifiers of a row a spectrum has too, with the same value."""
-    told = _told(meta, label)
-    return sum(_agrees(kind, value, told) is True for kind, value in wanted.items())
+    return _agreement(wanted, told(meta, label))
 
 
-def row_of(wanted: Identity, metas: Sequence[Mapping[str, Any]], file: Path) -> int | None:
+def row_of(wanted: Identity, spectra: Sequence[Identity], file: Path) -> int | None:
     """Which spectrum of a file is the one that a row of a catalogue asks for.
 
     Parameters
     ----------
     wanted : mapping
         Identifiers of the row.
-    metas : sequence of mapping
-        `Spectrum.meta` of each spectrum of the file; empty of those that cannot be read.
+    spectra : sequence of mapping
+        What each spectrum of the file says of itself, as `told` gives it.
     file : Path
 
     Returns
@@ -172,10 +165,10 @@ def row_of(wanted: Identity, metas: Sequence[Mapping[str, Any]], file: Path) -> 
     naming = {kind: value for kind, value in wanted.items() if kind in _NAMING}
     label = ", ".join(f"{_word(kind)} {value}" for kind, value in naming.items())
     fitting, others = [], ""
-    for row, meta in enumerate(metas):
-        name = f"{file}[{row}]"
-        others = contradiction(wanted, meta, name) or others
-        if agreement(naming, meta, name) and not contradiction(wanted, meta, name):
+    for row, said in enumerate(spectra):
+        wrong = _contradiction(wanted, said, f"{file}[{row}]")
+        others = wrong or others
+        if not wrong and _agreement(naming, said):
             fitting.append(row)
     if len(fitting) > 1:
         rows = ", ".join(map(str, fitting[:3])) + (", …" if len(fitting) > 3 else "")
@@ -185,7 +178,7 @@ def row_of(wanted: Identity, metas: Sequence[Mapping[str, Any]], file: Path) -> 
     if fitting:
         return fitting[0]
     if others:
-        raise LookupError(f"none of the {len(metas)} spectra of {file} is {label or 'wanted'}: "
+        raise LookupError(f"none of the {len(spectra)} spectra of {file} is {label or 'wanted'}: "
                           f"{others}")  # fmt: skip
     return None
 
@@ -195,50 +188,60 @@ def kept(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {key: meta[key] for key in (*_COLUMNS, "desi_survey") if key in meta}
 
 
+def told(meta: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """What a spectrum says of itself, by kind; what only the file's name says is left out."""
+    said = kept(meta)
+    said["survey_name"] = str(said.pop("survey", "") or "")
+    said["survey"] = said.pop("desi_survey", None)
+    name = str(meta.get("object_id") or "")
+    file, bare = Path(_NUMBERED.sub("", label)), _NUMBERED.sub("", name)
+    if bare in (file.name.split(".")[0], file.stem) and (bare != name or not said["survey_name"]):
+        name = ""
+    said["object_id"] = said["result_id"] = name or None
+    numbers = _PLATE_MJD_FIBER.fullmatch(name)
+    if numbers and said["survey_name"] != "SDSS-V":
+        for kind, number in zip(("plate", "mjd", "fiberid"), numbers.groups(), strict=True):
+            said.setdefault(kind, int(number))
+    return said
+
+
 # --- one identifier -------------------------------------------------------------------------
 
 
-def _told(meta: Mapping[str, Any], label: str) -> dict[str, Any]:
-    """What a spectrum says of itself, by kind; what only the file's name says is left out."""
-    told = dict(meta)
-    told["survey_name"] = str(told.pop("survey", "") or "")
-    told["survey"] = told.get("desi_survey")
-    identity = str(meta.get("object_id") or "")
-    file = Path(_NUMBERED.sub("", label))
-    bare = _NUMBERED.sub("", identity)
-    if bare in (file.name.split(".")[0], file.stem) and (
-        bare != identity or not told["survey_name"]
-    ):
-        identity = ""
-    told["object_id"] = told["result_id"] = identity or None
-    named = _PLATE_MJD_FIBER.fullmatch(identity)
-    if named and told["survey_name"] != "SDSS-V":
-        for kind, number in zip(("plate", "mjd", "fiberid"), named.groups(), strict=True):
-            told.setdefault(kind, int(number))
-    return told
+def _contradiction(wanted: Identity, said: Identity, label: str) -> str:
+    differing = [kind for kind in wanted if _agrees(kind, wanted[kind], said) is False]
+    if not differing:
+        return ""
+    names = ", ".join(f"{_word(kind)} {wanted[kind]}" for kind in differing)
+    held = ", ".join(_as_text(_said(kind, said)) for kind in differing)
+    return f"the catalogue asks for {names}, but {label} holds {held}"
 
 
-def _said(kind: str, told: Mapping[str, Any]) -> Any:
-    return told.get("object_id" if _by_object_id(kind, told) else kind)
+def _agreement(wanted: Identity, said: Identity) -> int:
+    return sum(_agrees(kind, value, said) is True for kind, value in wanted.items())
 
 
-def _by_object_id(kind: str, told: Mapping[str, Any]) -> bool:
+def _said(kind: str, spectrum: Identity) -> Any:
+    return spectrum.get("object_id" if _by_object_id(kind, spectrum) else kind)
+
+
+def _by_object_id(kind: str, spectrum: Identity) -> bool:
     """Whether the number stands in ``object_id``, as in tables with a spectrum per row."""
-    return kind in ("targetid", "obsid") and told.get(kind) is None
+    return kind in ("targetid", "obsid") and spectrum.get(kind) is None
 
 
-def _agrees(kind: str, value: Any, told: Mapping[str, Any]) -> bool | None:
+def _agrees(kind: str, value: Any, spectrum: Identity) -> bool | None:
     """Whether an identifier is the spectrum's own; None where they cannot be compared."""
-    said = _said(kind, told)
+    said = _said(kind, spectrum)
     if said is None:
         return None
     if kind in ("object_id", "result_id"):
         same = _same_id(str(value), str(said))
         return same or (False if kind == "result_id" or _same_kind(str(value), str(said)) else None)
-    if _by_object_id(kind, told):
+    if _by_object_id(kind, spectrum):
         survey = {"targetid": "DESI", "obsid": "LAMOST"}[kind]
         same = str(said) == str(value)
-        return same or (False if told["survey_name"] == survey and str(said).isdigit() else None)
+        return same or (False if spectrum["survey_name"] == survey and str(said).isdigit() else None)
     if isinstance(said, tuple):  # a coadd of several tiles, or nights
         return value in said
     if kind in _TEXTS:

@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
@@ -234,7 +234,7 @@ Unit = list[tuple[int, Target]]
 def _units(targets: Iterable[Target]) -> Iterator[Unit]:
     waiting: Unit = []
     for number, target in enumerate(targets):
-        alone = target.row is None or bool(target.problem)
+        alone = (target.row is None and not target.shares_file) or bool(target.problem)
         if waiting and (alone or waiting[0][1].path != target.path or len(waiting) == PIECE):
             yield waiting
             waiting = []
@@ -267,19 +267,20 @@ def _load(
             count = len(spectra)
             if not count:
                 raise ReadError(f"{file} has no spectrum in it")
-            if first.row is None:
-                first = replace(first, row=own_row(first, count, options))
-                unit = [(unit[0][0], first)]
-            if first.row is None:
-                wanted = [(first, row) for row in range(count)[start : start + PIECE]]
+            alone = first.row is None and not first.shares_file
+            every = alone and own_row(first, count, options) is None
+            if every:
+                rows = range(count)[start : start + PIECE]
+                asking = [first] * len(rows)
+                items = [_read_row(spectra, row, file, grid) for row in rows]
             else:
-                wanted = [(target, int(target.row or 0)) for _, target in unit]
-            items = [_read_row(spectra, row, file, grid) for _, row in wanted]
-            for item, (target, _) in zip(items, wanted, strict=True):
+                asking = [target for _, target in unit]
+                items = [_read_own(spectra, target, options, grid) for target in asking]
+            for item, target in zip(items, asking, strict=True):
                 item.catalogue_row = target.catalogue_row
                 item.of_many = count > 1 or target.row is not None
                 _compare(item, target)
-            return items, count if first.row is None else len(items)
+            return items, count if every else len(items)
     except ReadError as error:
         return [
             Item(
@@ -289,6 +290,15 @@ def _load(
             )
             for _, target in unit
         ], len(unit)  # fmt: skip
+
+
+def _read_own(spectra: Spectra, target: Target, options: ReadOptions, grid: Grid | None) -> Item:
+    """The one spectrum of a file that a target is."""
+    try:
+        row = own_row(target, len(spectra), options) if target.row is None else target.row
+    except ReadError as error:
+        return Item(str(target.path), problem=_line(error))
+    return _read_row(spectra, row or 0, str(target.path), grid)
 
 
 def own_row(target: Target, count: int, options: ReadOptions) -> int | None:
@@ -316,7 +326,7 @@ def own_row(target: Target, count: int, options: ReadOptions) -> int | None:
         return None
     changed = target.path.stat().st_mtime_ns
     try:
-        row = identity.row_of(target.identity, _metas(target.path, changed, options), target.path)
+        row = identity.row_of(target.identity, _told(target.path, changed, options), target.path)
     except LookupError as error:
         raise ReadError(str(error.args[0])) from error
     if row is None and target.shares_file:
@@ -328,16 +338,17 @@ def own_row(target: Target, count: int, options: ReadOptions) -> int | None:
 
 
 @lru_cache(maxsize=8)
-def _metas(path: Path, changed: int, options: ReadOptions) -> list[dict[str, Any]]:
-    """What identifies each spectrum of a file; empty of one that cannot be read."""
-    metas = []
+def _told(path: Path, changed: int, options: ReadOptions) -> list[dict[str, Any]]:
+    """What each spectrum of a file says of itself; nothing of one that cannot be read."""
+    found = []
     with open_spectra(path, options) as spectra:
         for row in range(len(spectra)):
             try:
-                metas.append(identity.kept(spectra.get(row).meta))
+                meta = spectra.get(row).meta
             except ReadError:
-                metas.append({})
-    return metas
+                meta = {}
+            found.append(identity.told(meta, f"{path}[{row}]"))
+    return found
 
 
 def _compare(item: Item, target: Target) -> None:
