@@ -240,8 +240,8 @@ def _agrees(kind: str, value: Any, spectrum: Identity) -> bool | None:
         return same or (False if kind == "result_id" or _same_kind(str(value), str(said)) else None)
     if _by_object_id(kind, spectrum):
         survey = {"targetid": "DESI", "obsid": "LAMOST"}[kind]
-        same = str(said) == str(value)
-        return same or (False if spectrum["survey_name"] == survey and str(said).isdigit() else None)
+        certain = spectrum["survey_name"] == survey and str(said).isdigit()
+        return str(said) == str(value) or (False if certain else None)
     if isinstance(said, tuple):  # a coadd of several tiles, or nights
         return value in said
     if kind in _TEXTS:
