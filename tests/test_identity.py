@@ -375,3 +375,6 @@ def test_what_a_file_says_of_its_fibre_reaches_the_table() -> None:
     table = table_of([item], Predictions(np.array([], dtype=int)), default_tasks())
     assert table["zwarn"][0] & ZWarn.SKY and table["zwarn"][0] & ZWarn.UNPLUGGED
     assert {"SKY", "UNPLUGGED"} <= set(str(table["flags"][0]).split(";"))
+    item.problem = "every pixel is masked"
+    table = table_of([item], Predictions(np.array([], dtype=int)), default_tasks())
+    assert table["flags"][0] == "SKY;UNPLUGGED;UNREADABLE: every pixel is masked"

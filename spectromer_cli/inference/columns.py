@@ -207,7 +207,7 @@ def _text(value: Any) -> str:
 def _flags(item: Item, coverage: float) -> str:
     """What the user should know about the input, as words joined by semicolons."""
     if item.problem:
-        return f"UNREADABLE: {item.problem}"
+        return ";".join([*item.meta.get("flags", ()), f"UNREADABLE: {item.problem}"])
     words = []
     if not item.sn_median >= MIN_SN:
         words.append("LOW_SN")
