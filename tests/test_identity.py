@@ -210,6 +210,16 @@ def test_the_row_of_an_object_in_a_table_of_spectra(folder) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["TARGETID", "obsid"])
+def test_the_number_of_a_survey_in_a_table_of_spectra(folder, name) -> None:
+    """Tables with a spectrum per row keep it in whatever column is their id."""
+    wave = np.tile(emission_galaxy(0.1).wavelength, (2, 1))
+    columns = {"object_id": ["39628473198347264", "39628473198347265"], "wavelength": wave}
+    Table(columns | {"flux": wave, "ivar": wave}).write("t.fits")
+    (item,) = items_of({"file": ["t.fits"], name: [39628473198347265]})
+    assert item.row == 1 and not item.problem
+
+
 def test_targets_that_a_file_cannot_tell_apart(folder) -> None:
     """Each with every spectrum would be wrong for all but one; a single row means them all."""
     path = write_desi(Path("c.fits"), [5, 9], [1.0, 2.0])

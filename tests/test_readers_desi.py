@@ -95,6 +95,18 @@ def test_arms_of_any_name(tmp_path: Path, arm: str) -> None:
     assert spectrum.meta["targetid"] == 7 and spectrum.meta["has_ivar"] is False
 
 
+def test_arms_beside_their_merger_do_not_count_twice(tmp_path: Path) -> None:
+    path = write_desi(tmp_path / "c.fits", [7], [2.0])
+    (apart,) = read(path)
+    with fits.open(path, mode="append") as hdus:
+        for what in ("wavelength", "flux", "ivar"):
+            values = np.asarray(getattr(apart, what))
+            hdus.append(fits.ImageHDU(values if what == "wavelength" else values[None],
+                                      name=f"BRZ_{what}"))  # fmt: skip
+    (both,) = read(path)
+    np.testing.assert_allclose(both.ivar, apart.ivar)
+
+
 def test_steps_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
     tiny = {
         f"{arm}_{what}": array

@@ -28,7 +28,7 @@ _NAME = re.compile(
 )
 _GALACTIC = (("l", "b"), ("glon", "glat"), ("gal_l", "gal_b"), ("galactic_l", "galactic_b"))
 # Where a table says of what system its coordinates are.
-_SYSTEM_KEYS, _EQUINOX_KEYS = ("coosys", "radesys", "radecsys", "frame"), ("equinox",)
+_SYSTEM_KEYS, _EQUINOX_KEYS = ("coosys", "radesys", "radecsys"), ("equinox",)
 # Of words about a column only those that say an equinox: an epoch is another thing.
 _SAID = re.compile(
     r"\b(icrs|fk4|b1[89]\d\d(?:\.\d+)?|eq(?:uinox|\.)?\s*[=:]?\s*[bj]?\d{4}(?:\.\d+)?)"

@@ -113,7 +113,9 @@ def read(source: Source, options: ReadOptions) -> Spectra:
 def _arms(hdus: Any) -> list[str]:
     names = [hdu.name for hdu in hdus]
     arms = [found[1] for name in names if (found := _ARM_FLUX.fullmatch(name))]
-    return [arm for arm in dict.fromkeys(arms) if f"{arm}_WAVELENGTH" in names]
+    arms = [arm for arm in dict.fromkeys(arms) if f"{arm}_WAVELENGTH" in names]
+    # What was merged already must not count twice.
+    return [arm for arm in arms if not any(set(arm) < set(other) for other in arms)]
 
 
 def _shape(flux: Any) -> tuple[int, ...]:
