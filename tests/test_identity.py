@@ -372,6 +372,24 @@ def test_the_page_shows_no_other_nights_spectrum(folder, run, weights) -> None:
         assert run(*command, "--catalog", "night1/z.csv", "-o", "looks").code == 0
 
 
+def test_the_page_shows_no_other_spectrum_without_an_id(folder, run, weights) -> None:
+    """A plain table's only id is its name, which those of all nights share."""
+    for night, sn in (("night1", 30.0), ("night2", 20.0)):
+        spectrum = emission_galaxy(0.1, sn)
+        values = {"wavelength": spectrum.wavelength, "flux": spectrum.flux, "ivar": spectrum.ivar}
+        Path(night).mkdir()
+        Table(values).write(f"{night}/s.csv")
+    shutil.copy("night1/s.csv", "s.csv")
+    Path("out").mkdir()
+    assert run("redshift", "s.csv", "-o", "out/z.csv", *weights).code == 0
+    assert run("report", "out/z.csv", "-o", "a.html", *weights[:2]).code == 0
+    shutil.copy("night2/s.csv", "s.csv")
+    assert run("report", "out/z.csv", "-o", "b.html", *weights[:2]).code == 3
+    assert "but s.csv[0] has" in Path("b.html").read_text()
+    shutil.copy("night1/s.csv", "out/s.csv")  # beside the results comes first
+    assert run("report", "out/z.csv", "-o", "c.html", *weights[:2]).code == 0
+
+
 def test_a_page_of_a_catalogue_has_each_target_once(folder, run, weights) -> None:
     write_desi(Path("c.fits"), [5, 9], [1.0, 2.0])
     Table({"file": ["c.fits"] * 3, "TARGETID": [9, 5, 6], "z": [0.1] * 3}).write("c.csv")

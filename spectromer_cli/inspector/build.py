@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from spectromer_cli import console
+from spectromer_cli._version import __version__
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import pack_spectrum, pack_templates
 from spectromer_cli.inspector.plot import bokeh_script, plot_json
@@ -22,8 +23,10 @@ from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.outputs.plotting import DARK, LIGHT
 from spectromer_cli.paths import atomic_path, disk_errors
+from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.spectra.identity import told
 from spectromer_cli.spectra.lines import LINES, lines_for, spectral_type_of
-from spectromer_cli.spectra.loading import Inputs, Item, load_all
+from spectromer_cli.spectra.loading import Inputs, Item, item_of, load_all
 from spectromer_cli.weights.store import Weights, load_templates
 
 # So many spectra open within three seconds.
@@ -122,7 +125,11 @@ def write_report(
     names = [output.name, *(f"{first}-{n}{output.suffix}" for n in range(2, len(parts) + 1))]
     missing = 0
     with console.progress("spectra", len(rows)) as advance:
-        shown = _shown(rows, bands, load_all(targets, inputs.options))
+        # The same weights and program give the same spectrum the same S/N.
+        same = provenance.get("sha256") == weights.sha256
+        same &= provenance.get("version") == f"spectromer {__version__}"
+        grid = weights.config.grid if results and same else None
+        shown = _shown(rows, bands, load_all(targets, inputs.options), grid)
         for number, start in enumerate(parts):
             spectra, problems = [], []
             for _ in rows[start : start + ROWS_PER_PAGE]:
@@ -154,13 +161,21 @@ def _key(rows: Sequence[Row]) -> str:
 
 
 def _shown(
-    rows: Sequence[Row], bands: Sequence[dict[str, Any] | None], items: Iterator[Item]
+    rows: Sequence[Row],
+    bands: Sequence[dict[str, Any] | None],
+    items: Iterator[Item],
+    grid: Grid | None,
 ) -> Iterator[tuple[dict[str, Any] | None, str]]:
     """The packed spectrum of each row, or None and the reason.
 
     A row gets what its spectrum says of itself, where the table has no column for it.
+
+    With `grid`, that of the model which made the rows, a file that has no id but its name is
+    compared by its S/N: a file of that name may lie in another folder too.
     """
     for row, band, item in zip(rows, bands, items, strict=True):
+        if grid is not None and (another := _another_by_sn(row, item, grid)):
+            item.problem, item.spectrum = another, None
         for name in ("object_id", "survey"):
             row.setdefault(name, item.meta.get(name))
         row.setdefault("sn_median", item.sn_median if math.isfinite(item.sn_median) else None)
@@ -170,6 +185,20 @@ def _shown(
             yield pack_spectrum(item.spectrum) | ({"importance": band} if band else {}), ""
         except ReadError as error:
             yield None, str(error)
+
+
+def _another_by_sn(row: Row, item: Item, grid: Grid) -> str:
+    """What tells that a spectrum without an id is not the one of the row; empty if nothing does."""
+    expected, identity = row.get("sn_median"), told(item.meta, item.label)["object_id"]
+    if item.spectrum is None or identity is not None or not isinstance(expected, int | float):
+        return ""
+    found = item_of(item.spectrum, item.file, item.row, grid).sn_median
+    if not math.isfinite(found) or math.isclose(found, expected, rel_tol=0.01, abs_tol=0.01):
+        return ""
+    return (
+        f"the results are of a spectrum with S/N {expected:.4g}, but {item.label} has {found:.4g}: "
+        "another file of this name?"
+    )
 
 
 # --- the page -------------------------------------------------------------------------------
