@@ -484,7 +484,7 @@ class _Window:
     def __init__(self, prepared: Prepared, basis: Basis, grid: Grid, first: int, last: int) -> None:
         n, k = grid.n, len(basis.vectors)
         self.first = first
-        stretch = np.zeros((k, last - first + n), dtype=np.float32)
+        stretch = np.zeros((k, last - first + n))
         learned = np.zeros(last - first + n, dtype=bool)
         low, high = max(first, 0), min(last + n, basis.vectors.shape[1])
         if high > low:
@@ -498,12 +498,13 @@ class _Window:
         self.overlap = float((good & covered).sum() / max(good.sum(), 1))
         # Errors below 1 % of the level would weigh the templates' own faults, not the data.
         weight = np.where(covered, np.minimum(prepared.ivar, 1e4), 0.0)
-        self.root = np.sqrt(weight, dtype=np.float32)
+        # In double precision: of a bright star, χ² is a small difference of large sums.
+        self.root = np.sqrt(weight.astype(np.float64))
         self.flux = prepared.flux * self.root
         self.total = float(self.flux @ self.flux)
         line = np.linspace(-1.0, 1.0, n)
         smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
-        self.design = np.empty((k + POLYNOMIALS, n), dtype=np.float32)
+        self.design = np.empty((k + POLYNOMIALS, n))
         self.design[k:] = smooth * self.root
         self.freedom = max(int((weight > 0).sum()) - k - POLYNOMIALS, 1)
         self.chi2_polynomials = self._chi2(self.design[k:])
@@ -525,10 +526,9 @@ class _Window:
         return np.where(self.learned[start - self.first], weights @ design, np.nan)
 
     def _solve(self, design: np.ndarray) -> np.ndarray:
-        normal = (design @ design.T).astype(np.float64)
-        normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) + 1e-12
-        return np.linalg.solve(normal, (design @ self.flux).astype(np.float64))
+        normal = design @ design.T
+        normal[np.diag_indices_from(normal)] += 1e-12 * (np.trace(normal) + 1.0)
+        return np.linalg.solve(normal, design @ self.flux)
 
     def _chi2(self, design: np.ndarray) -> float:
-        right = (design @ self.flux).astype(np.float64)
-        return self.total - float(right @ self._solve(design))
+        return self.total - float((design @ self.flux) @ self._solve(design))
