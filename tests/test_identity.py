@@ -405,4 +405,4 @@ def test_what_a_file_says_of_its_fibre_reaches_the_table() -> None:
     assert {"SKY", "UNPLUGGED"} <= set(str(table["flags"][0]).split(";"))
     item.problem = "every pixel is masked"
     table = table_of([item], Predictions(np.array([], dtype=int)), default_tasks())
-    assert table["flags"][0] == "SKY;UNPLUGGED;UNREADABLE: every pixel is masked"
+    assert table["flags"][0] == "UNREADABLE: every pixel is masked;SKY;UNPLUGGED;NODATA"

@@ -70,6 +70,7 @@ BALMER = {"Hα", "Hβ", "Hγ", "Hδ"}
         ("T5", {"K I 7665"}, {"Hα", "TiO 7053", "FeH 9896"}),
         ("Carbon_lines", {"C2 5165", "CN 4216", "Na D1 5896"}, {"TiO 5167", "Mg b1 5184"}),
         ("WDhotter", {"H9", *BALMER}, {"Mg b1 5184", "TiO 7053"}),
+        ("DA1.5", {"H9", *BALMER}, {"Mg b1 5184", "TiO 7053"}),
         ("CV", {"He II 4686", "Hα"}, {"Mg b1 5184"}),
     ],
 )
@@ -87,6 +88,22 @@ def test_a_star_of_unknown_type_shows_the_common_lines(spectral_type: str) -> No
     assert common <= {line.name for line in lines}
     assert not any(line.molecular for line in lines)
     assert {line.name for line in lines} < names(TYPICAL)
+
+
+def test_a_galaxy_shows_the_lines_of_its_subclass() -> None:
+    def of(subclass: str) -> set[str]:
+        return {line.name for line in lines_for("GALAXY", subclass)}
+
+    stars = {"Ca II K", "Ca II H", "G band", "Mg b", "Na D"}
+    gas = {"Hα", "Hβ", "[O III] 5007", "[O II] 3729", "[N II] 6584"}
+    assert stars <= of("PASSIVE") and not any(
+        line.emission for line in lines_for("GALAXY", "PASSIVE")
+    )
+    for subclass in ("STARFORMING", "STARBURST", "AGN", "BROADLINE", "AGN BROADLINE", ""):
+        assert stars | gas <= of(subclass)
+    assert "He II 4686" in of("AGN") and "He II 4686" not in of("STARFORMING")
+    assert of("") == of("K5") == of("STARFORMING")  # the type of a star is none of a galaxy
+    assert lines_for("QSO", "WEAKLINE") == lines_for("QSO")
 
 
 def test_a_letter_alone_stands_for_all_its_subtypes() -> None:

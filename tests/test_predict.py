@@ -25,7 +25,7 @@ from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.decoding import RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.template_fit import Refined
-from spectromer_cli.model.zwarn import ZWarn, doubts
+from spectromer_cli.model.zwarn import OF_REDSHIFT, ZWarn, doubts
 from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.readers import ReadOptions
@@ -205,9 +205,43 @@ def test_flags_say_what_is_doubtful(model) -> None:
     spectrum.ivar[:2400] = 0.0
     spectrum.meta["has_ivar"] = False
     table = model.predict([spectrum])
-    assert table["flags"][0] == "LOW_SN;LITTLE_COVERAGE;ERRORS_ESTIMATED"
-    assert table["zwarn"][0] & ZWarn.LITTLE_COVERAGE
+    words = table["flags"][0].split(";")
+    assert words[:3] == ["LOW_SN", "LITTLE_COVERAGE", "ERRORS_ESTIMATED"]
     assert table["zwarn"][0] & ZWarn.LOW_SN
+    assert set(words[3:]) <= {str(bit.name) for bit in ZWarn}
+    assert len(set(words)) == len(words)
+
+
+def test_little_coverage_is_no_doubt_about_the_redshift() -> None:
+    spectrum = emission_galaxy(0.1)
+    spectrum.ivar[spectrum.wavelength > 6100.0] = 0.0
+    table = spectromer_cli.load_model(device="cpu").predict([spectrum])
+    assert "LITTLE_COVERAGE" in table["flags"][0].split(";")
+    assert not table["zwarn"][0] & 2  # reserved: bit 1 of SDSS
+    assert 2 not in [int(bit) for bit in ZWarn]
+
+
+def test_flags_name_every_bit_of_zwarn(model, tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv")
+    low = emission_galaxy(0.3, sn=0.5)
+    (tmp_path / "broken.csv").write_text("wavelength,flux\n")
+    Table({"wavelength": low.wavelength, "flux": low.flux, "ivar": low.ivar}).write(
+        tmp_path / "b.csv"
+    )
+    files = sorted(tmp_path.glob("*.csv"))
+    seen = ZWarn(0)
+    redshifts = spectromer_cli.predict(files, model=model, columns="redshift")
+    classes = spectromer_cli.predict(files, model=model, columns="classify")
+    assert redshifts is not None and classes is not None
+    for row, classified in zip(redshifts, classes, strict=True):
+        bits = ZWarn(int(row["zwarn"]))
+        words = str(row["flags"]).split(";")
+        assert {bit.name for bit in bits} == {bit.name for bit in ZWarn} & set(words)
+        # A table without redshifts has no doubts about them, and the same others.
+        left = [word for word in words if word not in {bit.name for bit in OF_REDSHIFT}]
+        assert classified["flags"] == ";".join(left)
+        seen |= bits
+    assert seen & OF_REDSHIFT and seen & ZWarn.NODATA and seen & ZWarn.LOW_SN
 
 
 @pytest.mark.parametrize(
@@ -232,20 +266,20 @@ def test_templates_that_fit_an_alternative_as_well(
 
 
 def test_every_doubt_has_its_bit() -> None:
-    n = 9
+    n = 8
     found = RedshiftPrediction(
         z=np.full(n, 0.1), z_err=np.full(n, 1e-4), z_prob=np.full(n, 0.95),
         alt_z=np.full((n, 5), np.nan), alt_prob=np.full((n, 5), np.nan),
         at_edge=np.arange(n) == 1, delta_chi2=np.full(n, np.nan),
     )  # fmt: skip
-    coverage, sn_median, novelty = np.full(n, 0.9), np.full(n, 20.0), np.full(n, np.nan)
+    sn_median, novelty = np.full(n, 20.0), np.full(n, np.nan)
     found.z_prob[2], found.delta_chi2[3], found.delta_chi2[4] = 0.7, 5.0, -1.0
-    coverage[5], sn_median[6], novelty[7], found.z_prob[8] = 0.4, np.nan, 1.1, 0.85
-    bits = doubts(found, coverage=coverage, sn_median=sn_median, novelty=novelty, min_z_prob=0.9)
+    sn_median[5], novelty[6], found.z_prob[7] = np.nan, 1.1, 0.85
+    bits = doubts(found, sn_median=sn_median, novelty=novelty, min_z_prob=0.9)
     assert [ZWarn(int(value)) for value in bits] == [
         ZWarn(0), ZWarn.Z_FITLIMIT, ZWarn.AMBIGUOUS | ZWarn.BELOW_CUT, ZWarn.AMBIGUOUS,
-        ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE, ZWarn.LITTLE_COVERAGE, ZWarn.LOW_SN,
-        ZWarn.OUT_OF_DOMAIN, ZWarn.BELOW_CUT,
+        ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE, ZWarn.LOW_SN, ZWarn.OUT_OF_DOMAIN,
+        ZWarn.BELOW_CUT,
     ]  # fmt: skip
 
 

@@ -1,17 +1,32 @@
 """Refinement: a known redshift comes back to a fraction of a pixel, with an honest error."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from small_set import in_memory
 
-from spectromer_cli.model.decoding import decode_redshift
+from spectromer_cli.metrics import LIGHT_SPEED
+from spectromer_cli.model.config import ModelConfig
+from spectromer_cli.model.decoding import STAR_MAX_X, decode_redshift
 from spectromer_cli.model.tasks import Redshift
-from spectromer_cli.model.template_fit import Basis, fit, refine, weighted_pca
+from spectromer_cli.model.template_fit import (
+    VELOCITIES,
+    Basis,
+    fit,
+    learn,
+    refine,
+    template_curve,
+    to_arrays,
+    velocity_prior,
+    weighted_pca,
+)
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.training import targets
 from spectromer_cli.training.templates import learn_templates
+from spectromer_cli.weights.save import write_weights
+from spectromer_cli.weights.store import load_templates, resolve
 
 GRID = Grid()
 PIXEL = GRID.dloglam * np.log(10.0)
@@ -133,3 +148,144 @@ def test_templates_are_learned_at_rest() -> None:
     found = fit(observed(0.17, 20.0), bases["GALAXY"], GRID, np.log1p(0.172), 0.01)
     assert found is not None
     assert found.x == pytest.approx(np.log1p(0.17), abs=0.15 * PIXEL)
+
+
+# Stars ----------------------------------------------------------------------------------------
+
+SEEN = 9100.0  # Å: where most of the spectra end that the templates below are learned from
+
+
+def star(velocity: float, sn: float, seed: int, red_shift: float = 0.0) -> Prepared:
+    """Weak lines below `SEEN`, strong ones beyond, which may be displaced (km/s)."""
+    rng = np.random.default_rng(seed)
+    wavelength = GRID.wavelength / (1.0 + velocity / LIGHT_SPEED)
+    flux = np.ones(GRID.n)
+    for centre, depth in ((4300.0, 0.1), (5180.0, 0.1), (8500.0, 0.15), (8660.0, 0.1)):
+        flux -= depth * np.exp(-0.5 * ((wavelength - centre) / (4e-4 * centre)) ** 2)
+    for centre in (9300.0, 9550.0, 9800.0, 10100.0):
+        centre *= 1.0 + red_shift / LIGHT_SPEED
+        flux -= 0.6 * np.exp(-0.5 * ((wavelength - centre) / (4e-4 * centre)) ** 2)
+    flux += rng.normal(0.0, 1.0 / sn, GRID.n)
+    return Prepared(flux.astype(np.float32), np.full(GRID.n, sn**2, np.float32), 1.0)
+
+
+def learned_from(n: int, reach_red: int) -> Basis:
+    """Templates from `n` stars, of which `reach_red` go on beyond `SEEN`, with wrong lines."""
+    rng = np.random.default_rng(5)
+    velocity = rng.uniform(-100.0, 100.0, n)
+    spectra = [star(v, 50.0, seed, 600.0) for seed, v in enumerate(velocity)]
+    flux = np.array([spectrum.flux for spectrum in spectra])
+    ivar = np.array([spectrum.ivar for spectrum in spectra])
+    ivar[reach_red:, GRID.wavelength > SEEN] = 0.0
+    z = velocity / LIGHT_SPEED
+    return learn(flux, ivar, GRID, z, vectors=2, min_count=10, max_ivar=400.0)
+
+
+@pytest.mark.parametrize("n", [60, 300])
+def test_stars_are_fitted_only_where_templates_were_learned(n: int) -> None:
+    few = learned_from(n, n // 20 + 10 if n > 200 else 10)
+    counts = few.counts
+    assert counts is not None and counts.shape == few.vectors.shape[1:]
+    assert counts.max() >= n - 1
+    if n == 300:
+        wavelength = 10.0 ** (few.loglam0 + 1e-4 * np.arange(len(counts)))
+        assert wavelength[-1] > 10300.0  # they are there, from 25 spectra a pixel
+        assert wavelength[few.learned].max() < SEEN * 1.001
+        velocities = [
+            LIGHT_SPEED * found.x
+            for seed in range(5)
+            if (found := fit(star(50.0, 50.0, 1000 + seed), few, GRID, 0.0, STAR_MAX_X))
+        ]
+        np.testing.assert_allclose(velocities, 50.0, atol=30.0)
+        _, model = template_curve(star(0.0, 50.0, 0), few, GRID, 0.0)
+        assert np.isnan(model[GRID.wavelength > SEEN * 1.001]).all()
+        assert np.isfinite(model[(GRID.wavelength > 3700) & (GRID.wavelength < 9000)]).all()
+        without = replace(few, counts=None)
+        wrong = fit(star(50.0, 50.0, 1000), without, GRID, 0.0, STAR_MAX_X)
+        assert wrong is not None and abs(LIGHT_SPEED * wrong.x - 50.0) > 300.0
+    else:  # a small set: a tenth of its spectra are enough
+        assert few.learned.all()
+
+
+def test_templates_that_cover_too_little_of_what_was_learned_are_not_fitted() -> None:
+    few = learned_from(300, 25)
+    red = star(0.0, 50.0, 0)
+    red.ivar[GRID.wavelength < 8800.0] = 0.0
+    assert fit(red, few, GRID, 0.0, STAR_MAX_X) is None
+
+
+def test_counts_travel_with_the_weights(tmp_path: Path) -> None:
+    import torch
+
+    counts = np.array([5, 4097, 4096], np.int32)  # half precision would round
+    basis = Basis(3.5, np.eye(3, dtype=np.float32)[:2], 2.0, 3.0, counts)
+    config = ModelConfig("vit", "tiles", 3, GRID, [], templates={"STAR": basis.described()})
+    arrays = {name: torch.from_numpy(values) for name, values in to_arrays({"STAR": basis}).items()}
+    write_weights(tmp_path, "made.v1", arrays, config, {})
+    loaded = load_templates(resolve(str(tmp_path)))["STAR"]
+    np.testing.assert_array_equal(loaded.counts, counts)
+    assert loaded.learned.tolist() == [False, True, True]
+    assert (loaded.loglam0, loaded.error_scale, loaded.misfit_scale) == (3.5, 2.0, 3.0)
+
+
+def test_the_weights_that_ship_know_where_their_templates_were_learned() -> None:
+    for name, blue, red in (("STAR", 3700, 9100), ("GALAXY", 3450, 9600), ("QSO", 900, 7800)):
+        basis = load_templates(resolve())[name]
+        wavelength = 10.0 ** (basis.loglam0 + 1e-4 * np.arange(basis.vectors.shape[1]))
+        used = wavelength[basis.learned]
+        assert used.min() == pytest.approx(blue, rel=0.01), name
+        assert used.max() == pytest.approx(red, rel=0.01), name
+
+
+@pytest.fixture(scope="module")
+def hot() -> Basis:
+    """Templates of which one is smooth and one has broad lines."""
+    wavelength = 10.0 ** (3.55 + 1e-4 * np.arange(4700))
+    broad = sum(np.exp(-0.5 * ((wavelength - c) / 60.0) ** 2) for c in (4341.0, 4862.0, 6564.0))
+    vectors = np.stack([(wavelength / 5000.0) ** -3, broad])
+    return Basis(3.55, np.linalg.qr(vectors.T)[0].T.astype(np.float32), 1.5, 3.0)
+
+
+@pytest.mark.parametrize("sn", [5.0, 30.0, 200.0])
+def test_a_featureless_star_stays_near_rest(hot: Basis, sn: float) -> None:
+    rng = np.random.default_rng(3)
+    found = []
+    for _ in range(12):
+        flux = (GRID.wavelength / 5000.0) ** -3.4 * (1.0 + 0.01 * np.sin(GRID.wavelength / 900.0))
+        flux += rng.normal(0.0, 1.0 / sn, GRID.n)
+        spectrum = Prepared(flux.astype(np.float32), np.full(GRID.n, sn**2, np.float32), 1.0)
+        found.append(fit(spectrum, hot, GRID, 0.0, STAR_MAX_X, VELOCITIES))
+    velocity = LIGHT_SPEED * np.array([one.x for one in found if one])
+    error = LIGHT_SPEED * np.array([one.x_err for one in found if one])
+    assert len(velocity) == 12
+    assert np.abs(velocity).max() < 700.0
+    assert np.std(velocity) < 250.0
+    assert error.max() < 550.0  # no wider than what is known beforehand
+
+
+def test_a_fast_star_keeps_its_velocity(basis: Basis) -> None:
+    for velocity in (-900.0, 30.0, 700.0):
+        z = velocity / LIGHT_SPEED
+        free = fit(observed(z, 20.0), basis, GRID, 0.0, STAR_MAX_X)
+        kept = fit(observed(z, 20.0), basis, GRID, 0.0, STAR_MAX_X, VELOCITIES)
+        assert kept is not None and free is not None
+        assert LIGHT_SPEED * kept.x == pytest.approx(velocity, abs=10.0)
+        assert kept.x == pytest.approx(free.x, abs=0.2 * free.x_err)
+        assert kept.x_err == pytest.approx(free.x_err, rel=0.02)
+
+
+def test_velocities_beforehand() -> None:
+    v = np.array([0.0, 150.0, -150.0, 1000.0])
+    at_rest, one_sigma, other, fast = velocity_prior(v / LIGHT_SPEED, VELOCITIES)
+    assert at_rest == pytest.approx(0.0, abs=1e-9)
+    assert one_sigma == pytest.approx(other) == pytest.approx(1.0, abs=0.02)
+    assert 10.0 < fast < 20.0  # a Gaussian of 150 km/s alone: 44
+    assert not velocity_prior(v, ()).any()
+
+
+def test_only_stars_have_velocities_beforehand(basis: Basis) -> None:
+    answer = decode_redshift(Redshift(), np.eye(1, 1000, 5), np.array([True]))
+    z = 1100.0 / LIGHT_SPEED
+    found = refine(answer, [observed(z, 0.2)], ["STAR"], {"STAR": basis}, GRID)
+    galaxy = refine(answer, [observed(z, 0.2)], ["GALAXY"], {"GALAXY": basis}, GRID)
+    assert abs(found.z[0]) < abs(galaxy.z[0])

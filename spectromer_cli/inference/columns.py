@@ -10,7 +10,7 @@ import numpy as np
 from spectromer_cli.errors import UsageError
 from spectromer_cli.model import decoding, tasks
 from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
-from spectromer_cli.model.zwarn import MIN_COVERAGE, MIN_SN, ZWarn, doubts
+from spectromer_cli.model.zwarn import MIN_SN, OF_REDSHIFT, ZWarn, doubts
 from spectromer_cli.spectra.identity import RESULT_HEAD
 from spectromer_cli.spectra.loading import Item
 
@@ -38,6 +38,8 @@ REDSHIFT_COLUMNS = (
 STELLAR = ("star_type", "teff", "logg", "feh")
 # Stars without reference values of Teff, log g and [Fe/H] in any training set.
 WITHOUT_PARAMETERS = ("L", "WD", "CV", "Carbon")
+# Below this, half of a grid's pixels, lines that a prediction rests on are often missing.
+MIN_COVERAGE = 0.5
 # A class scheme of one's own with more labels has no column of probability for each.
 MAX_PROBABILITIES = 20
 # Columns that a task of one's own may not take by its name.
@@ -152,27 +154,46 @@ def table_of(
     astropy.table.Table
         One row per item, in order, with all columns of `column_names`.
     """
-    coverage = np.array([_coverage(item) for item in items])
-    columns = _empty(items, coverage, known)
+    columns = _empty(items, known)
     good = predictions.rows
     if len(good):
         columns["outlier_score"][good] = predictions.novelty
         for i in good[predictions.novelty > 1.0]:
-            columns["flags"][i] = ";".join(filter(None, [columns["flags"][i], "OUT_OF_DOMAIN"]))
+            columns["flags"][i] = _joined(columns["flags"][i], ZWarn.OUT_OF_DOMAIN)
         for task in filter(_is_no_redshift, known):
             fill(columns, good, task, predictions.outputs[task.name])
     if predictions.redshift is not None:
         _fill_redshift(columns, good, predictions.redshift)
         columns["zwarn"][good] = doubts(
             predictions.redshift,
-            coverage=coverage[good],
             sn_median=columns["sn_median"][good],
             novelty=predictions.novelty,
             min_z_prob=min_z_prob,
         )
     if "zwarn" in columns:
         columns["zwarn"] |= np.array([int(item.meta.get("zwarn", 0)) for item in items], dtype=int)
+        for i, bits in enumerate(columns["zwarn"]):
+            columns["flags"][i] = _joined(columns["flags"][i], ZWarn(int(bits)))
     return _to_table(columns)
+
+
+def shown(table: Table, names: Sequence[str]) -> Table:
+    """These columns of a table of `table_of`.
+
+    Without ``zwarn``, ``flags`` is without the doubts about the redshift alone.
+    """
+    own = table[list(names)]
+    if "zwarn" not in names:
+        doubtful = {bit.name for bit in OF_REDSHIFT}
+        kept = [[word for word in text.split(";") if word not in doubtful] for text in own["flags"]]
+        own["flags"] = np.array([";".join(words) for words in kept], dtype=str)
+    return own
+
+
+def _joined(flags: str, bits: ZWarn) -> str:
+    """The words of ``flags`` and the names of these bits, each once."""
+    words = [flags, *(str(bit.name) for bit in bits if bit.name not in flags.split(";"))]
+    return ";".join(filter(None, words))
 
 
 def _coverage(item: Item) -> float:
@@ -180,7 +201,7 @@ def _coverage(item: Item) -> float:
     return float(np.mean(item.prepared.ivar > 0)) if item.prepared is not None else 0.0
 
 
-def _empty(items: Sequence[Item], coverage: np.ndarray, known: Sequence[tasks.Task]) -> Columns:
+def _empty(items: Sequence[Item], known: Sequence[tasks.Task]) -> Columns:
     """Columns without a prediction."""
     n = len(items)
     texts = {column_of(task) for task in known if isinstance(task, tasks.Category | tasks.Ordered)}
@@ -193,8 +214,7 @@ def _empty(items: Sequence[Item], coverage: np.ndarray, known: Sequence[tasks.Ta
     columns["object_id"] = np.array([_text(item.meta.get("object_id")) for item in items], object)
     columns["survey"] = np.array([_text(item.meta.get("survey")) for item in items], object)
     columns["sn_median"] = np.array([item.sn_median for item in items], dtype=float)
-    flags = [_flags(item, share) for item, share in zip(items, coverage, strict=True)]
-    columns["flags"] = np.array(flags, dtype=object)
+    columns["flags"] = np.array([_flags(item) for item in items], dtype=object)
     if "zwarn" in columns:
         columns["zwarn"] = np.full(n, int(ZWarn.NODATA))
     return columns
@@ -204,14 +224,14 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _flags(item: Item, coverage: float) -> str:
+def _flags(item: Item) -> str:
     """What the user should know about the input, as words joined by semicolons."""
     if item.problem:
-        return ";".join([*item.meta.get("flags", ()), f"UNREADABLE: {item.problem}"])
+        return ";".join([f"UNREADABLE: {item.problem}", *item.meta.get("flags", ())])
     words = []
     if not item.sn_median >= MIN_SN:
         words.append("LOW_SN")
-    if coverage < MIN_COVERAGE:
+    if _coverage(item) < MIN_COVERAGE:
         words.append("LITTLE_COVERAGE")
     if item.meta.get("has_ivar") is False:
         words.append("ERRORS_ESTIMATED")

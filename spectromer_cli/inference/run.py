@@ -242,7 +242,7 @@ class Run:
 
     def tables(self) -> Iterator[Table]:
         """The rows that are not in ``failures`` yet, batch by batch, as they are predicted."""
-        from spectromer_cli.inference.columns import with_catalogue
+        from spectromer_cli.inference.columns import shown, with_catalogue
 
         done = self.failures.progress
         targets = self._targets
@@ -262,7 +262,7 @@ class Run:
             ):
                 self.failures.note(items)
                 advance(sum(item.begins for item in items))
-                own = table[list(self.columns)]
+                own = shown(table, self.columns)
                 if self.catalogue is None:
                     yield own
                 else:

@@ -138,10 +138,13 @@ def write_report(
                 problems.append(problem)
                 advance(1)
             part = rows[start : start + ROWS_PER_PAGE]
-            types = {spectral_type_of(row) for row in part}
+            types = {
+                name: {"", *(spectral_type_of(row) for row in part if row.get("class") == name)}
+                for name in CLASSES
+            }
             data = {
-                "starLines": {kind: [line.name for line in lines_for("STAR", kind)]
-                              for kind in types},
+                "shownBy": {name: {kind: [line.name for line in lines_for(name, kind)]
+                                   for kind in kinds} for name, kinds in types.items()},
                 "key": _key(part), "stem": Path(names[number]).stem, "rows": part,
                 "problems": problems, **shared,
             }  # fmt: skip

@@ -67,6 +67,8 @@ def pack_spectrum(spectrum: Spectrum) -> dict[str, Any]:
 def pack_templates(bases: dict[str, Basis], dloglam: float) -> dict[str, Any]:
     """Pack the rest-frame templates, which the page fits itself at any redshift.
 
+    Pixels that fits may not use are NaN.
+
     Parameters
     ----------
     bases : dict of str to Basis
@@ -79,7 +81,7 @@ def pack_templates(bases: dict[str, Basis], dloglam: float) -> dict[str, Any]:
             "loglam0": basis.loglam0,
             "dloglam": dloglam,
             "count": len(basis.vectors),
-            "data": _base64(basis.vectors, "<f4"),
+            "data": _base64(np.where(basis.learned, basis.vectors, np.nan), "<f4"),
         }
         for name, basis in bases.items()
     }

@@ -2,7 +2,7 @@
 
 const $ = (id) => document.getElementById(id);
 const jsonOf = (id) => JSON.parse($(id).textContent);
-const { rows, problems, templates: packedTemplates, lines, starLines, colours, zwarn, key, stem, provenance } =
+const { rows, problems, templates: packedTemplates, lines, shownBy, colours, zwarn, key, stem, provenance } =
   jsonOf("data");
 const SPEED_OF_LIGHT = 299792.458; // km/s
 // Lan et al. 2023, ApJ 943, 68: the scale of DESI's visual inspections.
@@ -156,6 +156,7 @@ function select(index) {
 
 function factsOf(row) {
   const bits = Object.keys(zwarn).filter((bit) => row.zwarn & bit).map((bit) => zwarn[bit]);
+  const words = String(row.flags ?? "").split(";").filter((word) => !bits.includes(word));
   const facts = [
     row.object_id ? idOf(row) : null,
     row.survey,
@@ -163,7 +164,7 @@ function factsOf(row) {
     row.z != null && `z = ${row.z.toFixed(5)}${row.z_err != null ? ` ± ${row.z_err.toPrecision(2)}` : ""}`,
     row.sn_median != null && `S/N ${row.sn_median.toFixed(1)}`,
     bits.length && `zwarn: ${bits.join(", ")}`,
-    row.flags,
+    words.join(";"),
   ];
   return facts.filter(Boolean).join("  ·  ");
 }
@@ -184,10 +185,10 @@ function templatesOf(name) {
 
 function linesOf(name) {
   if (name === "") return [];
-  let own = Object.hasOwn(lines, name) ? lines[name] : lines.GALAXY;
-  const { star_type: type, subclass } = rows[selected];
-  const ofType = name === "STAR" && starLines[type || subclass || ""];
-  if (ofType) own = own.filter((line) => ofType.includes(line.name));
+  const known = Object.hasOwn(lines, name) ? name : "GALAXY";
+  const row = rows[selected], type = row.class === name ? row.star_type || row.subclass || "" : "";
+  const shown = shownBy[known][type] ?? shownBy[known][""];
+  const own = lines[known].filter((line) => shown.includes(line.name));
   return $("show-bands").checked ? own : own.filter((line) => !line.molecular);
 }
 

@@ -80,7 +80,8 @@ function fitTemplates(spectrum, templates, z) {
     const at = (loglam[i] - shift) / templates.dloglam, low = Math.floor(at), part = at - low;
     const usable = sigma[i] > 0;
     good += usable;
-    covered[i] = low >= 0 && low + 1 < templates.length;
+    const [first] = templates.vectors; // NaN where learned from too few spectra
+    covered[i] = low >= 0 && low + 1 < templates.length && Number.isFinite(first[low] + first[low + 1]);
     if (!covered[i]) continue;
     for (let k = 0; k < count; k++) {
       const vector = templates.vectors[k];
@@ -127,7 +128,7 @@ function leastSquares(design, flux, weight) {
   // Templates that a short spectrum cannot tell apart share the light.
   let trace = 0;
   for (let a = 0; a < size; a++) trace += normal[a][a];
-  for (let a = 0; a < size; a++) normal[a][a] += 1e-9 * trace + 1e-12;
+  for (let a = 0; a < size; a++) normal[a][a] += 1e-12 * (trace + 1);
   const coefficients = choleskySolved(normal, right);
   let explained = 0;
   for (let a = 0; a < size; a++) explained += right[a] * coefficients[a];

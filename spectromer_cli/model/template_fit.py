@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
 from spectromer_cli.spectra.grid import Grid, Prepared
 
@@ -22,8 +24,16 @@ COARSE, FINE = 3, 1
 # A template must cover this share of the good pixels.
 MIN_OVERLAP = 0.3
 LN10 = np.log(10.0)
+# Radial velocities of stars before their spectrum is seen, as Gaussians about rest: share, σ in
+# km/s. See `velocity_prior`.
+VELOCITIES = ((0.99, 150.0), (0.01, 500.0))
+# A template pixel counts in fits if it was learned from so many spectra, or, where the training
+# set is small, from this share of those behind the best one.
+ENOUGH_SPECTRA, ENOUGH_SHARE = 100, 0.1
 # Of `weighted_pca`.
 ITERATIONS = 12
+# Of the templates' arrays in the weights.
+PREFIX, COUNTS = "templates.", ".counts"
 
 
 @dataclass(frozen=True)
@@ -40,12 +50,38 @@ class Basis:
         What the formal errors have to be multiplied by, found on held-out spectra: that from
         noise, and that from what the templates cannot fit, which is alike over many pixels and
         moves z more than noise does.
+    counts : array of int, shape (m,), optional
+        How many spectra each pixel was learned from; unknown of templates from elsewhere.
     """
 
     loglam0: float
     vectors: np.ndarray
     error_scale: float = 1.0
     misfit_scale: float = 1.0
+    counts: np.ndarray | None = None
+
+    @property
+    def learned(self) -> np.ndarray:
+        """The pixels that fits may use, bool of shape (m,): learned from enough spectra.
+
+        Where few spectra reach, the templates are those spectra with their sky and noise, which
+        a spectrum that reaches there is then shifted to. Without counts all pixels may be used.
+        """
+        if self.counts is None:
+            return np.ones(self.vectors.shape[1], dtype=bool)
+        return self.counts >= min(ENOUGH_SPECTRA, ENOUGH_SHARE * self.counts.max())
+
+    def rescaled(self, error_scale: float, misfit_scale: float) -> Basis:
+        """The same templates with other scales of their errors."""
+        return replace(self, error_scale=error_scale, misfit_scale=misfit_scale)
+
+    def described(self) -> dict[str, float]:
+        """What of them goes into the model's configuration: all but the arrays."""
+        return {
+            "loglam0": self.loglam0,
+            "error_scale": self.error_scale,
+            "misfit_scale": self.misfit_scale,
+        }
 
     def at_redshift(self, z: float, grid: Grid) -> np.ndarray:
         """The templates at redshift z on the grid, shape (k, grid.n); NaN beyond them."""
@@ -124,6 +160,43 @@ class Refined:
         )
 
 
+# --- in the weights -------------------------------------------------------------------------
+
+
+def to_arrays(bases: Mapping[str, Basis]) -> dict[str, np.ndarray]:
+    """Templates by the names that their arrays have in the weights."""
+    arrays = {f"{PREFIX}{name}": basis.vectors for name, basis in bases.items()}
+    counts = {
+        f"{PREFIX}{name}{COUNTS}": basis.counts.astype(np.int32)
+        for name, basis in bases.items()
+        if basis.counts is not None
+    }
+    return {**arrays, **counts}
+
+
+def from_arrays(
+    arrays: Mapping[str, Any], described: Mapping[str, Mapping[str, float]]
+) -> dict[str, Basis]:
+    """The templates in weights.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        By the names of `to_arrays`.
+    described : mapping of str to dict
+        By class, as `Basis.described` gives it.
+    """
+    return {
+        name: Basis(
+            vectors=np.asarray(arrays[f"{PREFIX}{name}"], np.float32),
+            counts=None if (counts := arrays.get(f"{PREFIX}{name}{COUNTS}")) is None
+            else np.asarray(counts, np.int32),
+            **values,
+        )
+        for name, values in described.items()
+    }  # fmt: skip
+
+
 # --- learning -------------------------------------------------------------------------------
 
 
@@ -168,10 +241,11 @@ def learn(
         left = np.clip(np.floor(position).astype(int), 0, grid.n - 2)
         both_good = good[left] & good[left + 1] & (position >= 0) & (position <= grid.n - 1)
         weight[i] = np.where(both_good, np.minimum(np.interp(position, pixels, own), max_ivar), 0)
-    enough = np.flatnonzero((weight > 0).sum(axis=0) >= min_count)
+    counts = (weight > 0).sum(axis=0)
+    enough = np.flatnonzero(counts >= min_count)
     cut = slice(enough[0], enough[-1] + 1)
     found = weighted_pca(at_rest[:, cut], weight[:, cut], vectors)
-    return Basis(loglam0 + grid.dloglam * int(enough[0]), found)
+    return Basis(loglam0 + grid.dloglam * int(enough[0]), found, counts=counts[cut])
 
 
 def weighted_pca(flux: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray:
@@ -250,7 +324,7 @@ def refine(
         if name not in bases:
             continue
         if name == "STAR":  # all radial velocities of the Galaxy
-            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X)
+            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X, VELOCITIES)
         else:
             best = fit(spectrum, bases[name], grid, np.log1p(found.z[i]), PEAK_HALF_WIDTH)
         if best is None:
@@ -269,7 +343,14 @@ def refine(
     return refined
 
 
-def fit(prepared: Prepared, basis: Basis, grid: Grid, x: float, half_width: float) -> Fit | None:
+def fit(
+    prepared: Prepared,
+    basis: Basis,
+    grid: Grid,
+    x: float,
+    half_width: float,
+    velocities: Sequence[tuple[float, float]] = (),
+) -> Fit | None:
     """Fit templates within `half_width` of a redshift.
 
     Parameters
@@ -284,11 +365,18 @@ def fit(prepared: Prepared, basis: Basis, grid: Grid, x: float, half_width: floa
         ln(1 + z) to search around.
     half_width : float
         How far, in ln(1 + z).
+    velocities : sequence of (float, float)
+        What is known of the velocity beforehand (see `velocity_prior`); nothing by default.
 
     Returns
     -------
     Fit or None
         None if the templates cover too little of the spectrum there.
+
+    Notes
+    -----
+    Least is χ²/s² − 2 ln p(x), where s is what formal errors are multiplied by (see `Basis`), so
+    that prior and spectrum are weighed as the error says. Its curvature gives the error.
     """
     # Template pixel of the first pixel of the spectrum, at the centre of the search.
     centre = round((grid.loglam0 - x / LN10 - basis.loglam0) / grid.dloglam)
@@ -297,28 +385,67 @@ def fit(prepared: Prepared, basis: Basis, grid: Grid, x: float, half_width: floa
     window = _Window(prepared, basis, grid, centre - reach - 3, centre + reach + 3)
     if window.overlap < MIN_OVERLAP:
         return None
+    per_pixel = LN10 * grid.dloglam
+
+    def scan(starts: np.ndarray) -> tuple[np.ndarray, float, float, float]:
+        """What is to be least; the least χ², that per degree of freedom, and s there."""
+        chi2 = np.array([window.chi2(int(start)) for start in starts])
+        noise = max(float(chi2.min()) / window.freedom, 1.0)
+        scale = float(np.hypot(basis.error_scale, basis.misfit_scale * np.sqrt(noise - 1.0)))
+        shifts = (grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel
+        return chi2 / scale**2 + velocity_prior(shifts, velocities), float(chi2.min()), noise, scale
+
     coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
-    chi2 = np.array([window.chi2(int(start)) for start in coarse])
-    best = int(coarse[np.argmin(chi2)])
+    best = int(coarse[np.argmin(scan(coarse)[0])])
     fine = np.arange(best - COARSE, best + COARSE + 1, FINE)
-    chi2 = np.array([window.chi2(int(start)) for start in fine])
+    total, chi2, noise, scale = scan(fine)
     # A parabola through the three points at the minimum; at an end of the scan, the end.
-    i = int(np.clip(np.argmin(chi2), 1, len(fine) - 2))
-    left, middle, right = chi2[i - 1 : i + 2]
+    i = int(np.clip(np.argmin(total), 1, len(fine) - 2))
+    left, middle, right = total[i - 1 : i + 2]
     curvature = left - 2.0 * middle + right
     offset = float(np.clip(0.5 * (left - right) / curvature, -1, 1)) if curvature > 0 else 0.0
     start = float(fine[i]) + offset
-    per_pixel = LN10 * grid.dloglam
-    noise = max(float(chi2.min()) / window.freedom, 1.0)
-    # Where χ² has no minimum, the error is that of the scan.
-    from_noise = per_pixel * float(np.sqrt(2.0 / curvature) if curvature > 0 else COARSE)
-    from_misfit = from_noise * float(np.sqrt(noise - 1.0))
+    # Where there is no minimum, the error is that of the scan.
+    x_err = per_pixel * (float(np.sqrt(2.0 / curvature)) if curvature > 0 else COARSE * scale)
+    from_noise = x_err / scale
     return Fit(
         x=float((grid.loglam0 - basis.loglam0) * LN10 - start * per_pixel),
-        x_err=float(np.hypot(basis.error_scale * from_noise, basis.misfit_scale * from_misfit)),
-        formal=(from_noise, from_misfit),
-        gain=float(window.chi2_polynomials - chi2.min()) / noise,
+        x_err=x_err,
+        formal=(from_noise, from_noise * float(np.sqrt(noise - 1.0))),
+        gain=(window.chi2_polynomials - chi2) / noise,
     )
+
+
+def velocity_prior(x: np.ndarray, velocities: Sequence[tuple[float, float]]) -> np.ndarray:
+    """−2 ln of the prior probability of radial velocities, 0 at rest.
+
+    Parameters
+    ----------
+    x : array, shape (n,)
+        ln(1 + z).
+    velocities : sequence of (float, float)
+        Gaussians about rest that are summed: share, and σ in km/s. None: 0 everywhere.
+
+    Returns
+    -------
+    array, shape (n,)
+
+    Notes
+    -----
+    `VELOCITIES` has a core as wide as the Galaxy's stars, seen from the Sun, are at most: those
+    of the halo have 111 km/s along the line of sight (Xue et al. 2008, ApJ 684, 1143), to which
+    the Sun's 220 to 240 km/s add. One star in a hundred is left to wings that runaway and
+    hypervelocity stars fill (Brown 2015, ARA&A 53, 15).
+    """
+    if not velocities:
+        return np.zeros(len(x))
+    share, sigma = np.transpose(velocities)[:, :, None]
+    sigma = sigma / LIGHT_SPEED
+
+    def density(x: np.ndarray) -> np.ndarray:
+        return (share / sigma * np.exp(-0.5 * (x / sigma) ** 2)).sum(axis=0)
+
+    return -2.0 * np.log(density(x) / density(np.zeros(1)))
 
 
 def template_curve(
@@ -357,24 +484,27 @@ class _Window:
     def __init__(self, prepared: Prepared, basis: Basis, grid: Grid, first: int, last: int) -> None:
         n, k = grid.n, len(basis.vectors)
         self.first = first
-        stretch = np.zeros((k, last - first + n), dtype=np.float32)
+        stretch = np.zeros((k, last - first + n))
+        learned = np.zeros(last - first + n, dtype=bool)
         low, high = max(first, 0), min(last + n, basis.vectors.shape[1])
         if high > low:
             stretch[:, low - first : high - first] = basis.vectors[:, low:high]
+            learned[low - first : high - first] = basis.learned[low:high]
         self.templates = sliding_window_view(stretch, n, axis=1)
+        self.learned = sliding_window_view(learned, n)
         # Only pixels that the templates cover at every shift count, so that χ² compare.
-        covered = np.zeros(n, dtype=bool)
-        covered[max(0, -first) : max(0, min(n, basis.vectors.shape[1] - last))] = True
+        covered = self.learned.all(axis=0)
         good = prepared.ivar > 0
         self.overlap = float((good & covered).sum() / max(good.sum(), 1))
         # Errors below 1 % of the level would weigh the templates' own faults, not the data.
         weight = np.where(covered, np.minimum(prepared.ivar, 1e4), 0.0)
-        self.root = np.sqrt(weight, dtype=np.float32)
+        # In double precision: of a bright star, χ² is a small difference of large sums.
+        self.root = np.sqrt(weight.astype(np.float64))
         self.flux = prepared.flux * self.root
         self.total = float(self.flux @ self.flux)
         line = np.linspace(-1.0, 1.0, n)
         smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
-        self.design = np.empty((k + POLYNOMIALS, n), dtype=np.float32)
+        self.design = np.empty((k + POLYNOMIALS, n))
         self.design[k:] = smooth * self.root
         self.freedom = max(int((weight > 0).sum()) - k - POLYNOMIALS, 1)
         self.chi2_polynomials = self._chi2(self.design[k:])
@@ -393,13 +523,12 @@ class _Window:
         own = self.templates[:, start - self.first]
         design = np.concatenate([own, smooth])
         weights = self._solve(self.design)
-        return np.where((own != 0).any(axis=0)[: design.shape[1]], weights @ design, np.nan)
+        return np.where(self.learned[start - self.first], weights @ design, np.nan)
 
     def _solve(self, design: np.ndarray) -> np.ndarray:
-        normal = (design @ design.T).astype(np.float64)
-        normal[np.diag_indices_from(normal)] += 1e-9 * np.trace(normal) + 1e-12
-        return np.linalg.solve(normal, (design @ self.flux).astype(np.float64))
+        normal = design @ design.T
+        normal[np.diag_indices_from(normal)] += 1e-12 * (np.trace(normal) + 1.0)
+        return np.linalg.solve(normal, design @ self.flux)
 
     def _chi2(self, design: np.ndarray) -> float:
-        right = (design @ self.flux).astype(np.float64)
-        return self.total - float(right @ self._solve(design))
+        return self.total - float((design @ self.flux) @ self._solve(design))

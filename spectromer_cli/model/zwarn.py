@@ -17,8 +17,7 @@ class ZWarn(IntFlag):
 
     SKY = 1 << 0
     """The file says that the fibre saw the sky."""
-    LITTLE_COVERAGE = 1 << 1
-    """Less than half of the wavelength grid has good pixels."""
+    # Bit 1 is reserved: LITTLE_WAVELENGTH_COVERAGE of SDSS and redrock.
     AMBIGUOUS = 1 << 2
     """Another redshift is likely too, or fits templates nearly as well (SMALL_DELTA_CHI2)."""
     Z_FITLIMIT = 1 << 5
@@ -37,8 +36,8 @@ class ZWarn(IntFlag):
     """Less confident than ``--max-outlier-rate`` asks for."""
 
 
-# Below this, half of a grid's pixels, lines that would tell redshifts apart are often missing.
-MIN_COVERAGE = 0.5
+# Doubts about the redshift alone; the others are about the spectrum, whatever is predicted.
+OF_REDSHIFT = ZWarn.AMBIGUOUS | ZWarn.Z_FITLIMIT | ZWarn.TEMPLATES_DISAGREE | ZWarn.BELOW_CUT
 # Median S/N per pixel below which the held-out spectra are wrong more often than not flagged.
 MIN_SN = 2.0
 # A redshift with less than this probability within ±0.01 (1 + z) is called ambiguous.
@@ -51,7 +50,6 @@ MIN_DELTA_CHI2 = 9.0
 def doubts(
     found: RedshiftPrediction,
     *,
-    coverage: np.ndarray,
     sn_median: np.ndarray,
     novelty: np.ndarray,
     min_z_prob: float = 0.0,
@@ -61,8 +59,6 @@ def doubts(
     Parameters
     ----------
     found : RedshiftPrediction
-    coverage : array, shape (n,)
-        Share of the wavelength grid that has good pixels.
     sn_median : array, shape (n,)
         Median S/N per pixel; NaN counts as low.
     novelty : array, shape (n,)
@@ -76,7 +72,6 @@ def doubts(
         Bits of `ZWarn`.
     """
     bits = {
-        ZWarn.LITTLE_COVERAGE: coverage < MIN_COVERAGE,
         ZWarn.AMBIGUOUS: (found.z_prob < MIN_Z_PROB) | (found.delta_chi2 < MIN_DELTA_CHI2),
         ZWarn.Z_FITLIMIT: found.at_edge,
         ZWarn.LOW_SN: ~(sn_median >= MIN_SN),

@@ -14,7 +14,7 @@ import numpy as np
 
 from spectromer_cli.errors import SpectromerError
 from spectromer_cli.model import taxonomy
-from spectromer_cli.model.template_fit import Basis
+from spectromer_cli.model.template_fit import Basis, from_arrays
 from spectromer_cli.simulation.spectral_physics import LIGHT_SPEED
 from spectromer_cli.simulation.template_library import Drawn, ZRange, radial_velocity
 from spectromer_cli.spectra.grid import Grid
@@ -149,10 +149,10 @@ def load_populations(weights: Weights, grid: Grid) -> Populations:
 
     tensors = {k: np.asarray(v, np.float32) for k, v in load_file(weights.path).items()}
     bases, members = {}, {}
-    for name, values in weights.config.templates.items():
+    for name, basis in from_arrays(tensors, weights.config.templates).items():
         if f"{PREFIX}{name}.z" not in tensors:
             continue
-        bases[name] = Basis(vectors=tensors[f"templates.{name}"], **values)
+        bases[name] = basis
         parts = {part.name: tensors[f"{PREFIX}{name}.{part.name}"] for part in fields(Population)}
         parts["subclass"] = parts["subclass"].round().astype(int)
         members[name] = Population(**parts)

@@ -17,6 +17,8 @@ Spectral types that show a line at survey resolution: Gray & Corbally 2009, Stel
 Classification, chapters 3 to 8 for O to M and carbon stars, 13 for white dwarfs; Kirkpatrick,
 Henry & McCarthy 1991 for M; Kirkpatrick et al. 1999, ApJ 519, 802, for L; Burgasser et al.
 2003, ApJ 594, 510, for T; Warner 1995, Cataclysmic Variable Stars, chapter 2.
+Galaxies with lines of ionised gas: Osterbrock & Ferland 2006, Astrophysics of Gaseous Nebulae and
+Active Galactic Nuclei, chapters 13 and 14.
 """
 
 from __future__ import annotations
@@ -30,8 +32,12 @@ ClassName = Literal["STAR", "GALAXY", "QSO"]
 SEQUENCE = "OBAFGKMLT"
 # Types beside the sequence; a survey's label holds their names, as in "Carbon_lines".
 BESIDE = ("WD", "CV", "Carbon")
-# A star of unknown type gets the atomic lines of this one.
-TYPICAL = "G2"
+# Galaxies whose gas is ionised, in whose spectra it is hot, and by whose nucleus.
+GAS = "STARFORMING STARBURST AGN BROADLINE"
+HOT_GAS = "STARBURST AGN BROADLINE"
+NUCLEAR = "AGN BROADLINE"
+# Of unknown type, a star gets the atomic lines of this one, a galaxy the lines of this one.
+TYPICAL, TYPICAL_GALAXY = "G2", "STARFORMING"
 # Names of bands begin so.
 MOLECULES = ("CN ", "CH ", "C2 ", "MgH ", "TiO ", "CaH ", "VO ", "FeH ")
 
@@ -51,7 +57,8 @@ class Line:
     emission : bool
         Seen in emission; otherwise in absorption.
     types : str
-        Of a stellar line: the spectral types that show it, as in "F5–L Carbon".
+        That show it: spectral types of a stellar line, as in "F5–L Carbon", subclasses of a
+        galaxy's. All of the class, if empty.
     """
 
     name: str
@@ -90,27 +97,27 @@ LINES = (
     Line("Hβ", 4862.68, "QSO", True),
     Line("Hα", 6564.61, "QSO", True),
     # Galaxies, emission: gas ionised by young stars or by a nucleus.
-    Line("[O II] 3726", 3727.09, "GALAXY", True),
-    Line("[O II] 3729", 3729.88, "GALAXY", True),
-    Line("[Ne III] 3869", 3869.86, "GALAXY", True),
-    Line("Hδ", 4102.89, "GALAXY", True),
-    Line("Hγ", 4341.68, "GALAXY", True),
-    Line("[O III] 4363", 4364.44, "GALAXY", True),
-    Line("He II 4686", 4687.02, "GALAXY", True),
-    Line("Hβ", 4862.68, "GALAXY", True),
-    Line("[O III] 4959", 4960.30, "GALAXY", True),
-    Line("[O III] 5007", 5008.24, "GALAXY", True),
-    Line("He I 5876", 5877.25, "GALAXY", True),
-    Line("[O I] 6300", 6302.05, "GALAXY", True),
-    Line("[O I] 6363", 6365.54, "GALAXY", True),
-    Line("[N II] 6548", 6549.86, "GALAXY", True),
-    Line("Hα", 6564.61, "GALAXY", True),
-    Line("[N II] 6584", 6585.27, "GALAXY", True),
-    Line("[S II] 6716", 6718.29, "GALAXY", True),
-    Line("[S II] 6731", 6732.67, "GALAXY", True),
-    Line("[Ar III] 7136", 7137.77, "GALAXY", True),
-    Line("[S III] 9069", 9071.1, "GALAXY", True),
-    Line("[S III] 9531", 9533.2, "GALAXY", True),
+    Line("[O II] 3726", 3727.09, "GALAXY", True, GAS),
+    Line("[O II] 3729", 3729.88, "GALAXY", True, GAS),
+    Line("[Ne III] 3869", 3869.86, "GALAXY", True, GAS),
+    Line("Hδ", 4102.89, "GALAXY", True, GAS),
+    Line("Hγ", 4341.68, "GALAXY", True, GAS),
+    Line("[O III] 4363", 4364.44, "GALAXY", True, HOT_GAS),
+    Line("He II 4686", 4687.02, "GALAXY", True, NUCLEAR),
+    Line("Hβ", 4862.68, "GALAXY", True, GAS),
+    Line("[O III] 4959", 4960.30, "GALAXY", True, GAS),
+    Line("[O III] 5007", 5008.24, "GALAXY", True, GAS),
+    Line("He I 5876", 5877.25, "GALAXY", True, GAS),
+    Line("[O I] 6300", 6302.05, "GALAXY", True, GAS),
+    Line("[O I] 6363", 6365.54, "GALAXY", True, NUCLEAR),
+    Line("[N II] 6548", 6549.86, "GALAXY", True, GAS),
+    Line("Hα", 6564.61, "GALAXY", True, GAS),
+    Line("[N II] 6584", 6585.27, "GALAXY", True, GAS),
+    Line("[S II] 6716", 6718.29, "GALAXY", True, GAS),
+    Line("[S II] 6731", 6732.67, "GALAXY", True, GAS),
+    Line("[Ar III] 7136", 7137.77, "GALAXY", True, HOT_GAS),
+    Line("[S III] 9069", 9071.1, "GALAXY", True, GAS),
+    Line("[S III] 9531", 9533.2, "GALAXY", True, GAS),
     # Galaxies, absorption: old stars, and cool gas in the ultraviolet of distant galaxies.
     Line("Fe II 2586", 2586.65, "GALAXY", False),
     Line("Fe II 2600", 2600.17, "GALAXY", False),
@@ -180,9 +187,10 @@ def lines_for(class_name: str, spectral_type: str = "") -> tuple[Line, ...]:
     class_name : str
         STAR, GALAXY or QSO; any other has the lines of galaxies.
     spectral_type : str, optional
-        Of a star, as the model or a survey writes it: "G", "K5", "sdM2", "WD". Only the lines
-        that such a star shows are given. If it is unknown, these are the atomic lines of a star
-        like the Sun.
+        As the model or a survey writes it: "G", "K5", "sdM2", "WD", "DA"; of a galaxy its
+        subclass: "PASSIVE", "AGN BROADLINE". Only the lines that such an object shows are given.
+        If it is unknown, these are the atomic lines of a star like the Sun, or the lines of a
+        galaxy that forms stars.
 
     Returns
     -------
@@ -196,11 +204,14 @@ def lines_for(class_name: str, spectral_type: str = "") -> tuple[Line, ...]:
         if star is None:
             lines = [line for line in lines if not line.molecular]
         lines = [line for line in lines if _shows(star or _places(TYPICAL), line.types)]
+    elif known == "GALAXY":
+        words = {"PASSIVE", *GAS.split()} & set(spectral_type.split()) or {TYPICAL_GALAXY}
+        lines = [line for line in lines if not line.types or words & set(line.types.split())]
     return tuple(sorted(lines, key=lambda line: line.wavelength))
 
 
 def spectral_type_of(row: Any) -> str:
-    """The spectral type in a row of results, as detailed as it is there; empty if there is none.
+    """The spectral type or subclass in a row of results, as detailed as it is; empty if none.
 
     Parameters
     ----------
@@ -217,11 +228,15 @@ def spectral_type_of(row: Any) -> str:
     return ""
 
 
+# White dwarfs by their spectra: DA, DB4, DAH (Sion et al. 1983, ApJ 269, 253).
+_DEGENERATE = re.compile(r"D[ABCOQZX]")
 _LABEL = re.compile(rf"(?:e?sd|usd|d|g)?([{SEQUENCE}])(?:(\d(?:\.\d)?)|[.VI/+:]|$)")
 
 
 def _places(label: str) -> tuple[float, float] | None:
     """First and last place of a type, 0 for O0, 10 for B0: a letter alone stands for all ten."""
+    if _DEGENERATE.match(label.strip()):
+        label = "WD"
     for number, name in enumerate(BESIDE, start=len(SEQUENCE)):
         if name in label:
             return 10.0 * number, 10.0 * number

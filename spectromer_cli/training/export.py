@@ -18,7 +18,7 @@ from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.novelty import ReferenceSet
-from spectromer_cli.model.template_fit import Basis
+from spectromer_cli.model.template_fit import Basis, to_arrays
 from spectromer_cli.paths import atomic_path
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
@@ -120,7 +120,7 @@ def export(
         folder, name,
         {
             **model.state_dict(),
-            **{f"templates.{key}": torch.from_numpy(b.vectors) for key, b in bases.items()},
+            **{key: torch.from_numpy(values) for key, values in to_arrays(bases).items()},
             **{
                 f"familiar.{key}": torch.from_numpy(values.astype(np.float32))
                 for key, values in vars(novelty).items()
@@ -210,14 +210,9 @@ def _redshifts(
     z_true = np.where(held_out.calibrating[rows], true.get("z", np.nan), np.nan)
     if fit_errors:
         scales = calibration.error_scales(refined, classes, class_true, z_true, data.has_ivar[rows])
-        bases = {
-            key: Basis(basis.loglam0, basis.vectors, **scales[key]) for key, basis in bases.items()
-        }
+        bases = {key: basis.rescaled(**scales[key]) for key, basis in bases.items()}
         refined = refined.rescaled(bases, classes.tolist())
-    described = {
-        key: {k: v for k, v in vars(basis).items() if k != "vectors"}
-        for key, basis in bases.items()
-    }
+    described = {key: basis.described() for key, basis in bases.items()}
     found = refined.merged(proposed, classes == "STAR")
     model.config = replace(model.config, templates=described)
     if "z" in true:

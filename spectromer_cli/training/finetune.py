@@ -23,7 +23,7 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.device import choose_device
 from spectromer_cli.model.network import SpectralViT
-from spectromer_cli.model.template_fit import Basis
+from spectromer_cli.model.template_fit import from_arrays
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.training import (
     dataset,
@@ -457,10 +457,7 @@ def _refines(asked: Sequence[tasks.Task]) -> bool:
 
 def _export(job: _Job, model: SpectralViT, held_out: HeldOutLogits) -> dict[str, Any]:
     """Weights, manifest, tables and figures."""
-    bases: Mapping[str, Basis] = {
-        name: Basis(vectors=job.origin.templates[f"templates.{name}"].numpy(), **values)
-        for name, values in model.config.templates.items()
-    }
+    bases = from_arrays(job.origin.templates, model.config.templates)
     report = export(
         model, job.data, job.learned, held_out, folder=job.run.folder, name=_name(job.run.folder),
         entry={

@@ -259,16 +259,14 @@ def read_config(path: Path) -> ModelConfig:
 
 def load_templates(weights: Weights) -> dict[str, Basis]:
     """The rest-frame templates that travel with weights, by class; empty if they have none."""
-    import numpy as np
     from safetensors import safe_open
 
-    from spectromer_cli.model.template_fit import Basis
+    from spectromer_cli.model.template_fit import PREFIX, from_arrays
 
     with safe_open(weights.path, framework="numpy") as file:
-        return {
-            name: Basis(vectors=file.get_tensor(f"templates.{name}").astype(np.float32), **values)
-            for name, values in weights.config.templates.items()
-        }
+        names = [name for name in file.keys() if name.startswith(PREFIX)]  # noqa: SIM118
+        arrays = {name: file.get_tensor(name) for name in names}
+    return from_arrays(arrays, weights.config.templates)
 
 
 def _locate_on_hub(name: str, force: bool) -> Located:
