@@ -192,7 +192,7 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
             "name their folder: --spectra-dir DIR",
         )
     files = []
-    for target in walk(spectra_dir, ()):
+    for target in walk(spectra_dir):
         if target.problem:
             console.warn(target.problem)
         else:
