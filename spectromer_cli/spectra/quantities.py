@@ -90,8 +90,8 @@ class Measured:
         The format fixes that a flux without unit is f_λ.
     guessed : bool
         The columns were taken by their order.
-    first_line : int
-        Number of the first pixel in the file, for messages.
+    numbers : int array, shape (n,), optional
+        The place of each pixel in the file, for messages; counted from 1 if not given.
     line : str
         What is counted: "line", "row" or "pixel".
     meta : dict
@@ -110,7 +110,7 @@ class Measured:
     custom: str = "vacuum"
     flux_is_known: bool = False
     guessed: bool = False
-    first_line: int = 1
+    numbers: np.ndarray | None = None
     line: str = "pixel"
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -151,6 +151,7 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
     real = np.isfinite(raw) & (raw != 0) & (raw != -1)
     if not real.any():
         raise ReadError("no wavelength is above zero", "is this the right column?")
+    numbers = (np.arange(1, raw.size + 1) if measured.numbers is None else measured.numbers)[real]
     raw, flux = raw[real], flux[real]
     error = None if error is None else error[real]
     mask = None if mask is None else mask[real]
@@ -174,7 +175,7 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
         good = np.isfinite(flux) & np.isfinite(sigma)
         ivar = np.where(good, np.where(good, sigma, 1.0) ** -2.0, 0.0)
     (wavelength, flux, ivar), changed = merged(
-        wavelength, flux, ivar, first_line=measured.first_line, line=measured.line
+        wavelength, flux, ivar, numbers=numbers, line=measured.line
     )
     if changed:
         flags.append("PIXELS_MERGED")

@@ -182,7 +182,9 @@ def _unpacked(path: Path, magic: bytes) -> Iterator[tuple[Path, bytes]]:
                         )
                     file.write(piece)
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise ReadError(f"{path} is a damaged {kind} file: {error}", "fetch it again") from error
+            raise ReadError(
+                f"{path} is a damaged {kind} file: {error}", "fetch it again"
+            ) from error
         yield plain, first
 
 
