@@ -81,8 +81,8 @@ class Table:
                 np.ma.filled(values.astype(np.float64), np.nan), name, str(own.unit or ""),
                 " ".join(str(text) for text in said if text),
             )  # fmt: skip
-        said = [f"{key}: {value}" for key, value in table.meta.items()]
-        return cls(columns=read, header=table.meta, comments="\n".join(said))
+        comments = "\n".join(f"{key}: {value}" for key, value in table.meta.items())
+        return cls(columns=read, header=table.meta, comments=comments)
 
 
 def _is_array(column: Any) -> bool:
