@@ -28,6 +28,10 @@ _MARKS = ("#", "%", ";", "!", "//", "|", "*", "\\")
 _AHEAD = 6
 # A larger share of cells that overflowed their width is no accident.
 _MAX_OVERFLOW = 0.1
+# An error is of the size of the scatter between neighbouring pixels: above it where pixels are
+# correlated, below it where lines are as narrow as pixels. (The scatter among the members of a
+# composite, which some libraries give, is larger.)
+_LEAST, _MOST = 0.02, 5.0
 
 
 def identify(source: Source) -> bool:
@@ -648,13 +652,13 @@ def _is_regular(values: np.ndarray) -> bool:
 def _is_bandwidth(third: np.ndarray, wavelength: np.ndarray) -> bool:
     """Whether a column holds the widths of bands: few values, or multiples of the step."""
     finite = third[np.isfinite(third)]
-    if not finite.size:
-        return False
-    if np.unique(finite).size <= 3:
-        return True
     step = abs(float(np.median(np.diff(wavelength))))
-    multiple = finite / step if step > 0 else finite
-    return bool(np.all(np.abs(multiple - np.round(multiple)) < 1e-3) and (multiple > 0.5).all())
+    if not finite.size or not step > 0:
+        return False
+    multiple = finite / step
+    if not (multiple > 0.5).all():
+        return False
+    return bool(np.unique(finite).size <= 3 or np.all(np.abs(multiple - multiple.round()) < 1e-3))
 
 
 def _look_like_magnitudes(values: np.ndarray) -> bool:
@@ -668,13 +672,18 @@ def _is_error(third: np.ndarray, flux: np.ndarray) -> bool:
         return True  # none are given, and they are estimated
     flux = np.where(filling(flux), np.nan, flux)
     finite = np.isfinite(third) & np.isfinite(flux)
-    if not finite.any() or np.mean(third[finite] > 0) < 0.9:
+    if finite.sum() < 10 or np.mean(third[finite] > 0) < 0.9:
         return False
+    usual, level = np.median(third[finite]), np.median(np.abs(flux[finite]))
     ivar = ivar_from_scatter(flux)
-    noise = ivar[ivar > 0][:1] ** -0.5
-    if not noise.size:
+    if not (ivar > 0).any():
         return False
-    return bool(0.01 < np.median(third[finite]) / noise[0] < 100.0)
+    noise = float(ivar.max() ** -0.5)
+    # Sixth differences leave nothing of a smooth curve, and of noise √924 times its size.
+    rough = 1.4826 * np.median(np.abs(np.diff(flux[finite], n=6))) / 924**0.5
+    if rough < 0.05 * noise:  # a model, or smoothed: its scatter is no measure
+        return bool(usual < level)
+    return bool(_LEAST * noise < usual < _MOST * noise)
 
 
 _SAYS_UNIT = {
