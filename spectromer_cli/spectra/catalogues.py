@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.spectra.readers.base import opened
+from spectromer_cli.spectra.readers.votable import tables_of
 from spectromer_cli.spectra.sources import Target, home_expanded, walk
 
 if TYPE_CHECKING:
@@ -355,13 +357,18 @@ def read_table(path: Path) -> Table:
             warnings.simplefilter("ignore")  # units and dates out of standard do no harm here
             if head.startswith(b"PAR1"):
                 table = _read_parquet(path)
+            elif (kind := _table_format(head, path)) == "votable":
+                with opened(path) as source:
+                    table = tables_of(source.handle)[0]
             else:
-                table = Table.read(path, format=_table_format(head, path))
+                table = Table.read(path, format=kind)
             table.convert_bytestring_to_unicode()
             for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
                 table.rename_column(name, name.lstrip("\ufeff"))
     except UsageError:
         raise
+    except ReadError as error:
+        raise ReadError(f"the catalogue {path} cannot be read: {error}", error.hint) from error
     except Exception as error:  # astropy's readers raise whatever comes up
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ReadError(

@@ -188,8 +188,8 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
 
 # --- wavelength -----------------------------------------------------------------------------
 
-LOG_NAME = re.compile(r"log_?(10)?_?(lam|lambda|wave|wavelength|wl)|loglam", re.IGNORECASE)
-NATURAL_LOG_NAME = re.compile(r"ln_?(lam|lambda|wave|wavelength|wl)", re.IGNORECASE)
+LOG_NAME = re.compile(r"log_?(10)?[_\W]*(lam|lambda|wave|wavelength|wl)|loglam", re.IGNORECASE)
+NATURAL_LOG_NAME = re.compile(r"ln[_\W]*(lam|lambda|wave|wavelength|wl)", re.IGNORECASE)
 
 
 _UNIT_IN_NAME = re.compile(r"[_\W](nm|um|aa|ang|angstrom|micron|hz|ghz|ev)\W*$", re.IGNORECASE)

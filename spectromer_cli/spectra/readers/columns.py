@@ -86,7 +86,7 @@ _IN_WORDS = {
     r"response|wave\w*_(err|unc)|resol|disp|time|date|phase|pix(el)?(?![a-z])|(?<![a-z])([mhb]?jd|ra|dec|\w*id|x|y|z|redshift)$",
     "mask": r"mask|flag|quality|(?<![a-z])(dq|bad)(?![a-z])",
     "error": r"err|sigma|uncert|(?<![a-z])(unc|std|rms|var|ivar|stat)(?![a-z])|noise|variance|"
-    r"deviation|signal_to_noise|(?<![a-z])snr",
+    r"deviation|signal_to_noise|^e_|(?<![a-z])snr",
     "flux": r"flux|flx|flam|fnu|(?<![a-z])f_?(lambda|lam|nu)|intensit|counts?(?![a-z])|"
     r"(?<![a-z])(ab|st)?mag(s|nitudes?)?(?![a-z])|spectrum",
     "wavelength": r"wav|lambda|(?<![a-z])(wl|lam|angstroms?|ang)(?![a-z])",

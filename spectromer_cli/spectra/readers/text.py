@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from spectromer_cli.spectra.spectrum import filling, ivar_from_scatter
 _DELIMITERS = (",", ";", "\t", "|", None)
 # How a comment line begins.
 _MARKS = ("#", "%", ";", "!", "//", "|", "*", "\\")
+_ROW = re.compile(r"\*{3,}\s+[-+.\d]|\|\s*[-+.\d]+\s*\|")
 # The first row of numbers counts as one if most of so many rows from there on are like it.
 _AHEAD = 6
 # A larger share of cells that overflowed their width is no accident.
@@ -150,11 +152,13 @@ def _lines(text: str) -> list[str]:
 def _bare(line: str) -> tuple[str, bool]:
     """The line without its comment mark, and whether it had one."""
     bare = line.strip()
-    if not bare.startswith(_MARKS):
+    # A row between bars, and one whose wavelength overflowed, are no comments.
+    if not bare.startswith(_MARKS) or _ROW.match(bare):
         return bare, False
     return bare.lstrip("#%;!/*\\").strip(), True
 
 
+@lru_cache(maxsize=1)  # to identify a file and to read it are two calls
 def _parsed(text: str) -> _Text | None:
     """The text taken apart; None if there is no table of numbers in it.
 
@@ -171,6 +175,8 @@ def _parsed(text: str) -> _Text | None:
     header = dict(_cards(bare for bare, _ in above))
     plain = next((bare for bare, comment in reversed(above) if bare and not comment), "")
     rows, numbers = _rows(lines, first, delimiter, any_width=_is_image(header))
+    if rows[0][:2] == [len(rows) - 1, len(rows[0])]:  # the numbers of rows and columns
+        rows, numbers = rows[1:], numbers[1:]
     taken = _Text(
         [bare for bare, _ in above], plain, np.array(rows), np.array(numbers), delimiter, header
     )
@@ -183,7 +189,7 @@ def _first_row(lines: list[str]) -> tuple[int | None, str | None]:
     """Where the numbers begin, from 0, and what is between them."""
     fluxes_only = _is_image(dict(_cards(_bare(line)[0] for line in lines[:2000])))
     for place, line in enumerate(lines):
-        if not re.match(r"[\s\"']*[-+.\d*]", line) or _bare(line)[1]:
+        if not re.match(r"[\s\"'|]*[-+.\d*]", line) or _bare(line)[1]:
             continue
         for delimiter in _DELIMITERS:
             count = len(_numbers(line, delimiter))
@@ -269,9 +275,8 @@ def _rows(
     numbers: list[int] = []
     overflown = 0
     for line_number, line in enumerate(lines[first:], start=first + 1):
-        bare = line.strip()
-        # A wavelength that overflowed looks like a comment.
-        if not bare or (bare.startswith(_MARKS) and not re.match(r"\*{2,}\s+[-+.\d]", bare)):
+        bare, is_comment = _bare(line)
+        if is_comment or not bare:
             continue
         found = _numbers(line, delimiter)
         if not found or (rows and len(found) != len(rows[0]) and not any_width):
@@ -388,6 +393,7 @@ class _Roles:
 def _table(text: _Text) -> Table:
     roles = _roles(text)
     assert roles is not None
+    _refuse_several(text, roles)
     wavelength, flux = roles.found["wavelength"], roles.found["flux"]
     if not roles.units[wavelength]:
         roles.units[wavelength] = _unit_said(text, "wavelength", wavelength) or _unit_of_axis(
@@ -407,6 +413,27 @@ def _table(text: _Text) -> Table:
         columns=read, found=keys, header=text.header, comments=text.comments, numbers=text.numbers,
         line="line", guessed=roles.guessed,
     )  # fmt: skip
+
+
+_ID = re.compile(r"(object|target|obj|spec|obs|fib(er|re)|source|star)?_?(id|number)|object|name")
+
+
+def _refuse_several(text: _Text, roles: _Roles) -> None:
+    """Refuse a table of several objects, which would be taken for arms of one spectrum.
+
+    Raises
+    ------
+    ReadError
+        If a column that numbers objects has several values.
+    """
+    for place, name in enumerate(roles.names):
+        if _ID.fullmatch(name.strip().lower()) and place not in roles.found.values():
+            count = np.unique(text.values[:, place]).size
+            if 1 < count <= len(text.values) / 10:
+                raise ReadError(
+                    f"the table holds several spectra: {name} has {count} values",
+                    "write each spectrum to a file",
+                )
 
 
 def _roles(text: _Text) -> _Roles | None:
@@ -444,6 +471,10 @@ def _by_names(cells: list[tuple[str, str, str]]) -> _Roles | None:
         found, guessed = _by_words(unique)
     if not found:
         return None
+    for role in ("error", "mask"):
+        by_words = [name for name in unique if columns.role_in_words(name) == role]
+        if role not in found and len(by_words) == 1:
+            found[role] = by_words[0]
     places = {key: unique.index(name) for key, name in found.items()}
     return _Roles(names, units, descriptions, places, guessed)
 
@@ -549,6 +580,7 @@ def _tokenised(
     """The line as `count` names with their units, by each separator that gives so many."""
     if not line:
         return
+    line = re.sub(r"(?i)^(column names|columns|names)(\s+are)?\s*[:=]\s*", "", line)
     for separator in dict.fromkeys((delimiter, "|", "\t", ",", ";", "  ", None)):
         cells = [cell.strip().strip("\"'").strip() for cell in _split(line, separator)]
         # A column without a name, as pandas writes its index, is still a column.
