@@ -125,7 +125,7 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     rows = [f"{w} {f}" for w, f in zip(WAVELENGTH, FLUX, strict=True)]
     rows[99] = "4990.1"
     (tmp_path / "a.txt").write_text("\n".join(rows))
-    with pytest.raises(ReadError, match=r"a\.txt, line 100,"):
+    with pytest.raises(ReadError, match=r"a\.txt: line 100 "):
         read(tmp_path / "a.txt")
 
 

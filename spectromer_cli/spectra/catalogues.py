@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra import identity
+from spectromer_cli.spectra.readers.base import opened
+from spectromer_cli.spectra.readers.votable import tables_of
 from spectromer_cli.spectra.sources import Target, home_expanded, walk
 
 if TYPE_CHECKING:
@@ -211,7 +213,7 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
             "name their folder: --spectra-dir DIR",
         )
     files = []
-    for target in walk(spectra_dir, ()):
+    for target in walk(spectra_dir):
         if target.problem:
             console.warn(target.problem)
         else:
@@ -511,17 +513,20 @@ def read_table(path: Path) -> Table:
             warnings.simplefilter("ignore")  # units and dates out of standard do no harm here
             if head.startswith(b"PAR1"):
                 table = _read_parquet(path)
+            elif (kind := _table_format(head, path)) == "votable":
+                with opened(path) as source:
+                    table = tables_of(source.handle)[0]
+                    _note_systems(table, source.handle)
             else:
-                kind = _table_format(head, path)
                 table = Table.read(path, format=kind)
-                if kind == "votable":
-                    _note_systems(table, path)
             if not table.has_mixin_columns:  # SkyCoord and Time have no bytes, and no dtype
                 table.convert_bytestring_to_unicode()
             for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
                 table.rename_column(name, name.lstrip("\ufeff"))
     except UsageError:
         raise
+    except ReadError as error:
+        raise ReadError(f"the catalogue {path} cannot be read: {error}", error.hint) from error
     except Exception as error:  # astropy's readers raise whatever comes up
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ReadError(
@@ -542,18 +547,12 @@ def _table_format(head: bytes, path: Path) -> str:
     return "ascii.csv" if path.name.lower().endswith((".csv", ".csv.gz")) else "ascii"
 
 
-def _note_systems(table: Table, path: Path) -> None:
+def _note_systems(table: Table, text: str) -> None:
     """Put the systems of coordinates, which astropy's tables leave out, into the columns' meta.
 
     ``coosys`` and ``equinox``, as the COOSYS says that a FIELD refers to, or the only one.
     """
-    import gzip
-
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    with path.open("rb") as raw:
-        unpacked: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-        text = re.split(r"<DATA\b", unpacked.read(1 << 20).decode("utf-8", "replace"))[0]
+    text = re.split(r"<DATA\b", text)[0]
     attribute = re.compile(r"([\w:]+)\s*=\s*(['\"])(.*?)\2")
 
     def attributes(tag: str) -> list[dict[str, str]]:

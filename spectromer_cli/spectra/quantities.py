@@ -90,8 +90,8 @@ class Measured:
         The format fixes that a flux without unit is f_λ.
     guessed : bool
         The columns were taken by their order.
-    first_line : int
-        Number of the first pixel in the file, for messages.
+    numbers : int array, shape (n,), optional
+        The place of each pixel in the file, for messages; counted from 1 if not given.
     line : str
         What is counted: "line", "row" or "pixel".
     meta : dict
@@ -110,7 +110,7 @@ class Measured:
     custom: str = "vacuum"
     flux_is_known: bool = False
     guessed: bool = False
-    first_line: int = 1
+    numbers: np.ndarray | None = None
     line: str = "pixel"
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -151,6 +151,7 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
     real = np.isfinite(raw) & (raw != 0) & (raw != -1)
     if not real.any():
         raise ReadError("no wavelength is above zero", "is this the right column?")
+    numbers = (np.arange(1, raw.size + 1) if measured.numbers is None else measured.numbers)[real]
     raw, flux = raw[real], flux[real]
     error = None if error is None else error[real]
     mask = None if mask is None else mask[real]
@@ -174,7 +175,7 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
         good = np.isfinite(flux) & np.isfinite(sigma)
         ivar = np.where(good, np.where(good, sigma, 1.0) ** -2.0, 0.0)
     (wavelength, flux, ivar), changed = merged(
-        wavelength, flux, ivar, first_line=measured.first_line, line=measured.line
+        wavelength, flux, ivar, numbers=numbers, line=measured.line
     )
     if changed:
         flags.append("PIXELS_MERGED")
@@ -187,8 +188,8 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
 
 # --- wavelength -----------------------------------------------------------------------------
 
-LOG_NAME = re.compile(r"log_?(10)?_?(lam|lambda|wave|wavelength|wl)|loglam", re.IGNORECASE)
-NATURAL_LOG_NAME = re.compile(r"ln_?(lam|lambda|wave|wavelength|wl)", re.IGNORECASE)
+LOG_NAME = re.compile(r"log_?(10)?[_\W]*(lam|lambda|wave|wavelength|wl)|loglam", re.IGNORECASE)
+NATURAL_LOG_NAME = re.compile(r"ln[_\W]*(lam|lambda|wave|wavelength|wl)", re.IGNORECASE)
 
 
 _UNIT_IN_NAME = re.compile(r"[_\W](nm|um|aa|ang|angstrom|micron|hz|ghz|ev)\W*$", re.IGNORECASE)
@@ -225,6 +226,8 @@ def to_angstrom(values: np.ndarray, column: Column, users_unit: str = "") -> np.
         return np.exp(values)
     if not unit and (in_name := _UNIT_IN_NAME.search(name)):
         unit = in_name[1]
+    if not _without_medium(unit):
+        unit = ""
     if unit and not is_unit(unit):
         if not users_unit and unit.lower() not in NO_UNIT:
             _in_angstrom(values, unit)  # says what is wrong with it
@@ -232,6 +235,10 @@ def to_angstrom(values: np.ndarray, column: Column, users_unit: str = "") -> np.
     unit = unit or users_unit
     if unit:
         return _in_angstrom(values, unit)
+    if values[0] in (0.0, 1.0) and values.size > 2 and np.all(np.diff(values) == 1.0):
+        raise ReadError(
+            "what should be wavelengths counts pixels", "give the wavelength of each pixel"
+        )
     middle = float(np.median(values[values > 0])) if (values > 0).any() else float("nan")
     if not 2500.0 <= middle <= 25000.0:
         raise ReadError(
@@ -276,9 +283,7 @@ def is_unit(unit: str) -> bool:
 def _in_angstrom(values: np.ndarray, unit: str) -> np.ndarray:
     from astropy import units
 
-    # "Angstrom (air)", "Angstroms, vacuum": the medium is read elsewhere.
-    bare = re.sub(r"[\(\[,;]?\s*\b(in\s+)?(air|vac|vacuum)\b\s*[\)\]]?", "", unit, flags=re.I)
-    bare = bare.strip().strip("[]()").strip()
+    bare = _without_medium(unit)
     try:
         given = units.Unit(_SPELLINGS.get(bare.lower(), bare))
         return np.asarray(
@@ -289,6 +294,12 @@ def _in_angstrom(values: np.ndarray, unit: str) -> np.ndarray:
             f"{unit!r} is not a unit of wavelength",
             "use Angstrom, nm or um, or set --wavelength-unit",
         ) from error
+
+
+def _without_medium(unit: str) -> str:
+    """``Angstrom`` of ``Angstrom (air)`` or ``Angstroms, vacuum``: the medium is read elsewhere."""
+    bare = re.sub(r"[\(\[,;]?\s*\b(in\s+)?(air|vac|vacuum)\b\s*[\)\]]?", "", unit, flags=re.I)
+    return bare.strip().strip("[]()").strip()
 
 
 # --- air or vacuum --------------------------------------------------------------------------
@@ -575,6 +586,7 @@ _COUNTS = re.compile(
 _FNU_NAME = re.compile(r"(^|_)(f|flux)_?(nu|jy|mjy|ujy)$|^fnu", re.IGNORECASE)
 _MAGNITUDE_NAME = re.compile(r"(^|_)(ab)?mags?($|_)|magnitude", re.IGNORECASE)
 _LOG_FLUX_NAME = re.compile(r"^log_?(10)?_?(f|flux|flam|fnu)", re.IGNORECASE)
+_ARBITRARY = re.compile(r"(arb(itrary|\.)?|rel(ative|\.)?)(\W+(flux\W+)?units?)?|a\.? ?u\.?", re.I)
 _NORMALISED = re.compile(r"continuum.?normali|^norm(ali[sz]ed)?(_?flux)?$", re.IGNORECASE)
 
 
@@ -584,7 +596,7 @@ def _to_flambda(
     """Flux as f_λ in some unit, and what an error in the flux's own unit is multiplied by."""
     column = measured.flux
     unit, name = column.unit.strip(), column.name.strip()
-    if unit.lower() in NO_UNIT:
+    if unit.lower() in NO_UNIT or _ARBITRARY.fullmatch(unit):
         unit = ""
     one = np.ones_like(flux)
     if (

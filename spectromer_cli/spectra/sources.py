@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 
+# What a folder is searched for, packed or not.
 SUFFIXES = (
-    *(".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz"),
-    *(".h5", ".hdf5", ".parquet", ".csv", ".ecsv", ".txt", ".dat"),
+    *(".fits", ".fit", ".fts", ".fits.fz", ".h5", ".hdf5", ".parquet", ".csv", ".ecsv", ".txt"),
+    *(".dat", ".ascii", ".asci", ".asc", ".flm", ".tsv", ".tab", ".spec", ".sp", ".vot", ".xml"),
 )
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".z")
 
 
 @dataclass(frozen=True)
@@ -150,16 +154,39 @@ def _expand_path(path: Path) -> Iterator[Target]:
         yield Target(path)
         return
     is_empty = True
-    for target in walk(path, ()):
+    left_out: Counter[str] = Counter()
+    for target in walk(path, (), left_out):
         is_empty = False
         yield target
+    if left_out:
+        most = [suffix or "none" for suffix, _ in left_out.most_common(6)]
+        more = ", …" if len(left_out) > len(most) else ""
+        console.info(
+            f"{path}: left out {left_out.total()} files by suffix ({', '.join(most)}{more})"
+        )
     if is_empty:
         reason = f"{path} holds no spectra; looked for names ending in {' '.join(SUFFIXES)}"
         yield Target(path, problem=reason)
 
 
-def walk(folder: Path, above: tuple[str, ...]) -> Iterator[Target]:
-    """The spectra below a folder; one listing a level is in memory at a time."""
+def walk(
+    folder: Path, above: tuple[str, ...] = (), left_out: Counter[str] | None = None
+) -> Iterator[Target]:
+    """The spectra below a folder; one listing a level is in memory at a time.
+
+    Parameters
+    ----------
+    folder : Path
+    above : tuple of str
+        The folders above it, so that a link that leads back up is not followed.
+    left_out : Counter, optional
+        Takes the suffixes of the files that are left out.
+
+    Yields
+    ------
+    Target
+        Files with a suffix of a spectrum, and folders that cannot be searched.
+    """
     real = os.path.realpath(folder)
     if real in above:  # a link that leads back up
         return
@@ -174,9 +201,18 @@ def walk(folder: Path, above: tuple[str, ...]) -> Iterator[Target]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from walk(folder / entry.name, (*above, real))
-        elif entry.name.lower().endswith(SUFFIXES):
+            yield from walk(folder / entry.name, (*above, real), left_out)
+        elif _is_named_as_spectrum(entry.name):
             yield Target(folder / entry.name, found_in_folder=True)
+        elif left_out is not None:
+            left_out[Path(entry.name).suffix.lower()] += 1
+
+
+def _is_named_as_spectrum(name: str) -> bool:
+    lowered = name.lower()
+    for packed in PACKED:
+        lowered = lowered.removesuffix(packed)
+    return lowered.endswith(SUFFIXES)
 
 
 def _expand_pattern(pattern: str) -> Iterator[Target]:

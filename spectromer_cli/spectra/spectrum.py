@@ -191,7 +191,7 @@ def merged(
     flux: np.ndarray,
     ivar: np.ndarray,
     *,
-    first_line: int = 1,
+    numbers: np.ndarray | None = None,
     line: str = "pixel",
 ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], bool]:
     """Bring a spectrum into the order of increasing wavelength, each wavelength once.
@@ -201,8 +201,8 @@ def merged(
     wavelength, flux, ivar : array, shape (n,)
         From red to blue is as good as from blue to red. Arms or orders that overlap are sorted
         into one another, and repeated wavelengths averaged by inverse variance.
-    first_line : int
-        Number of the first pixel in its file, for messages.
+    numbers : int array, shape (n,), optional
+        The place of each pixel in its file, for messages; counted from 1 if not given.
     line : str
         What is counted.
 
@@ -218,7 +218,7 @@ def merged(
         If a wavelength is negative, or some run neither up nor down: the table is damaged.
     """
     wavelength, flux, ivar = (np.asarray(a, dtype=np.float64) for a in (wavelength, flux, ivar))
-    numbers = first_line + np.arange(wavelength.size)
+    numbers = np.arange(1, wavelength.size + 1) if numbers is None else numbers
     if (wavelength < 0).any():
         i = int(np.argmax(wavelength < 0))
         raise ReadError(

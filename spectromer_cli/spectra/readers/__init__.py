@@ -20,7 +20,7 @@ from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra, op
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
-READERS = ("sdss", "lamost", "desi", "records", "table", "specutils")
+READERS = ("sdss", "lamost", "desi", "records", "votable", "text", "table", "specutils")
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 
@@ -104,7 +104,7 @@ def _what_it_is(source: Source) -> str:
             return "is a web page that a server sent instead of a spectrum"
         if source.path.name.lower().endswith(FITS_SUFFIXES):
             return f"is named as FITS, but is a text: {source.handle.strip()[:40]!r}"
-        if re.search(r"\d,\d+\s*;\s*-?\d+,\d", source.handle[:20000]):
+        if re.search(r"(?m)^\s*\d+(,\d+)?[;\t ]+-?\d+,\d+", source.handle[:200_000]):
             return "has decimal commas: write numbers with points"
     if source.kind == "fits":
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -81,39 +82,37 @@ class Spectra:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """Open `path` as what its first bytes say it is, gzip by content included.
+    """Open `path` as what its first bytes say it is, packed by gzip, bzip2, xz or zstd or not.
 
     Raises
     ------
     ReadError
         If there is no such file, it is empty, truncated, or no format known here.
     """
-    import gzip
-    import zlib
-
     if path.exists() and not path.is_file():  # a pipe would be waited for without end
         raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
     try:
         with path.open("rb") as file:
-            magic = file.read(16)
-        packed = magic[:2] == b"\x1f\x8b"
-        if packed:
-            with gzip.open(path) as file:
-                magic = file.read(16)
+            magic = file.read(LOOK)
     except FileNotFoundError:
         raise ReadError(f"{path} does not exist", "check the name") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise ReadError(f"{path} cannot be opened: {error}", "fetch it again") from error
-    if not magic:
-        raise ReadError(f"{path} is empty", "fetch the file again")
-    kind = _kind(magic)
-    opener = {"fits": _open_fits, "hdf5": _open_hdf5, "parquet": _open_parquet, "text": _open_text}
-    with opener[kind](path, packed) as handle:
-        yield Source(path, kind, handle)
+    with _unpacked(path, magic) as (plain, magic):
+        if not magic:
+            raise ReadError(f"{path} is empty", "fetch the file again")
+        _refuse_archives(path, magic)
+        kind = _kind(magic)
+        openers = {
+            "fits": _open_fits, "hdf5": _open_hdf5, "parquet": _open_parquet, "text": _open_text,
+        }  # fmt: skip
+        with openers[kind](path, plain) as handle:
+            yield Source(path, kind, handle)
 
 
 def _kind(magic: bytes) -> Kind:
-    if magic.startswith(b"SIMPLE"):
+    # A FITS file has no line ends; a text may begin with the cards of one.
+    if magic.startswith(b"SIMPLE") and b"\n" not in magic:
         return "fits"
     if magic.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
@@ -122,33 +121,102 @@ def _kind(magic: bytes) -> Kind:
     return "text"
 
 
-def _bytes_or_path(path: Path, packed: bool) -> Any:
-    """The path itself, or the unpacked bytes as a file object."""
-    if not packed:
-        return path
-    import gzip
-    import io
-    import zlib
+# --- packed files -----------------------------------------------------------------------------
 
-    try:
-        with gzip.open(path) as file:
-            return io.BytesIO(file.read())
-    except (OSError, EOFError, zlib.error) as error:
-        raise ReadError(f"{path} is a damaged gzip file: {error}", "fetch it again") from error
+# So many bytes tell what a file is.
+LOOK = 300
+# A damaged or hostile file of kilobytes may unpack to a full disk.
+MAX_UNPACKED_BYTES = 2_000_000_000
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+# What may hold any number of files, or needs a program of its own: by the first bytes, how.
+_ARCHIVES = {
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unzip it, or save the sheet as CSV"),
+    b"\x1f\x9d": ("packed by compress", "uncompress it"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "7z x it"),
+}
+
+
+def _unpacking(kind: str, path: Path) -> Any:
+    """The unpacked file, to be read in pieces."""
+    if kind == "gzip":
+        import gzip
+
+        return gzip.open(path)
+    if kind == "bzip2":
+        import bz2
+
+        return bz2.open(path)
+    if kind == "xz":
+        import lzma
+
+        return lzma.open(path)
+    import pyarrow
+
+    return pyarrow.input_stream(path, compression="zstd")
 
 
 @contextmanager
-def _open_fits(path: Path, packed: bool) -> Iterator[Any]:
+def _unpacked(path: Path, magic: bytes) -> Iterator[tuple[Path, bytes]]:
+    """The file itself, or what it holds unpacked in a temporary file, and its first bytes."""
+    import lzma
+    import tempfile
+    import zlib
+
+    kind = next((kind for start, kind in _PACKED.items() if magic.startswith(start)), "")
+    if not kind:
+        yield path, magic
+        return
+    with tempfile.TemporaryDirectory(prefix="spectromer-") as folder:
+        plain = Path(folder) / "unpacked"
+        first, size, limit = b"", 0, MAX_UNPACKED_BYTES
+        try:
+            with _unpacking(kind, path) as packed, plain.open("wb") as file:
+                while piece := packed.read(1 << 20):
+                    if not size:
+                        first = piece[:LOOK]
+                        limit = MAX_TEXT_BYTES if _kind(first) == "text" else MAX_UNPACKED_BYTES
+                    size += len(piece)
+                    if size > limit:
+                        raise ReadError(
+                            f"{path} unpacks to more than {limit / 1e9:.2g} GB", "unpack it first"
+                        )
+                    file.write(piece)
+        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+            raise ReadError(
+                f"{path} is a damaged {kind} file: {error}", "fetch it again"
+            ) from error
+        yield plain, first
+
+
+def _refuse_archives(path: Path, magic: bytes) -> None:
+    """Say how to unpack what holds other files.
+
+    Raises
+    ------
+    ReadError
+        If it does.
+    """
+    for start, (what, how) in _ARCHIVES.items():
+        if magic.startswith(start):
+            raise ReadError(f"{path} is {what}", f"unpack it first: {how}")
+    if magic[257:262] == b"ustar":
+        raise ReadError(f"{path} is a tar archive", "unpack it first: tar xf")
+
+
+# --- each kind ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open_fits(path: Path, plain: Path) -> Iterator[Any]:
     import warnings
 
     from astropy.io import fits
 
-    file = _bytes_or_path(path, packed)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             # Mapped files cannot be read where integers are scaled, as masks are.
-            hdus = fits.open(file, memmap=False)
+            hdus = fits.open(plain, memmap=False)
             len(hdus)  # reads every header
         except Exception as error:  # astropy raises whatever a damaged header leads to
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -156,7 +224,7 @@ def _open_fits(path: Path, packed: bool) -> Iterator[Any]:
                 f"{path} is not a whole FITS file: {reason}", "fetch it again"
             ) from error
     # Old files break the standard in harmless ways, but a part of a file must not pass for it.
-    length = file.getbuffer().nbytes if packed else path.stat().st_size
+    length = plain.stat().st_size
     messages = [str(warning.message) for warning in said]
     if any("truncated" in m or ("validating header" in m and length % 2880) for m in messages):
         hdus.close()
@@ -167,11 +235,11 @@ def _open_fits(path: Path, packed: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def _open_hdf5(path: Path, packed: bool) -> Iterator[Any]:
+def _open_hdf5(path: Path, plain: Path) -> Iterator[Any]:
     import h5py
 
     try:
-        handle = h5py.File(_bytes_or_path(path, packed), "r")
+        handle = h5py.File(plain, "r")
     except OSError as error:
         raise ReadError(f"{path} is a damaged HDF5 file: {error}", "fetch it again") from error
     with handle:
@@ -179,12 +247,12 @@ def _open_hdf5(path: Path, packed: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def _open_parquet(path: Path, packed: bool) -> Iterator[Any]:
+def _open_parquet(path: Path, plain: Path) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        handle = pyarrow.parquet.ParquetFile(_bytes_or_path(path, packed))
+        handle = pyarrow.parquet.ParquetFile(plain)
     except (pyarrow.ArrowException, OSError) as error:
         raise ReadError(f"{path} is a damaged Parquet file: {error}", "fetch it again") from error
     with handle:
@@ -192,20 +260,26 @@ def _open_parquet(path: Path, packed: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def _open_text(path: Path, packed: bool) -> Iterator[str]:
-    if path.stat().st_size > MAX_TEXT_BYTES:
+def _open_text(path: Path, plain: Path) -> Iterator[str]:
+    size = plain.stat().st_size
+    if size > MAX_TEXT_BYTES:
         raise ReadError(
-            f"{path} is a text of {path.stat().st_size / 1e6:.0f} MB: too large for a spectrum",
+            f"{path} is a text of {size / 1e6:.0f} MB: too large for a spectrum",
             "split it into one table a spectrum, or make it a FITS, HDF5 or Parquet table",
         )
-    data = _bytes_or_path(path, packed)
-    raw = data.read() if packed else data.read_bytes()
+    raw = plain.read_bytes()
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # spreadsheets on Windows
+        yield raw.decode("utf-16", errors="replace")
+        return
     if b"\x00" in raw[:4096]:
         raise ReadError(
             f"{path} is a binary file of no format known here",
             "spectra are read from FITS, HDF5, Parquet and text tables",
         )
-    yield raw.decode("utf-8-sig", errors="replace")
+    try:
+        yield raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        yield raw.decode("latin-1")
 
 
 # --- what a FITS file says beside its data --------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -60,9 +61,48 @@ _CALSPEC = {"staterror", "syserror", "dataqual"}
 
 
 def find(names: Iterable[str], known: tuple[str, ...], prefix: str = "") -> str | None:
-    """The column that has one of the known names, in whatever case; None if there is none."""
-    by_lower = {name.strip().lower(): name for name in names}
+    """The column that has one of the known names, in whatever case; None if there is none.
+
+    ``Flux error`` and ``log(lambda)`` are as good as ``flux_error`` and ``log_lambda``.
+    """
+    names = list(names)
+    by_lower = {_plain(name): name for name in reversed(names)}
+    by_lower |= {name.strip().lower(): name for name in names}
     return next((by_lower[prefix + name] for name in known if prefix + name in by_lower), None)
+
+
+def _plain(name: str) -> str:
+    """The name in lower case, with one _ in place of all that is neither letter nor digit."""
+    return re.sub(r"[^\w]+|_+", "_", name.lower().replace("λ", "lambda")).strip("_")
+
+
+def role_of(name: str) -> str:
+    """What a column of this very name holds, of `ROLES`; empty if the name is not known."""
+    return next((role for role, known in ROLES.items() if find([name], known)), "")
+
+
+_IN_WORDS = {
+    "other": r"sky|model|cont(inuum)?(?![a-z])|(?<![a-z])fit|telluric|smooth|background|"
+    r"response|wave\w*_(err|unc)|resol|disp|time|date|phase|pix(el)?(?![a-z])|(?<![a-z])([mhb]?jd|ra|dec|\w*id|x|y|z|redshift)$",
+    "mask": r"mask|flag|quality|(?<![a-z])(dq|bad)(?![a-z])",
+    "error": r"err|sigma|uncert|(?<![a-z])(unc|std|rms|var|ivar|stat)(?![a-z])|noise|variance|"
+    r"deviation|signal_to_noise|^e_|(?<![a-z])snr",
+    "flux": r"flux|flx|flam|fnu|(?<![a-z])f_?(lambda|lam|nu)|intensit|counts?(?![a-z])|"
+    r"(?<![a-z])(ab|st)?mag(s|nitudes?)?(?![a-z])|spectrum",
+    "wavelength": r"wav|lambda|(?<![a-z])(wl|lam|angstroms?|ang)(?![a-z])",
+}
+
+
+def role_in_words(name: str) -> str:
+    """What the words of a name or a description say that a column holds.
+
+    Returns
+    -------
+    str
+        Of `ROLES`; "other" for what is none of them, such as the sky; empty if nothing is said.
+    """
+    plain = _plain(name)
+    return next((role for role, words in _IN_WORDS.items() if re.search(words, plain)), "")
 
 
 def find_spectrum(names: Iterable[str], prefix: str = "") -> dict[str, str] | None:
@@ -86,6 +126,36 @@ def find_spectrum(names: Iterable[str], prefix: str = "") -> dict[str, str] | No
     if found["wavelength"] is None or found["flux"] is None:
         return None
     return {key: name for key, name in found.items() if name is not None}
+
+
+# Utypes of the IVOA Spectrum data model 1.1, and UCD1+ words, by role.
+_BY_UCD = {
+    "error": r"accuracy\.staterror|stat\.error(;|$)|stat\.variance|stat\.snr",
+    "mask": r"accuracy\.qualitystatus|meta\.code\.qual",
+    "wavelength": r"spectralaxis\.value|(^|\s)em\.(wl|freq|energy|wavenumber)",
+    "flux": r"fluxaxis\.value|(^|\s)phot\.(flux|flux\.density|fluence)(;|\s|$)|(^|\s)phot\.mag",
+}
+
+
+def find_by_ucd(said: Mapping[str, str]) -> dict[str, str] | None:
+    """Which column is what, by utype or UCD.
+
+    Parameters
+    ----------
+    said : mapping
+        Description, UCD and utype by the column's name.
+
+    Returns
+    -------
+    dict or None
+        As of `find_spectrum`.
+    """
+    found: dict[str, str] = {}
+    for name, words in said.items():
+        role = next((r for r, ucd in _BY_UCD.items() if re.search(ucd, words.lower())), "")
+        if role:
+            found.setdefault(role, name)
+    return found if {"wavelength", "flux"} <= found.keys() else None
 
 
 def good_is(

@@ -1,12 +1,12 @@
-"""Plain tables: wavelength, flux and, if there is one, an error or ivar; one spectrum a file.
+"""Plain tables: wavelength, flux and, if there is one, an error or ivar; one spectrum a table.
 
-CSV, ECSV and other text, FITS tables and Parquet.
+FITS, Parquet and HDF5, and what every reader of such tables shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,47 +21,138 @@ from spectromer_cli.spectra.readers.base import (
     described,
     header_of,
 )
+from spectromer_cli.spectra.spectrum import Spectrum
 
-_DELIMITERS = (",", ";", "\t", "|", None)  # None is any white space
-# So many lines of text are looked at to tell what a file is.
-_LOOK = 200
+# More pixels are no spectrum; a compressed file of kilobytes may claim any number.
+MAX_PIXELS = 20_000_000
 
 
-@dataclass
-class _Layout:
-    """How a text table is laid out.
+@dataclass(kw_only=True)
+class Table:
+    """One spectrum as columns of a table.
 
     Parameters
     ----------
-    delimiter : str or None
-        Between the columns; None for white space.
-    names : list of str
-        Of the columns; empty if the table has none.
-    first : int
-        Number of the first line of data, from 0.
+    columns : dict
+        Columns by name, those that are needed at least.
+    found : dict, optional
+        As `columns.find_spectrum` gives it, where the names do not say it themselves.
+    header : mapping
+        Header cards or meta data.
+    comments : str
+        What is said elsewhere.
+    numbers : int array, optional
+        The place of each row in the file, for messages.
+    line : str
+        What is counted.
+    guessed : bool
+        The columns were taken by their order.
     """
 
-    delimiter: str | None
-    names: list[str]
-    first: int
+    columns: dict[str, Column]
+    found: dict[str, str] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
+    comments: str = ""
+    numbers: np.ndarray | None = None
+    line: str = "row"
+    guessed: bool = False
+
+    @classmethod
+    def all_of_astropy(cls, table: Any) -> list[Table]:
+        """The spectra of an astropy table, with all that it says of them.
+
+        One, or one a row if the cells are arrays.
+        """
+        are_arrays = any(_is_array(table[name]) for name in table.colnames)
+        return [cls._of_astropy(table, row) for row in (range(len(table)) if are_arrays else [-1])]
+
+    @classmethod
+    def _of_astropy(cls, table: Any, row: int) -> Table:
+        read = {}
+        for name in table.colnames:
+            own = table[name]
+            if _is_array(own) != (row >= 0):
+                continue
+            values = np.ma.asarray(own[row] if row >= 0 else own)
+            if values.dtype.kind not in "iufb" or values.ndim != 1:
+                continue
+            said = (own.description, own.meta.get("ucd"), own.meta.get("utype"))
+            read[name] = Column(
+                np.ma.filled(values.astype(np.float64), np.nan), name, str(own.unit or ""),
+                " ".join(str(text) for text in said if text),
+            )  # fmt: skip
+        comments = "\n".join(f"{key}: {value}" for key, value in table.meta.items())
+        return cls(columns=read, header=table.meta, comments=comments)
+
+
+def _is_array(column: Any) -> bool:
+    """Whether the cells of an astropy column are arrays of numbers, of one length or of many."""
+    if column.dtype.kind == "O":
+        return len(column) > 0 and getattr(column[0], "ndim", 0) == 1
+    return bool(column.ndim == 2 and column.dtype.kind in "iufb")
+
+
+def spectrum_in(table: Table, source: Source, options: ReadOptions, *, name: str = "") -> Spectrum:
+    """The spectrum of a table.
+
+    Parameters
+    ----------
+    table : Table
+    source : Source
+        The file it is from.
+    options : ReadOptions
+        Unit where the table has none; air.
+    name : str
+        Of this table, where the file has several.
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    ReadError
+        If there are no columns of wavelength and flux, or their quantities cannot be understood.
+    """
+    found = table.found or columns.find_spectrum(table.columns)
+    if found is None:
+        raise ReadError(
+            f"{source.path} has no columns of wavelength and flux; it has "
+            f"{', '.join(table.columns)}",
+            "name them wavelength and flux",
+        )
+    mask = table.columns.get(found.get("mask", ""))
+    return spectrum_of(
+        Measured(
+            wavelength=table.columns[found["wavelength"]],
+            flux=table.columns[found["flux"]],
+            error=table.columns.get(found.get("error", "")),
+            mask=mask,
+            good_is=columns.good_is("" if mask is None else mask.name, table.columns, table.header),
+            header=table.header,
+            comments=table.comments,
+            numbers=table.numbers,
+            line=table.line,
+            guessed=table.guessed,
+            meta={"survey": "", "object_id": name or source.path.name.split(".")[0]},
+        ),
+        air=options.air,
+        unit=options.wavelength_unit,
+    )
 
 
 def identify(source: Source) -> bool:
-    """Whether the file is a table of numbers with wavelengths and fluxes."""
+    """Whether the file has a table of numbers with wavelengths and fluxes."""
     try:
-        if source.kind == "text":
-            if _is_ecsv(source.handle):
-                return columns.find_spectrum(_ecsv_names(source.handle)) is not None
-            return _layout(source.handle) is not None
+        if source.kind == "hdf5":
+            return bool(_hdf5_tables(source.handle))
         return columns.find_spectrum(_names(source)) is not None
     except Exception:  # whatever a damaged file raises: no plain table
         return False
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the one spectrum of the table.
-
-    Columns are found by their usual names, or else taken as wavelength, flux and error.
+    """Give the spectrum of the table, or of each group of an HDF5 file.
 
     Parameters
     ----------
@@ -77,34 +168,12 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     Raises
     ------
     ReadError
-        If a line is no row of numbers, the wavelengths do not run one way, or their unit is
-        unknown.
+        If the wavelengths do not run one way, or their unit is unknown.
     """
-    columns_read, header, comments, first_line = _read_columns(source)
-    found = columns.find_spectrum(columns_read)
-    if found is None:
-        raise ReadError(
-            f"{source.path} has no columns of wavelength and flux; it has "
-            f"{', '.join(columns_read)}",
-            "name them wavelength and flux",
-        )
-    spectrum = spectrum_of(
-        Measured(
-            wavelength=columns_read[found["wavelength"]],
-            flux=columns_read[found["flux"]],
-            error=columns_read.get(found.get("error", "")),
-            mask=columns_read.get(found.get("mask", "")),
-            good_is=columns.good_is(found.get("mask", ""), columns_read, header),
-            header=header,
-            comments=comments,
-            first_line=first_line,
-            line="line" if source.kind == "text" else "row",
-            guessed=source.kind == "text" and not _has_names(source),
-            meta={"survey": "", "object_id": source.path.name.split(".")[0]},
-        ),
-        air=options.air,
-        unit=options.wavelength_unit,
-    )
+    if source.kind == "hdf5":
+        return _read_hdf5(source, options)
+    table = _read_fits(source) if source.kind == "fits" else _read_parquet(source)
+    spectrum = spectrum_in(table, source, options)
     return Spectra(1, lambda row: spectrum)
 
 
@@ -127,21 +196,10 @@ def _fits_table(source: Source) -> Any:
     raise KeyError("no table with wavelength and flux")
 
 
-# Columns by name (also those that no spectrum needs, empty), header, comments, number of the first
-# row or line of data.
-Table = tuple[dict[str, Column], Mapping[str, Any], str, int]
-
-
-def _read_columns(source: Source) -> Table:
-    if source.kind == "fits":
-        return _read_fits(source)
-    if source.kind == "parquet":
-        table = source.handle.read()
-        wanted = (columns.find_spectrum(table.column_names) or {}).values()
-        return {n: Column(table[n].to_numpy().astype(np.float64), n) for n in wanted}, {}, "", 1
-    if _is_ecsv(source.handle):
-        return _read_ecsv(source)
-    return _read_text(source)
+def _read_parquet(source: Source) -> Table:
+    table = source.handle.read()
+    wanted = (columns.find_spectrum(table.column_names) or {}).values()
+    return Table(columns={n: Column(table[n].to_numpy().astype(np.float64), n) for n in wanted})
 
 
 def _read_fits(source: Source) -> Table:
@@ -153,121 +211,79 @@ def _read_fits(source: Source) -> Table:
             str(hdu.columns[name].unit or ""),
             described(hdu.header, hdu.columns.names.index(name) + 1),
         )
-        if name in wanted
-        else Column(np.empty(0), name)
-        for name in hdu.columns.names
+        for name in wanted
     }  # fmt: skip
     header, comments = header_of(source.handle, hdu)
-    return read, header, comments, 1
+    return Table(columns=read, header=header, comments=comments)
 
 
-def _is_ecsv(text: str) -> bool:
-    return text.startswith("# %ECSV")
+# --- HDF5 with a dataset, or the field of one, for each column ----------------------------------
 
 
-def _ecsv_names(text: str) -> list[str]:
-    """The names of the columns: the first line behind the header of comments."""
-    line = next((line for line in text.splitlines() if not line.startswith("#")), "")
-    return [name.strip().strip("\"'") for name in line.replace(",", " ").split()]
+def _hdf5_tables(file: Any) -> list[str]:
+    """The groups whose datasets make a spectrum, and the datasets with named fields that do."""
+    return [place for place, names in _hdf5_places(file) if columns.find_spectrum(names)]
 
 
-def _read_ecsv(source: Source) -> Table:
-    from astropy.table import Table
-
-    table = Table.read(source.handle.splitlines(), format="ascii.ecsv")
-    read = {
-        name: Column(
-            np.ma.filled(np.ma.asarray(table[name]).astype(np.float64), np.nan), name,
-            str(table[name].unit or ""), str(table[name].description or ""),
-        )
-        for name in table.colnames
-        if table[name].dtype.kind in "iufb" and table[name].ndim == 1
-    }  # fmt: skip
-    said = [f"{key}: {value}" for key, value in table.meta.items()]
-    return read, table.meta, "\n".join(said), 1
-
-
-# --- text -------------------------------------------------------------------------------------
-
-
-def _layout(text: str) -> _Layout | None:
-    """How a text is laid out as a table; None if it is none with wavelength and flux."""
-    header, comment = "", ""  # the last line of each kind before the data: names, maybe
-    for number, line in enumerate(text.splitlines()[:_LOOK]):
-        bare = line.strip()
-        if not bare or bare.startswith("#"):
-            comment = bare.lstrip("# ") or comment
+def _hdf5_places(group: Any, depth: int = 0) -> Iterator[tuple[str, list[str]]]:
+    flat = []
+    for name in group:
+        link = group.get(name, getlink=True)
+        if type(link).__name__ != "HardLink":  # to another file, or back up
             continue
-        for delimiter in _DELIMITERS:
-            cells = bare.split(delimiter)
-            if len(cells) >= 2 and all(_is_number(cell) for cell in cells):
-                names = _header_names(header, delimiter, len(cells))
-                if names and columns.find_spectrum(names) is None:
-                    return None  # a table, but of something else
-                in_comment = _header_names(comment, delimiter, len(cells))
-                if not names and columns.find_spectrum(in_comment):  # else it is prose
-                    names = in_comment
-                return _Layout(delimiter, names, number)
-        header = bare
-    return None
+        item = group[name]
+        if hasattr(item, "keys"):
+            if depth < 3:
+                yield from _hdf5_places(item, depth + 1)
+        elif item.dtype.names:
+            yield item.name, list(item.dtype.names)
+        elif item.ndim == 1 and item.dtype.kind in "iufb":
+            flat.append(name)
+    yield group.name, flat
 
 
-def _header_names(header: str, delimiter: str | None, count: int) -> list[str]:
-    """Names of the columns, if the line above the data has one for each."""
-    for separator in (delimiter, None, ","):
-        cells = [cell.strip().strip("\"'") for cell in header.split(separator)]
-        # A column without a name, as pandas writes its index, is still a column.
-        if len(cells) == count and not any(cell and _is_number(cell) for cell in cells):
-            return cells
-    return []
+def _read_hdf5(source: Source, options: ReadOptions) -> Spectra:
+    places = _hdf5_tables(source.handle)
+    stem = source.path.name.split(".")[0]
+
+    def get(row: int) -> Spectrum:
+        place = places[row]
+        name = f"{stem}{place if place != '/' else ''}" if len(places) > 1 else ""
+        return spectrum_in(_hdf5_table(source.handle, place), source, options, name=name)
+
+    return Spectra(len(places), get)
 
 
-def _is_number(cell: str) -> bool:
-    cell = cell.strip().strip('"')
-    if cell.lower() in ("", "nan", "--", "null", "inf", "-inf"):
-        return True
-    try:
-        float(cell.replace("D", "E").replace("d", "e"))
-    except ValueError:
-        return False
-    return True
+def _hdf5_table(file: Any, place: str) -> Table:
+    item = file[place]
+    fields = item.dtype.names if hasattr(item, "dtype") else None
+    names = list(fields) if fields else list(item)
+    found = columns.find_spectrum(n for n in names if fields or getattr(item[n], "ndim", 0) == 1)
+    assert found is not None
+    size = max(int(item.size if fields else item[n].size) for n in found.values())
+    if size > MAX_PIXELS:
+        raise ReadError(f"{place} has {size} pixels: too many for a spectrum")
+    if fields:
+        from astropy.io.misc.hdf5 import read_table_hdf5
+
+        return Table.all_of_astropy(read_table_hdf5(file, place))[0]
+    read = {}
+    for name in found.values():
+        said = _attributes(item[name])
+        unit = next((said[key] for key in ("unit", "units", "UNIT", "UNITS") if key in said), "")
+        words = " ".join(said[key] for key in said if key.lower() not in ("unit", "units"))
+        read[name] = Column(np.asarray(item[name][()], dtype=np.float64), name, unit, words)
+    header = _attributes(file) | _attributes(item)
+    comments = "\n".join(f"{key}: {value}" for key, value in header.items())
+    return Table(columns=read, header=header, comments=comments)
 
 
-def _read_text(source: Source) -> Table:
-    layout = _layout(source.handle)
-    assert layout is not None
-    rows: list[list[float]] = []
-    first_line = 0
-    for number, line in enumerate(source.handle.splitlines()):
-        bare = line.strip()
-        if number < layout.first or not bare or bare.startswith("#"):
-            continue
-        cells = bare.split(layout.delimiter)
-        if (rows and len(cells) != len(rows[0])) or not all(map(_is_number, cells)):
-            raise ReadError(
-                f"{source.path}, line {number + 1}, is no row of numbers like those above it: "
-                f"{bare[:60]!r}",
-                "is the file cut off?",
-            )
-        first_line = first_line or number + 1
-        rows.append([_number(cell) for cell in cells])
-    values = np.array(rows, dtype=np.float64)
-    names = layout.names or ["wavelength", "flux", "error"][: values.shape[1]]
-    comments = "\n".join(source.handle.splitlines()[: layout.first])
-    read = {name: Column(values[:, i], name) for i, name in enumerate(names)}
-    return read, {}, comments, first_line
-
-
-def _has_names(source: Source) -> bool:
-    """Whether the columns of a text are named."""
-    if _is_ecsv(source.handle):
-        return True
-    layout = _layout(source.handle)
-    return layout is not None and bool(layout.names)
-
-
-def _number(cell: str) -> float:
-    cell = cell.strip().strip('"')
-    if cell.lower() in ("", "--", "null"):
-        return float("nan")
-    return float(cell.replace("D", "E").replace("d", "e"))
+def _attributes(item: Any) -> dict[str, str]:
+    """The attributes of a group or dataset that are text or numbers."""
+    said = {}
+    for key, value in item.attrs.items():
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", errors="replace")
+        if isinstance(value, str | int | float | np.number | np.bool_):
+            said[key] = str(value)
+    return said
