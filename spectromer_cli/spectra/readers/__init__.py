@@ -20,7 +20,9 @@ from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra, op
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
-READERS = ("sdss", "lamost", "desi", "records", "table", "specutils")
+READERS = (
+    *("sdss", "lamost", "desi", "records", "fits_tables", "fits_images", "table", "specutils"),
+)
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 
@@ -53,7 +55,9 @@ def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterat
         reader = _reader_for(source)
         spectra = _guarded(source, reader, lambda: reader.read(source, options or ReadOptions()))
         yield Spectra(
-            spectra.count, lambda row: _guarded(source, reader, lambda: spectra.get(row), row)
+            spectra.count,
+            lambda row: _guarded(source, reader, lambda: spectra.get(row), row),
+            spectra.left_out,
         )
 
 
