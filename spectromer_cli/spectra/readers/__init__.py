@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -94,10 +95,11 @@ def _reader_for(source: Source) -> ModuleType:
     if source.kind == "text" and source.path.name.lower().endswith(FITS_SUFFIXES):
         # A server's message in place of the file: not to be passed over in a folder.
         raise ReadError(f"{source.path} {_what_it_is(source)}", "fetch it again")
+    more = "" if find_spec("specutils") else "; more with: pip install 'spectromer[specutils]'"
     raise NotASpectrum(
         f"{source.path} {_what_it_is(source)}",
-        "read are SDSS, LAMOST, DESI, Multimodal Universe and SPARCL files, and tables with "
-        "columns for wavelength and flux; more with: pip install 'spectromer[specutils]'",
+        "read are the surveys' files, images with a wavelength scale, and tables with columns of "
+        f"wavelength and flux{more}",
     )
 
 

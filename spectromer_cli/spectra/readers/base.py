@@ -264,6 +264,11 @@ MAX_ARMS = 6
 MAX_SHARED = 0.3
 
 
+def is_arm(name: str) -> bool:
+    """Whether an extension is called by nothing but an arm, as RED or CCD2."""
+    return _ARM.fullmatch(name.strip().lower()) is not None
+
+
 @dataclass
 class Part:
     """A spectrum found in a file, or an arm of one.

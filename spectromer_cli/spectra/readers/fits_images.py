@@ -37,6 +37,7 @@ from spectromer_cli.spectra.readers.base import (
     Spectra,
     file_stem,
     header_of,
+    is_arm,
     spectra_of_parts,
 )
 from spectromer_cli.spectra.spectrum import ivar_from_scatter
@@ -82,7 +83,7 @@ class _Rows:
     guessed: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class _Set:
     """The images of one spectrum, or of as many as their rows are."""
 
@@ -96,7 +97,9 @@ def identify(source: Source) -> bool:
     if source.kind != "fits":
         return False
     try:
-        return bool(_images(source.handle))
+        return bool(_sets(source, _images(source.handle))[0])
+    except ReadError:
+        return True  # to be said in words
     except Exception:  # whatever a damaged file raises
         return False
 
@@ -125,7 +128,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     hdus = source.handle
     fibres = _fibres(hdus)
     found: list[Part] = []
-    sets, left_out = _without_arms(_sets(source, _images(hdus)))
+    sets, left_out = _sets(source, _images(hdus))
     for images in sets:
         if fibres is not None and _count(images.hdus["flux"]) == len(fibres.data):
             parts, aside = _of_fibres(source, images, fibres, options)
@@ -176,7 +179,8 @@ def _images(hdus: Any) -> list[Any]:
         if (shape := _shape(hdu))
         and shape[-1] >= MIN_PIXELS
         and (_count(hdu) in (rows, 1) or _is_multispec(hdu.header)
-             or (_count(hdu) <= MAX_ROWS and len(shape) <= 3))
+             or (_count(hdu) <= MAX_ROWS
+                 and (len(shape) == 2 or card(hdu.header, "BANDID1") is not None)))
     ]  # fmt: skip
 
 
@@ -192,13 +196,13 @@ def _role(name: str) -> tuple[str, str]:
     return "", " ".join(words)
 
 
-def _sets(source: Source, images: list[Any]) -> list[_Set]:
-    """The images of each spectrum, by the names of the extensions."""
+def _sets(source: Source, images: list[Any]) -> tuple[list[_Set], list[str]]:
+    """The images of each spectrum, by the names of the extensions, and what is left out."""
     if unnamed := _by_order(images):
-        return [unnamed]
+        return [unnamed], []
     sets: list[_Set] = []
-    waiting: list[tuple[str, str, Any]] = []
-    nameless: list[tuple[str, Any]] = []
+    beside: list[tuple[str, str, Any]] = []
+    others: list[_Set] = []  # extensions called by an object or an arm, or by nothing
     for hdu in images:
         role, tag = _role(hdu.name)
         if _BESIDE & set(tag.split()):
@@ -208,21 +212,35 @@ def _sets(source: Source, images: list[Any]) -> list[_Set]:
         if role == "flux":
             sets.append(_Set(tag, {"flux": hdu}))
         elif role:
-            waiting.append((role, tag, hdu))
-        else:
-            nameless.append((tag, hdu))
-    if not sets:  # each extension is a spectrum, called by its object or arm
-        sets = [_Set(tag, {"flux": hdu}) for tag, hdu in nameless]
-    for role, tag, hdu in waiting:
+            beside.append((role, tag, hdu))
+        elif _scale_key(hdu) is not None:
+            others.append(_Set(tag, {"flux": hdu}))
+    alike = {_scale_key(s.hdus["flux"]) for s in sets}
+    new = [s for s in others if not sets or _scale_key(s.hdus["flux"]) not in alike]
+    new = [s for s in others if s in new or not s.tag]
+    taken = [s for s in new if not sets or not s.tag or is_arm(s.tag)]
+    left_out = [f"extensions {', '.join(s.tag for s in new if s not in taken)}"]
+    sets, arms = _without_parts(sets + taken)
+    places = {id(hdu): place for place, hdu in enumerate(source.handle)}
+    for role, tag, hdu in beside:
         own = [s for s in sets if s.tag == tag]
-        place = list(source.handle).index(hdu)
-        before = [s for s in own if list(source.handle).index(s.hdus["flux"]) < place]
-        if role == "wavelength" and not own:
-            own = sets  # one scale for all
-        for images_of in own if role == "wavelength" else (before[-1:] or own[:1]):
+        before = [s for s in own if places[id(s.hdus["flux"])] < places[id(hdu)]]
+        if role != "wavelength":
+            own = before[-1:] or own[:1]
+        for images_of in own or (sets if role == "wavelength" else []):
             if _shape(hdu)[-1] == _shape(images_of.hdus["flux"])[-1]:
                 images_of.hdus.setdefault(role, hdu)
-    return sets
+    return sets, arms + (left_out if len(taken) < len(new) else [])
+
+
+def _scale_key(hdu: Any) -> tuple[Any, ...] | None:
+    """What tells one wavelength scale from another; None for an image without a scale."""
+    if not _is_multispec(hdu.header):
+        try:
+            _linear(hdu.header, _shape(hdu)[-1])
+        except ReadError:
+            return None
+    return (_shape(hdu)[-1], *(card(hdu.header, n) for n in ("CRVAL1", "CD1_1", "CDELT1")))
 
 
 def _by_order(images: list[Any]) -> _Set | None:
@@ -241,14 +259,24 @@ def _by_order(images: list[Any]) -> _Set | None:
     return found if len(found.hdus) > 1 else None
 
 
-def _without_arms(sets: list[_Set]) -> tuple[list[_Set], list[str]]:
-    """The sets without arms that another one joins, as 6dFGS has V, R and VR; what was left."""
+def _without_parts(sets: list[_Set]) -> tuple[list[_Set], list[str]]:
+    """The sets that are the result, and how many others stand beside it.
+
+    6dFGS has the arms V and R beside VR, the Liverpool Telescope's SPRAT has SPEC_NONSS and SPEC_SS
+    beside FLUX.
+    """
     tags = [s.tag for s in sets]
     for i, tag in enumerate(tags):
         others = tags[:i] + tags[i + 1 :]
         if len(others) > 1 and all(others) and sorted(tag) == sorted("".join(others)):
             return [sets[i]], [f"{len(others)} arms that {tag.upper()} joins"]
-    return sets, []
+    plain = [s for s in sets if not s.tag]
+    scales = {_scale_key(s.hdus["flux"]) for s in plain}
+    steps = [s for s in sets if s.tag and _scale_key(s.hdus["flux"]) in scales]
+    steps = [s for s in steps if not s.tag.isdigit()]
+    names = ", ".join(s.hdus["flux"].name for s in steps)
+    left_out = [f"{names} beside {plain[0].hdus['flux'].name}"] if steps else []
+    return [s for s in sets if s not in steps], left_out
 
 
 # --- the values of an image -----------------------------------------------------------------

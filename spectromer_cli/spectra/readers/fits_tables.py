@@ -30,7 +30,7 @@ from spectromer_cli.spectra.spectrum import Spectrum
 
 # PypeIt: optimal extraction before that of a box.
 _PREFIXES = ("", PREFIX, "opt_", "box_")
-# Beside other tables, a shorter one is a list of lines.
+# A shorter table is a list of lines.
 MIN_ROWS = 50
 
 
@@ -98,19 +98,25 @@ def read(source: Source, options: ReadOptions) -> Spectra:
 def _tables(hdus: Any) -> list[_Table]:
     found = []
     for hdu in hdus:
-        if not hasattr(hdu, "columns") or columns.find(hdu.columns.names, ("fibre", "pivot")):
-            continue  # 2dfdr's table of fibres has their magnitudes and WLEN
+        if not hasattr(hdu, "columns"):
+            continue
         arrays = [c.name for c in hdu.columns if _many(c.format)]
         for names, a_row_each in ((arrays, True), (hdu.columns.names, False)):
             known = (columns.find_spectrum(names, prefix) for prefix in _PREFIXES)
             roles = next(filter(None, known), None)
-            if roles is not None and _alike(hdu, roles):
+            if roles is None or not _alike(hdu, roles):
+                continue
+            if a_row_each or not _is_list(hdu):
                 found.append(_Table(hdu, roles, a_row_each))
                 break
-    if len(found) > 1:
-        long = [t for t in found if t.a_row_each or len(t.hdu.data) >= MIN_ROWS]
-        return long or found
     return found
+
+
+def _is_list(hdu: Any) -> bool:
+    """Whether a table is one of lines, or a catalogue: it is short, or has a position per row."""
+    return (
+        len(hdu.data) < MIN_ROWS or columns.find(hdu.columns.names, ("ra", "raj2000")) is not None
+    )
 
 
 def _alike(hdu: Any, roles: dict[str, str]) -> bool:
