@@ -428,6 +428,42 @@ def test_two_arms_in_one_file(tmp_path: Path, names: tuple[str, ...]) -> None:
     )
 
 
+def test_extensions_of_a_source_of_mpdaf(tmp_path: Path) -> None:
+    hdus = [image(np.ones((30, 30)), {}, "IMA_WHITE_DATA"), image(FLUX, WCS, "SPE_TOT_DATA"),
+            image(SIGMA**2, WCS, "SPE_TOT_STAT"), image(FLUX, WCS, "SPE_SKY_DATA")]  # fmt: skip
+    (spectrum,) = read(write(tmp_path / "a.fits", fits.ImageHDU(), *hdus))
+    check(spectrum, sigma=SIGMA)
+
+
+def test_rows_of_several_extensions(tmp_path: Path) -> None:
+    """Errors of the same shape say that the rows are spectra."""
+    pairs = np.stack([FLUX, 2 * FLUX]), np.stack([SIGMA, 2 * SIGMA])
+    hdus = [image(pairs[0]), image(pairs[1], {}, "ERR"), image(LINEAR, {}, "WAVE")]
+    spectra = read(write(tmp_path / "a.fits", *hdus))
+    assert len(spectra) == 2
+    check(spectra[1], flux=2 * FLUX, sigma=2 * SIGMA)
+    assert "COLUMNS_GUESSED" not in spectra[1].meta["flags"]
+
+
+def test_steps_of_the_reduction_are_left_out(tmp_path: Path) -> None:
+    """As of SPRAT: with and without the sky beside the calibrated flux."""
+    hdus = [image(np.ones((60, N)), WCS, "LSS"), image(9.0 + FLUX[None], WCS, "SPEC_NONSS"),
+            image(3.0 + FLUX[None], WCS, "SPEC_SS"), image(FLUX[None], WCS, "FLUX")]  # fmt: skip
+    with open_spectra(write(tmp_path / "a.fits", *hdus)) as spectra:
+        assert len(spectra) == 1
+        assert spectra.left_out == "SPEC_NONSS, SPEC_SS beside FLUX"
+        check(spectra.get(0))
+
+
+def test_another_extension_of_the_scale_is_no_second_spectrum(tmp_path: Path) -> None:
+    odd = image(50.0 + FLUX, WCS)
+    with open_spectra(write(tmp_path / "a.fits", image(FLUX, WCS), odd)) as spectra:
+        assert len(spectra) == 1
+        assert "not known" in spectra.left_out
+    odd.header["OBJECT"] = "another"
+    assert len(read(write(tmp_path / "b.fits", image(FLUX, WCS), odd))) == 2
+
+
 def test_several_extensions_are_a_row_each(tmp_path: Path) -> None:
     hdus = [image((i + 1) * FLUX, WCS, f"OBJ{i}") for i in range(3)]
     spectra = read(write(tmp_path / "a.fits", fits.ImageHDU(), *hdus))

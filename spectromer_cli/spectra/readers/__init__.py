@@ -22,7 +22,7 @@ from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
 READERS = (
-    *("sdss", "lamost", "desi", "records", "fits_tables", "fits_images", "table", "specutils"),
+    *("sdss", "lamost", "desi", "fits_tables", "fits_images", "records", "table", "specutils"),
 )
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")

@@ -184,16 +184,16 @@ def _images(hdus: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def _role(name: str) -> tuple[str, str]:
-    """What an extension is by its name, and what else the name says: "FLUX_B" is B's flux."""
+def _role(name: str) -> tuple[str, str, str]:
+    """What an extension is by its name, the word that says so, and the rest, as B of FLUX_B."""
     words = re.split(r"[\s_.\-]+", name.strip().lower())
     for length in range(len(words), 0, -1):
         for start in range(len(words) - length + 1):
             run = "_".join(words[start : start + length])
             for role, known in _NAMES.items():
                 if run in known:
-                    return role, " ".join(words[:start] + words[start + length :])
-    return "", " ".join(words)
+                    return role, run, " ".join(words[:start] + words[start + length :])
+    return "", "", " ".join(words)
 
 
 def _sets(source: Source, images: list[Any]) -> tuple[list[_Set], list[str]]:
@@ -204,7 +204,7 @@ def _sets(source: Source, images: list[Any]) -> tuple[list[_Set], list[str]]:
     beside: list[tuple[str, str, Any]] = []
     others: list[_Set] = []  # extensions called by an object or an arm, or by nothing
     for hdu in images:
-        role, tag = _role(hdu.name)
+        role, _, tag = _role(hdu.name)
         if _BESIDE & set(tag.split()):
             continue
         version = str(hdu.ver) if hdu.ver and hdu.ver > 1 else ""
@@ -215,12 +215,8 @@ def _sets(source: Source, images: list[Any]) -> tuple[list[_Set], list[str]]:
             beside.append((role, tag, hdu))
         elif _scale_key(hdu) is not None:
             others.append(_Set(tag, {"flux": hdu}))
-    alike = {_scale_key(s.hdus["flux"]) for s in sets}
-    new = [s for s in others if not sets or _scale_key(s.hdus["flux"]) not in alike]
-    new = [s for s in others if s in new or not s.tag]
-    taken = [s for s in new if not sets or not s.tag or is_arm(s.tag)]
-    left_out = [f"extensions {', '.join(s.tag for s in new if s not in taken)}"]
-    sets, arms = _without_parts(sets + taken)
+    new, unknown = _own_spectra(sets, others)
+    sets, arms = _without_parts(sets + new)
     places = {id(hdu): place for place, hdu in enumerate(source.handle)}
     for role, tag, hdu in beside:
         own = [s for s in sets if s.tag == tag]
@@ -230,7 +226,31 @@ def _sets(source: Source, images: list[Any]) -> tuple[list[_Set], list[str]]:
         for images_of in own or (sets if role == "wavelength" else []):
             if _shape(hdu)[-1] == _shape(images_of.hdus["flux"])[-1]:
                 images_of.hdus.setdefault(role, hdu)
-    return sets, arms + (left_out if len(taken) < len(new) else [])
+    return sets, arms + unknown
+
+
+def _own_spectra(sets: list[_Set], others: list[_Set]) -> tuple[list[_Set], list[str]]:
+    """Which extensions of no known name are spectra of their own, and what is left out.
+
+    Beside a flux, one of its scale is its sky, its continuum or the like, unless it is of another
+    object; one of another scale is an arm if it is called so, or by nothing.
+    """
+    objects = {_object(s.hdus["flux"]) for s in sets}
+    scales = {_scale_key(s.hdus["flux"]) for s in sets}
+    own, left_out = [], []
+    for images in others:
+        hdu = images.hdus["flux"]
+        foreign = _object(hdu) not in ("", *objects)
+        new_scale = _scale_key(hdu) not in scales
+        if not sets or foreign or (new_scale and (not images.tag or is_arm(images.tag))):
+            own.append(images)
+        elif new_scale or not images.tag:
+            left_out.append(f"an extension {hdu.name}".rstrip() + " that is not known")
+    return own, left_out
+
+
+def _object(hdu: Any) -> str:
+    return str(card(hdu.header, "OBJECT") or "").strip()
 
 
 def _scale_key(hdu: Any) -> tuple[Any, ...] | None:
@@ -327,12 +347,13 @@ def _error_kind(flux: np.ndarray, values: np.ndarray) -> Literal["", "sigma", "v
     good = np.isfinite(flux) & np.isfinite(values) & (flux != 0)
     if good.sum() < MIN_PIXELS or (values[good] < 0).any() or not values[good].any():
         return ""
-    scatter = ivar_from_scatter(flux[good])[0] ** -0.5
+    scatter, own = (ivar_from_scatter(array[good])[0] ** -0.5 for array in (flux, values))
     level = float(np.median(values[good & (values > 0)]))
-    # Rebinning and skies that are brighter in places change the scatter by some factors.
+    # Rebinning and skies that are brighter in places change the scatter by some factors. Errors are
+    # not as noisy as the flux; another spectrum is.
     if 0.2 < level / scatter < 6.0:
-        return "sigma"
-    return "variance" if 0.2 < level**0.5 / scatter < 6.0 else ""
+        return "sigma" if own < 0.5 * scatter else ""
+    return "variance" if 0.2 < level**0.5 / scatter < 6.0 and own < level else ""
 
 
 def _bands(hdu: Any) -> list[_Rows]:
@@ -413,12 +434,16 @@ def _of_set(source: Source, images: _Set, options: ReadOptions) -> list[Part]:
     """The spectra of one image and of those beside it."""
     hdu = images.hdus["flux"]
     header, comments = header_of(source.handle, hdu)
-    rows = _bands(hdu)
     beside = {
         role: (other, _data(other).reshape(-1, _shape(other)[-1]))
         for role, other in images.hdus.items()
         if role != "flux"
     }
+    count = _count(hdu)
+    if count > 1 and any(len(values) == count for _, values in beside.values()):
+        rows = [_Rows(row) for row in _data(hdu).reshape(count, -1)]
+    else:
+        rows = _bands(hdu)
     scales: list[Column] | None = None
     if "wavelength" not in beside and any(r.wavelength is None for r in rows):
         scales = _scales(hdu.header, rows)
@@ -451,17 +476,17 @@ def _of_set(source: Source, images: _Set, options: ReadOptions) -> list[Part]:
 
 
 def _part(measured: Measured, tag: str, hdu: Any, options: ReadOptions) -> Part:
-    identity = str(card(hdu.header, "OBJECT") or "").strip()
     return Part(
-        tag, identity,
+        tag, _object(hdu),
         lambda: spectrum_of(measured, air=options.air, unit=options.wavelength_unit),
     )  # fmt: skip
 
 
 def _column(role: str, hdu: Any, values: np.ndarray) -> Column:
-    name, unit = hdu.name.strip().lower(), str(card(hdu.header, "BUNIT") or "").strip()
-    if role == "error" and name in ("", "primary"):
-        name = "sigma"
+    own, name, _ = _role(hdu.name)
+    if own != role:  # by its place: it has no name
+        name = "sigma" if role == "error" else role
+    unit = str(card(hdu.header, "BUNIT") or "").strip()
     if role == "wavelength":
         name = _log_name(values, name, unit)
     return Column(values, name, unit)
