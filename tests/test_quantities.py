@@ -92,6 +92,7 @@ def test_the_medium_is_read(
         ({"AIRMASS": 1.2}, "airmass 1.2; extraction aperture 5"),
         ({}, "observed through a vacuum dewar in fair weather"),
         ({"CTYPE1": "LINEAR"}, ""),
+        ({"CTYPE1": "WAVE"}, ""),  # without CUNIT1, and yet not in metres
     ],
 )
 def test_nothing_said_is_flagged(header: dict, comments: str) -> None:

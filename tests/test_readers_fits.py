@@ -615,6 +615,28 @@ def test_arms_in_two_tables(tmp_path: Path, cells: str) -> None:
         )
 
 
+@pytest.mark.parametrize("cells", ["pixels", "arrays"])
+def test_columns_in_several_tables(tmp_path: Path, cells: str) -> None:
+    hdus = []
+    for name, values in (("WAVE", LINEAR), ("FLUX", FLUX), ("IVAR", SIGMA**-2.0)):
+        table = Table({name: values if cells == "pixels" else np.stack([values, 1.01 * values])})
+        hdus.append(fits.BinTableHDU(table, name=name))
+    spectra = read(write(tmp_path / "a.fits", *hdus))
+    assert len(spectra) == (1 if cells == "pixels" else 2)
+    check(spectra[0], sigma=SIGMA)
+
+
+def test_more_columns_than_a_table_may_have(tmp_path: Path) -> None:
+    hdu = fits.BinTableHDU(Table({"wave": LINEAR, "flux": FLUX}))
+    path = write(tmp_path / "a.fits", hdu)
+    cards = path.read_bytes().replace(
+        b"TFIELDS =                    2", b"TFIELDS =             99999999"
+    )
+    path.write_bytes(cards)
+    with pytest.raises(ReadError, match="claims 99999999 columns"):
+        read(path)
+
+
 def test_a_list_of_lines_beside_a_spectrum(tmp_path: Path) -> None:
     lines = Table({"wave": [4861.3, 5006.8], "flux": [3.0, 9.0]})
     spectrum = Table({"wave": LINEAR, "flux": FLUX, "err": SIGMA})

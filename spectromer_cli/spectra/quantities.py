@@ -497,9 +497,8 @@ def _observers_velocity(header: Mapping[str, Any]) -> float | None:
     elif None not in geocentric:
         site = EarthLocation.from_geocentric(*geocentric, unit=units.m)
     else:
-        site = EarthLocation.from_geodetic(
-            0.0, 90.0
-        )  # at a pole, the Earth's rotation adds nothing
+        # At a pole, the Earth's rotation adds nothing.
+        site = EarthLocation.from_geodetic(0.0, 90.0)
     try:
         # Bundled tables do: an error in the Earth's rotation is far below 1 m/s here.
         with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
@@ -771,8 +770,7 @@ _KINDS = {
 
 
 def error_kind(error: Column, flux_unit: str) -> str:
-    """What a column of errors holds: "sigma", "variance", "ivar", "snr", "percent" or
-    "fraction" (of the flux).
+    """What errors are: "sigma", "variance", "ivar", "snr", "percent" or "fraction" of the flux.
 
     The name decides where it is plain; a name such as ``error`` may be either a standard deviation
     or a variance, and the unit decides.

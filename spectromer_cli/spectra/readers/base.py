@@ -14,11 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.quantities import card, comments_of
+from spectromer_cli.spectra.quantities import card, comments_of, number
 from spectromer_cli.spectra.spectrum import Spectrum, merged
 
 # A spectrum of a million pixels in text has some 60 MB.
 MAX_TEXT_BYTES = 200_000_000
+# Of a FITS table (FITS 4.0, 7.2.1).
+MAX_COLUMNS = 999
 
 Kind = Literal["fits", "hdf5", "parquet", "text"]
 
@@ -162,6 +164,10 @@ def _open_fits(path: Path, packed: bool) -> Iterator[Any]:
             raise ReadError(
                 f"{path} is not a whole FITS file: {reason}", "fetch it again"
             ) from error
+    columns = max((number(hdu.header, "TFIELDS") or 0 for hdu in hdus), default=0)
+    if columns > MAX_COLUMNS:  # astropy would look for the cards of each
+        hdus.close()
+        raise ReadError(f"{path} claims {columns:.0f} columns", "fetch it again")
     # Old files break the standard in harmless ways, but a part of a file must not pass for it.
     length = file.getbuffer().nbytes if packed else path.stat().st_size
     messages = [str(warning.message) for warning in said]

@@ -36,11 +36,20 @@ MIN_ROWS = 50
 
 @dataclass
 class _Table:
-    """A table of spectra: which columns are what, and whether each row is a spectrum."""
+    """Columns of spectra: what is where, and whether each row is a spectrum."""
 
-    hdu: Any
-    names: dict[str, str]
+    places: dict[str, tuple[Any, str]]
     a_row_each: bool
+
+    @property
+    def hdu(self) -> Any:
+        """The table of the flux."""
+        return self.places["flux"][0]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The columns by what they are."""
+        return {role: name for role, (_, name) in self.places.items()}
 
 
 def identify(source: Source) -> bool:
@@ -96,20 +105,31 @@ def read(source: Source, options: ReadOptions) -> Spectra:
 
 
 def _tables(hdus: Any) -> list[_Table]:
-    found = []
-    for hdu in hdus:
-        if not hasattr(hdu, "columns"):
+    """The tables of spectra; if none is one, the columns of all of them together may be."""
+    tables = [hdu for hdu in hdus if hasattr(hdu, "columns")]
+    found = [table for hdu in tables if (table := _table([hdu])) is not None]
+    whole = _table(tables) if not found and len(tables) > 1 else None
+    return found if whole is None else [whole]
+
+
+def _table(hdus: list[Any]) -> _Table | None:
+    """What the columns of some tables make; None if it is no spectrum."""
+    for a_row_each in (True, False):
+        places = {
+            column.name: hdu
+            for hdu in reversed(hdus)
+            for column in hdu.columns
+            if _many(column.format) or not a_row_each
+        }
+        known = (columns.find_spectrum(places, prefix) for prefix in _PREFIXES)
+        roles = next(filter(None, known), None)
+        if roles is None:
             continue
-        arrays = [c.name for c in hdu.columns if _many(c.format)]
-        for names, a_row_each in ((arrays, True), (hdu.columns.names, False)):
-            known = (columns.find_spectrum(names, prefix) for prefix in _PREFIXES)
-            roles = next(filter(None, known), None)
-            if roles is None or not _alike(hdu, roles):
-                continue
-            if a_row_each or not _is_list(hdu):
-                found.append(_Table(hdu, roles, a_row_each))
-                break
-    return found
+        table = _Table({role: (places[name], name) for role, name in roles.items()}, a_row_each)
+        rows = {hdu.header["NAXIS2"] for hdu, _ in table.places.values()}
+        if len(rows) == 1 and _alike(table) and (a_row_each or not _is_list(table.hdu)):
+            return table
+    return None
 
 
 def _is_list(hdu: Any) -> bool:
@@ -119,10 +139,13 @@ def _is_list(hdu: Any) -> bool:
     )
 
 
-def _alike(hdu: Any, roles: dict[str, str]) -> bool:
+def _alike(table: _Table) -> bool:
     """Whether wavelengths and fluxes are both numbers, or both arrays."""
-    formats = {role: str(hdu.columns[name].format) for role, name in roles.items()}
-    return _many(formats["wavelength"]) == _many(formats["flux"]) and "A" not in formats["flux"]
+    wavelength, flux = (
+        str(hdu.columns[name].format)
+        for hdu, name in (table.places["wavelength"], table.places["flux"])
+    )
+    return _many(wavelength) == _many(flux) and "A" not in wavelength + flux
 
 
 def _many(fits_format: Any) -> bool:
@@ -142,7 +165,10 @@ def _is_rest_frame(hdus: Any) -> bool:
 def _spectrum(source: Source, table: _Table, row: int, options: ReadOptions) -> Spectrum:
     hdu = table.hdu
     header, comments = header_of(source.handle, hdu)
-    found = {role: _column(hdu, name, row, table.a_row_each) for role, name in table.names.items()}
+    found = {
+        role: _column(own, name, row, table.a_row_each)
+        for role, (own, name) in table.places.items()
+    }
     meta = {"survey": "", "object_id": file_stem(source)} | positions_of(header)
     product = False
     if table.a_row_each:
