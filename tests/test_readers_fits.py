@@ -12,7 +12,7 @@ from astropy.table import Table
 from astropy.time import Time
 
 from spectromer_cli.errors import NotASpectrum, ReadError
-from spectromer_cli.spectra import Spectrum, air_to_vacuum
+from spectromer_cli.spectra import Spectrum, air_to_vacuum, readers
 from spectromer_cli.spectra.loading import load_all
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra, read
 from spectromer_cli.spectra.sources import Target
@@ -131,6 +131,7 @@ def test_a_scale_of_paper_iii_is_left_to_astropy(tmp_path: Path) -> None:
         {"CRVAL1": 1.0, "CDELT1": 1.0, "CTYPE1": "PIXEL"},
         {"CRVAL1": 0.0, "CD1_1": 1.0, "CUNIT1": "Angstrom"},
         {"CRVAL1": 150.0, "CDELT1": 1e-4, "CTYPE1": "RA---TAN"},
+        WCS | {"DC-FLAG": -1},
     ],
 )
 def test_pixel_numbers_are_no_wavelengths(tmp_path: Path, cards: dict) -> None:
@@ -471,6 +472,14 @@ def test_several_extensions_are_a_row_each(tmp_path: Path) -> None:
     check(spectra[2], flux=3 * FLUX)
 
 
+def test_an_extension_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
+    hdus = [image(FLUX, {}, "FLUX_1"), image(FLUX, WCS, "FLUX_2")]
+    with open_spectra(write(tmp_path / "a.fits", fits.ImageHDU(), *hdus)) as spectra:
+        with pytest.raises(ReadError, match="has no wavelength scale"):
+            spectra.get(0)
+        check(spectra.get(1))
+
+
 # Fibres -------------------------------------------------------------------------------------
 
 
@@ -673,3 +682,14 @@ def test_every_real_file_is_read_or_refused_in_words(shared: Path) -> None:
                 continue
             for spectrum in spectra:
                 assert 1000.0 < spectrum.wavelength[0] < 8000.0, path
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_specutils_is_advised_where_it_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(readers, "READERS", ("sdss", "fits_tables", "fits_images"))
+    monkeypatch.setattr(readers, "find_spec", lambda name: object() if there else None)
+    with pytest.raises(NotASpectrum) as caught:
+        read(write(tmp_path / "a.fits", image(np.ones((60, N)), WCS)))
+    assert ("specutils" in caught.value.hint) is not there

@@ -326,7 +326,7 @@ def _joined(parts: list[Part]) -> Spectrum | None:
     """One spectrum of its arms; None if they are not arms, or one of them cannot be read."""
     try:
         arms = sorted((part.get() for part in parts), key=lambda arm: float(arm.wavelength[0]))
-    except ReadError:
+    except Exception:  # a damaged one is refused when it is asked for, and costs no other
         return None
     for blue, red in pairwise(arms):
         shorter = min(np.ptp(blue.wavelength), np.ptp(red.wavelength))

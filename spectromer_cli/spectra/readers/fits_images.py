@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
@@ -40,7 +40,7 @@ from spectromer_cli.spectra.readers.base import (
     is_arm,
     spectra_of_parts,
 )
-from spectromer_cli.spectra.spectrum import ivar_from_scatter
+from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
 
 # Fewer pixels are no spectrum; more rows are an image of a slit, unless a table says what they are.
 MIN_PIXELS, MAX_ROWS = 50, 10
@@ -134,13 +134,25 @@ def read(source: Source, options: ReadOptions) -> Spectra:
             parts, aside = _of_fibres(source, images, fibres, options)
             found += parts
             left_out += aside
-        else:
+            continue
+        try:
             found += _of_set(source, images, options)
+        except ReadError as error:
+            if len(sets) == 1:
+                raise
+            found.append(Part(images.tag, "", _raising(error)))  # the others are read
     if not found and left_out:
         raise ReadError(f"no spectrum is an object's: {', '.join(left_out)}")
     spectra = spectra_of_parts(source, found)
     spectra.left_out = ", ".join(left_out)
     return spectra
+
+
+def _raising(error: ReadError) -> Callable[[], Spectrum]:
+    def get() -> Spectrum:
+        raise error
+
+    return get
 
 
 # --- which images are there -----------------------------------------------------------------
@@ -617,8 +629,9 @@ def _linear(header: Any, n: int) -> Column:
         if start is None or not step:  # old IRAF
             start, step = number(header, "W0"), number(header, "WPC")
             logarithmic = False
-    celestial = re.match(r"(RA|DEC|GLON|GLAT|TIME|STOKES)", kind)
-    if start is None or not step or celestial or not np.isfinite([start, step]).all():
+    other = re.match(r"(RA|DEC|GLON|GLAT|TIME|STOKES|PIXEL)", kind)
+    flag = str(card(header, "DC-FLAG")).strip().removesuffix(".0")  # IRAF: −1 is not calibrated
+    if start is None or not step or other or flag == "-1":
         raise _no_scale()
     offset = np.arange(1, n + 1) - reference
     values = start + step * offset
@@ -632,7 +645,7 @@ def _linear(header: Any, n: int) -> Column:
     said = f"{card(header, 'WAT1_001')} {kind}".lower()
     logarithmic = (
         logarithmic
-        or str(card(header, "DC-FLAG")).strip() in ("1", "1.0")
+        or flag == "1"
         or "wtype=log" in said
         or bool(re.search(r"log.?(lin|lam|wave|10)|(lin|lam|wave).?log", kind.lower()))
     )
