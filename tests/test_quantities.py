@@ -53,10 +53,12 @@ STATEMENTS = [
     ({"AIRORVAC": "vac"}, "", "", "", "vacuum"),
     ({"CTYPE1": "AWAV"}, "", "", "", "air"),
     ({"CTYPE1": "AWAV-LOG"}, "", "", "", "air"),
-    ({"CTYPE1": "WAVE"}, "", "", "", "vacuum"),
+    ({"CTYPE1": "WAVE", "CUNIT1": "Angstrom"}, "", "", "", "vacuum"),
     ({"CUNIT1": "Angstrom (air)"}, "", "", "", "air"),
     ({"INSTRUME": "MUSE"}, "", "", "", "air"),
     ({"TELESCOP": "HST"}, "", "", "", "vacuum"),
+    ({"PYP_SPEC": "keck_lris_red"}, "", "", "", "vacuum"),
+    ({"METADATA": '{"airvac": "vac"}'}, "", "", "", "vacuum"),
     ({}, "wave_air", "", "", "air"),
     ({}, "lambda_vac", "", "", "vacuum"),
     ({}, "wave", "em.wl;em.air", "", "air"),
@@ -90,6 +92,7 @@ def test_the_medium_is_read(
         ({"AIRMASS": 1.2}, "airmass 1.2; extraction aperture 5"),
         ({}, "observed through a vacuum dewar in fair weather"),
         ({"CTYPE1": "LINEAR"}, ""),
+        ({"CTYPE1": "WAVE"}, ""),  # without CUNIT1, and yet not in metres
     ],
 )
 def test_nothing_said_is_flagged(header: dict, comments: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spectromer_cli.errors import NotASpectrum, ReadError
-from spectromer_cli.spectra import air_to_vacuum
+from spectromer_cli.spectra import air_to_vacuum, readers
 from spectromer_cli.spectra.readers import open_spectra, read
 
 N = 500
@@ -291,8 +291,9 @@ def test_hdf5_of_something_else(tmp_path: Path) -> None:
 # specutils ---------------------------------------------------------------------------------
 
 
-def test_specutils_reads_what_is_left(tmp_path: Path) -> None:
+def test_specutils_reads_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("specutils")
+    monkeypatch.setattr(readers, "READERS", ("specutils",))
     header = {"CTYPE1": "WAVE", "CUNIT1": "Angstrom", "CRVAL1": 4000.0, "CDELT1": 2.0}
     header |= {"CRPIX1": 1.0, "BUNIT": "Jy", "WCSDIM": 1}
     hdu = fits.PrimaryHDU(FLUX)

@@ -15,6 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spectromer_cli import console
 from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
 from spectromer_cli.spectra import catalogues, identity, sources
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
@@ -159,6 +160,8 @@ class Item:
         Its number among the spectra of its target, from 0.
     of_many : bool
         The file has other spectra too.
+    left_out : str
+        What else the file holds that is not read; with its first spectrum only.
     """
 
     file: str
@@ -173,6 +176,7 @@ class Item:
     target: int = 0
     place: int = 0
     of_many: bool = False
+    left_out: str = ""
 
     @property
     def begins(self) -> bool:
@@ -224,6 +228,8 @@ def load_all(
                     item.target, item.place = unit[0][0], place
                 else:
                     item.target = unit[place][0]
+                if item.left_out:
+                    console.warn(f"{item.file}: {item.left_out} left out")
                 yield item
 
 
@@ -364,10 +370,11 @@ def _read_row(spectra: Spectra, row: int, file: str, grid: Grid | None) -> Item:
         problem = f"{file} has {len(spectra)} spectra, numbered from 0: there is no {row}"
         return Item(file, row, problem=problem)
     try:
-        spectrum = spectra.get(row)
+        item = item_of(spectra.get(row), file, row, grid)
     except ReadError as error:  # leaves the other spectra of its file untouched
-        return Item(file, row, problem=_line(error))
-    return item_of(spectrum, file, row, grid)
+        item = Item(file, row, problem=_line(error))
+    item.left_out = spectra.left_out if row == 0 else ""
+    return item
 
 
 def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:

@@ -360,10 +360,14 @@ def medium_of(measured: Measured) -> str:
         product = str(card(measured.header, name) or "").strip().lower()
         if product in _PRODUCTS:
             return _PRODUCTS[product]
+    if card(measured.header, "PYP_SPEC") is not None:  # PypeIt, unless it is told otherwise
+        return "vacuum"
     # FITS 4.0, table 25: WAVE is the vacuum wavelength. Pipelines that know no better write it
-    # too, so that anything else the file says comes before.
+    # too, so that anything else the file says comes before, and a header without the unit, which
+    # the standard takes as metres, says nothing.
     kind = str(card(measured.header, "CTYPE1") or "").strip().upper()
-    return "vacuum" if re.fullmatch(r"WAVE(-[A-Z0-9]{3})?", kind) else ""
+    keeps = is_unit(str(card(measured.header, "CUNIT1") or "").strip())
+    return "vacuum" if keeps and re.fullmatch(r"WAVE(-[A-Z0-9]{3})?", kind) else ""
 
 
 def _medium_of_header(header: Mapping[str, Any]) -> str:
@@ -376,7 +380,7 @@ def _medium_of_header(header: Mapping[str, Any]) -> str:
     if str(card(header, "CTYPE1") or "").strip().upper().startswith("AWAV"):
         return "air"
     names = ("AIRORVAC", "AIR_VAC", "AIRVAC", "WAVEMED", "MEDIUM", "VACUUM", "CTYPE1", "CUNIT1",
-             "WAT1_001", "WCSNAME")  # fmt: skip
+             "WAT1_001", "WCSNAME", "METADATA")  # fmt: skip
     return next(filter(None, (medium_in(str(card(header, name) or "")) for name in names)), "")
 
 
@@ -433,6 +437,8 @@ def frame_of(measured: Measured) -> str:
             return frame if value in ("T", "TRUE") else "topocentric"
     if card(header, "HELIO_RV") is not None:
         return "heliocentric"
+    if number(header, "BARYEFF") is not None:  # HERMES: what was corrected for (Kos et al. 2017)
+        return "barycentric"
     # IRAF's dopcor writes what it did to the wavelengths; rvcorrect only what it would be.
     done = " ".join(str(card(header, f"DOPCOR{i:02d}") or "") for i in range(1, 10)).strip()
     if done:
@@ -488,19 +494,22 @@ def _observers_velocity(header: Mapping[str, Any]) -> float | None:
     from astropy.time import Time
     from astropy.utils import iers
 
-    geodetic = [
-        number(header, f"{prefix}{name}")
-        for name in ("GEOLON", "GEOLAT", "GEOELEV")
-        for prefix in ("HIERARCH ESO TEL ",)
-    ]
+    places = (
+        [f"HIERARCH ESO TEL {name}" for name in ("GEOLON", "GEOLAT", "GEOELEV")],
+        ["LONG_OBS", "LAT_OBS", "ALT_OBS"],
+        ["LON-OBS", "LAT-OBS", "ALT-OBS"],
+        ["SITELONG", "SITELAT", "SITEALT"],
+    )
+    known = ([number(header, name) for name in names] for names in places)
+    geodetic = next((place for place in known if None not in place), None)
     geocentric = [number(header, f"OBSGEO-{axis}") for axis in "XYZ"]
-    if None not in geodetic:
-        site = EarthLocation.from_geodetic(geodetic[0], geodetic[1], geodetic[2])
+    if geodetic is not None:
+        site = EarthLocation.from_geodetic(*geodetic)
+    elif None not in geocentric:
+        site = EarthLocation.from_geocentric(*geocentric, unit=units.m)
     else:
         # At a pole, the Earth's rotation adds nothing.
-        pole = EarthLocation.from_geodetic(0.0, 90.0)
-        known = None not in geocentric
-        site = EarthLocation.from_geocentric(*geocentric, unit=units.m) if known else pole
+        site = EarthLocation.from_geodetic(0.0, 90.0)
     try:
         # Bundled tables do: an error in the Earth's rotation is far below 1 m/s here.
         with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("auto_max_age", None):
@@ -552,11 +561,11 @@ def _time(header: Mapping[str, Any]) -> float | None:
     middle = number(header, "TMID")
     if middle is not None and 30000.0 < middle < 90000.0:
         return middle
-    for name in ("MJD-OBS", "MJD"):
+    for name in ("MJD-OBS", "MJD", "UTMJD"):
         mjd = number(header, name)
         # A whole number is a night, not a time.
         if mjd is not None and 30000.0 < mjd < 90000.0 and mjd % 1.0:
-            return mjd + half
+            return mjd if name == "UTMJD" else mjd + half  # 2dfdr: the middle
     for name in ("JD", "JULDATE"):
         jd = number(header, name)
         if jd is not None and 2430000.0 < jd < 2490000.0:
@@ -765,6 +774,7 @@ def _unit(bare: str) -> Any:
 # --- errors ---------------------------------------------------------------------------------
 
 _KINDS = {
+    "fraction": re.compile(r"^(rel(ative)?|frac(tional)?)_?(flux_?)?(err|unc|sig)", re.IGNORECASE),
     "ivar": re.compile(r"ivar|inv(erse)?_?var|invvar|weight|nivar", re.IGNORECASE),
     "variance": re.compile(r"^var($|_|iance)|variance|_var$|^stat$|fluxvar|var_?flux", re.I),
     "snr": re.compile(r"^(snr|s_n|s/n|sn|sn_?ratio|signal.?to.?noise)$|_snr$", re.IGNORECASE),
@@ -772,7 +782,7 @@ _KINDS = {
 
 
 def error_kind(error: Column, flux_unit: str) -> str:
-    """What a column of errors holds: "sigma", "variance", "ivar", "snr" or "percent".
+    """What errors are: "sigma", "variance", "ivar", "snr", "percent" or "fraction" of the flux.
 
     The name decides where it is plain; a name such as ``error`` may be either a standard deviation
     or a variance, and the unit decides.
@@ -803,8 +813,8 @@ def _sigma(
         own = np.where(error > 0, error, np.nan)
         if kind == "snr":
             sigma = np.abs(flux) / own
-        elif kind == "percent":
-            sigma = np.abs(flux) * own / 100.0
+        elif kind in ("percent", "fraction"):
+            sigma = np.abs(flux) * own * (0.01 if kind == "percent" else 1.0)
         else:
             powers = {"sigma": 1.0, "variance": 0.5, "ivar": -0.5}
             scale = _scale_of(measured.error, measured.flux, kind)

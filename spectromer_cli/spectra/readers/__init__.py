@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -20,7 +21,10 @@ from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra, op
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
-READERS = ("sdss", "lamost", "desi", "records", "votable", "text", "table", "specutils")
+READERS = (
+    *("sdss", "lamost", "desi", "fits_tables", "fits_images"),
+    *("records", "votable", "text", "table", "specutils"),
+)
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 
@@ -53,7 +57,9 @@ def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterat
         reader = _reader_for(source)
         spectra = _guarded(source, reader, lambda: reader.read(source, options or ReadOptions()))
         yield Spectra(
-            spectra.count, lambda row: _guarded(source, reader, lambda: spectra.get(row), row)
+            spectra.count,
+            lambda row: _guarded(source, reader, lambda: spectra.get(row), row),
+            spectra.left_out,
         )
 
 
@@ -90,10 +96,11 @@ def _reader_for(source: Source) -> ModuleType:
     if source.kind == "text" and source.path.name.lower().endswith(FITS_SUFFIXES):
         # A server's message in place of the file: not to be passed over in a folder.
         raise ReadError(f"{source.path} {_what_it_is(source)}", "fetch it again")
+    more = "" if find_spec("specutils") else "; more with: pip install 'spectromer[specutils]'"
     raise NotASpectrum(
         f"{source.path} {_what_it_is(source)}",
-        "read are SDSS, LAMOST, DESI, Multimodal Universe and SPARCL files, and tables with "
-        "columns for wavelength and flux; more with: pip install 'spectromer[specutils]'",
+        "read are the surveys' files, images with a wavelength scale, and tables with columns of "
+        f"wavelength and flux{more}",
     )
 
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.quantities import card, comments_of
-from spectromer_cli.spectra.spectrum import Spectrum
+from spectromer_cli.spectra.quantities import card, comments_of, number
+from spectromer_cli.spectra.spectrum import Spectrum, merged
 
 # A spectrum of a million pixels in text has some 60 MB.
 MAX_TEXT_BYTES = 200_000_000
+# Of a FITS table (FITS 4.0, 7.2.1).
+MAX_COLUMNS = 999
 
 Kind = Literal["fits", "hdf5", "parquet", "text"]
 
@@ -68,10 +74,13 @@ class Spectra:
     get : callable
         ``get(row) -> Spectrum`` for ``0 <= row < count``; raises `ReadError` for a spectrum
         that cannot be read, which leaves the others untouched.
+    left_out : str
+        What else the file holds that is not read, and how many of it.
     """
 
     count: int
     get: Callable[[int], Spectrum] = field(repr=False)
+    left_out: str = ""
 
     def __len__(self) -> int:
         return self.count
@@ -223,6 +232,10 @@ def _open_fits(path: Path, plain: Path) -> Iterator[Any]:
             raise ReadError(
                 f"{path} is not a whole FITS file: {reason}", "fetch it again"
             ) from error
+    columns = max((number(hdu.header, "TFIELDS") or 0 for hdu in hdus), default=0)
+    if columns > MAX_COLUMNS:  # astropy would look for the cards of each
+        hdus.close()
+        raise ReadError(f"{path} claims {columns:.0f} columns", "fetch it again")
     # Old files break the standard in harmless ways, but a part of a file must not pass for it.
     length = plain.stat().st_size
     messages = [str(warning.message) for warning in said]
@@ -314,3 +327,92 @@ def described(header: Any, number: int) -> str:
         except Exception:  # no such card, or one that cannot be read
             continue
     return " ".join(filter(None, said))
+
+
+def file_stem(source: Source) -> str:
+    """The name of a file without what says its format."""
+    return re.sub(r"(\.(fits?|fts|fz|gz|bz2|xz|zst))+$", "", source.path.name, flags=re.IGNORECASE)
+
+
+# --- several spectra of a FITS file ---------------------------------------------------------
+
+_ARM = re.compile(
+    r"(?<![a-z])(blue|red|green|uvb|vis|nir|ir|[bgrzuviyjhk]|(arm|ccd|det)?[ _-]?\d+)(?![a-z\d])"
+)
+MAX_ARMS = 6
+# Arms share less than this part of the shorter one; two objects share nearly all.
+MAX_SHARED = 0.3
+
+
+def is_arm(name: str) -> bool:
+    """Whether an extension is called by nothing but an arm, as RED or CCD2."""
+    return _ARM.fullmatch(name.strip().lower()) is not None
+
+
+@dataclass
+class Part:
+    """A spectrum found in a file, or an arm of one.
+
+    Parameters
+    ----------
+    name : str
+        Of the extension; an arm is known by it.
+    identity : str
+        The object, where the extension has its own; what belongs to two is not joined.
+    get : callable
+    """
+
+    name: str
+    identity: str
+    get: Callable[[], Spectrum] = field(repr=False)
+
+
+def spectra_of_parts(source: Source, parts: list[Part]) -> Spectra:
+    """The spectra of a file in order, arms of one object joined to one.
+
+    Arms are extensions whose names differ by no more than an arm's name or a number and whose
+    wavelengths hardly overlap.
+    """
+    groups: dict[tuple[str, str], list[Part]] = {}
+    for part in parts:
+        base = _ARM.sub("", part.name.strip().lower()).strip(" _-")
+        groups.setdefault((base, part.identity), []).append(part)
+    found: list[Callable[[], Spectrum]] = []
+    for group in groups.values():
+        whole = _joined(group) if 1 < len(group) <= MAX_ARMS else None
+        found += [part.get for part in group] if whole is None else [_giving(whole)]
+    stem = file_stem(source)
+
+    def get(row: int) -> Spectrum:
+        spectrum = found[row]()
+        if len(found) > 1 and spectrum.meta.get("object_id") == stem:
+            return replace(spectrum, meta=spectrum.meta | {"object_id": f"{stem}[{row}]"})
+        return spectrum
+
+    return Spectra(len(found), get)
+
+
+def _giving(spectrum: Spectrum) -> Callable[[], Spectrum]:
+    return lambda: spectrum
+
+
+def _joined(parts: list[Part]) -> Spectrum | None:
+    """One spectrum of its arms; None if they are not arms, or one of them cannot be read."""
+    try:
+        arms = sorted((part.get() for part in parts), key=lambda arm: float(arm.wavelength[0]))
+    except Exception:  # a damaged one is refused when it is asked for, and costs no other
+        return None
+    for blue, red in pairwise(arms):
+        shorter = min(np.ptp(blue.wavelength), np.ptp(red.wavelength))
+        if blue.wavelength[-1] - red.wavelength[0] > MAX_SHARED * shorter:
+            return None
+    (wavelength, flux, ivar), changed = merged(
+        *(np.concatenate([getattr(arm, name) for arm in arms])
+          for name in ("wavelength", "flux", "ivar"))
+    )  # fmt: skip
+    flags = [flag for arm in arms for flag in arm.meta.get("flags", ())]
+    flags += ["PIXELS_MERGED"] if changed else []
+    meta = arms[0].meta | {"flags": tuple(dict.fromkeys(flags))}
+    if any(arm.meta.get("has_ivar") is False for arm in arms):
+        meta["has_ivar"] = False
+    return Spectrum(wavelength, flux, ivar, meta)

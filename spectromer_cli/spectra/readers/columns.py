@@ -55,6 +55,8 @@ MASK = (
     *("good", "gpm", "good_pixels", "is_good", "valid"),
 )
 ROLES = {"wavelength": WAVELENGTH, "flux": FLUX, "error": ERROR, "mask": MASK}
+# What a flux's own error may be called by, behind its name.
+_ERROR_ENDS = ("_ivar", "_err", "_error", "_sig", "_sigma", "_unc", "_std", "_var", "_variance")
 # Masks in which 1 marks a good pixel; CALSPEC has its own DATAQUAL beside these columns.
 _GOOD = ("good", "gpm", "good_pixels", "is_good", "valid")
 _CALSPEC = {"staterror", "syserror", "dataqual"}
@@ -125,6 +127,8 @@ def find_spectrum(names: Iterable[str], prefix: str = "") -> dict[str, str] | No
     found = {key: find(names, known, prefix) for key, known in ROLES.items()}
     if found["wavelength"] is None or found["flux"] is None:
         return None
+    own = found["flux"].strip().lower()  # OPT_FLAM_IVAR belongs to OPT_FLAM
+    found["error"] = find(names, tuple(own + end for end in _ERROR_ENDS)) or found["error"]
     return {key: name for key, name in found.items() if name is not None}
 
 

@@ -1,6 +1,6 @@
-"""Tables with a spectrum a row: Multimodal Universe, SPARCL, ESO Phase 3 and their like.
+"""Tables with a spectrum a row: Multimodal Universe, SPARCL and their like, in HDF5 or Parquet.
 
-The cells of the wavelength and flux columns are arrays. HDF5, Parquet or FITS.
+The cells of the wavelength and flux columns are arrays.
 """
 
 from __future__ import annotations
@@ -13,13 +13,7 @@ import numpy as np
 
 from spectromer_cli.spectra.quantities import Column, Measured, spectrum_of
 from spectromer_cli.spectra.readers import columns
-from spectromer_cli.spectra.readers.base import (
-    ReadOptions,
-    Source,
-    Spectra,
-    described,
-    header_of,
-)
+from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # Multimodal Universe: flat columns begin with this, or are the fields of a column of this name.
@@ -100,10 +94,7 @@ def _spectrum(
         )
         for role, name in names.items()
     }  # fmt: skip
-    # Multimodal Universe and SPARCL give vacuum wavelengths and f_λ.
-    product = any(name.lower().startswith(PREFIX) for name in names.values()) or (
-        columns.find(record, ("sparcl_id", "data_release")) is not None
-    )
+    product = is_product(names, record)
     return spectrum_of(
         Measured(
             wavelength=found["wavelength"],
@@ -116,14 +107,30 @@ def _spectrum(
             medium="vacuum" if product else "",
             frame="heliocentric" if product else "",
             flux_is_known=product,
-            meta=_meta(record, source, row),
+            meta=meta_of(record, source, row),
         ),
         air=options.air,
         unit=options.wavelength_unit,
     )
 
 
-def _meta(record: dict[str, Any], source: Source, row: int) -> dict[str, Any]:
+def is_product(names: Mapping[str, str], record: Mapping[str, Any]) -> bool:
+    """Whether a row is of Multimodal Universe or SPARCL: vacuum wavelengths, and f_λ.
+
+    Parameters
+    ----------
+    names : mapping
+        Of the columns that make the spectrum.
+    record : mapping
+        All cells of the row.
+    """
+    return any(name.lower().startswith(PREFIX) for name in names.values()) or (
+        columns.find(record, ("sparcl_id", "data_release")) is not None
+    )
+
+
+def meta_of(record: dict[str, Any], source: Source, row: int) -> dict[str, Any]:
+    """What the cells of a row say of the object, as `Spectrum.meta` has it."""
     scalars = {name: value for name, value in record.items() if np.ndim(value) == 0}
 
     def get(known: tuple[str, ...]) -> Any:
@@ -164,8 +171,6 @@ def _array_columns(source: Source) -> list[str]:
         return [name for name, v in data.items() if v.ndim == 2 or _is_axis(name, v, data)]
     if source.kind == "parquet":
         return list(_parquet_arrays(source))
-    if source.kind == "fits" and len(source.handle) > 1 and hasattr(source.handle[1], "columns"):
-        return [c.name for c in source.handle[1].columns if _many(c.format)]
     return []
 
 
@@ -173,15 +178,6 @@ def _is_axis(name: str, dataset: Any, data: dict[str, Any]) -> bool:
     if columns.find([name], columns.WAVELENGTH, PREFIX) is None:
         return False
     return any(v.ndim == 2 and v.shape[1] == dataset.shape[0] for v in data.values())
-
-
-def _many(fits_format: Any) -> bool:
-    """Whether a FITS column holds an array a cell, and no text."""
-    text = str(fits_format)
-    if "P" in text or "Q" in text:
-        return True
-    digits = text.rstrip("ABCDEFGHIJKLMX")
-    return "A" not in text and digits.isdigit() and int(digits) > 1
 
 
 def _parquet_arrays(source: Source) -> dict[str, tuple[str, str | None]]:
@@ -201,7 +197,7 @@ def _parquet_arrays(source: Source) -> dict[str, tuple[str, str | None]]:
 
 def _open(source: Source) -> tuple[int, Record, Said]:
     """How many rows there are, a way to read one, and what is said beside."""
-    return {"hdf5": _open_hdf5, "parquet": _open_parquet, "fits": _open_fits}[source.kind](source)
+    return {"hdf5": _open_hdf5, "parquet": _open_parquet}[source.kind](source)
 
 
 def _open_hdf5(source: Source) -> tuple[int, Record, Said]:
@@ -238,18 +234,3 @@ def _open_parquet(source: Source) -> tuple[int, Record, Said]:
         return {name: cell for name, cell in cells.items() if not isinstance(cell, dict)}
 
     return file.metadata.num_rows, record, Said()
-
-
-def _open_fits(source: Source) -> tuple[int, Record, Said]:
-    hdu = source.handle[1]
-    header, comments = header_of(source.handle, hdu)
-    units = {column.name: str(column.unit or "") for column in hdu.columns}
-    descriptions = {
-        name: described(hdu.header, place) for place, name in enumerate(hdu.columns.names, 1)
-    }
-
-    def record(row: int) -> dict[str, Any]:
-        cells = hdu.data[row]
-        return {name: cells[name] for name in hdu.columns.names}
-
-    return len(hdu.data), record, Said(header, comments, units, descriptions)
