@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.spectra import hats
 
 SUFFIXES = (
     *(".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz"),
@@ -170,7 +171,7 @@ def walk(folder: Path, above: tuple[str, ...]) -> Iterator[Target]:
         problem = f"{folder} cannot be searched: {error.strerror}"
         yield Target(folder, problem=problem, found_in_folder=True)
         return
-    for entry in entries:
+    for entry in hats.entries(folder, entries, asked_for=not above):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():

@@ -20,7 +20,10 @@ from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra, op
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
-READERS = ("sdss", "lamost", "desi", "records", "table", "specutils")
+READERS = (
+    *("sdss", "lamost", "desi", "parquet_tables", "hdf5_tables", "records", "table"),
+    "specutils",
+)
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 
