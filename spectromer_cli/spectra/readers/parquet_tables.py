@@ -32,7 +32,6 @@ from spectromer_cli.spectra.readers.records import (
 BATCH_VALUES = 1_000_000
 # Noise takes more room than this [bits per pixel], however well it is packed.
 MIN_BITS = 1.0
-_MAX_DEPTH = 4
 
 
 @dataclass
@@ -93,6 +92,9 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     said = _said(file, leaves)
     collection = hats.catalogue_of(source.path).get("obs_collection", "")
     needed = {place: leaves[place] for found in spectra for place in found.places}
+    ends = [_end(found) for found in spectra] if len(spectra) > 1 else []
+    counted = {*SCALARS, *(f"{name}{end}" for name in SCALARS for end in ends)}
+    scalars = {name: path for name, path in scalars.items() if name.lower() in counted}
     rows = _rows_of(source, needed, scalars)
 
     def get(number: int) -> Any:
@@ -107,12 +109,17 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     return Spectra(file.metadata.num_rows * len(spectra), get)
 
 
+def _end(found: Found) -> str:
+    """What a crossmatch appends to the names of the columns that belong to a spectrum."""
+    return f"_{found.container.removeprefix('spectrum_')}"
+
+
 def _own(scalars: dict[str, Any], found: Found, spectra: list[Found]) -> dict[str, Any]:
-    """The cells that belong to one of several spectra a row, as crossmatches name them."""
+    """The cells that belong to one of several spectra of a row."""
     if len(spectra) == 1:
         return scalars
-    ends = {f"_{f.container.removeprefix('spectrum_')}": f for f in spectra}
-    kept = {}
+    ends = {_end(other): other for other in spectra}
+    kept: dict[str, Any] = {}
     for name, value in scalars.items():
         end = next((end for end in ends if name.lower().endswith(end)), "")
         if not end:
@@ -126,63 +133,64 @@ def _own(scalars: dict[str, Any], found: Found, spectra: list[Found]) -> dict[st
 
 
 def _leaves(file: Any) -> tuple[dict[Place, _Leaf], dict[str, str]]:
-    """The lists of numbers by place, and of the other columns those that count, name → path."""
-    import pyarrow
-
-    kinds = pyarrow.types
-    paths = [file.schema.column(i).path for i in range(len(file.schema))]
-    lists: dict[Place, _Leaf] = {}
-    scalars: dict[str, str] = {}
-    place_of: dict[str, Place] = {}
-    number = 0
-
-    def is_list(kind: Any) -> bool:
-        return bool(
-            kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
-        )
-
-    def is_number(kind: Any) -> bool:
-        return bool(
-            kinds.is_floating(kind) or kinds.is_integer(kind)
-            or kinds.is_boolean(kind) or kinds.is_decimal(kind)
-        )  # fmt: skip
-
-    def walk(entry: Any, around: Place, inner_of: Place | None) -> None:
-        """Go through the fields in the order of Parquet's columns."""
-        nonlocal number
-        kind, place = _stored(entry.type), (*around, entry.name)
-        if kinds.is_struct(kind):
-            for child in kind:
-                walk(child, place, inner_of)
-        elif is_list(kind) and inner_of is None:
-            value = _stored(kind.value_type)
-            if kinds.is_struct(value):
-                for child in value:
-                    walk(child, place, place)
-            elif is_number(value):
-                lists[place] = _Leaf(paths[number], number, place, "", *_words(entry))
-                number += 1
-            else:
-                number += _width(value)
-        elif inner_of is not None and len(place) == len(inner_of) + 1 and is_number(kind):
-            lists[place] = _Leaf(paths[number], number, inner_of, entry.name, *_words(entry))
-            number += 1
-        else:
-            if not around and not kinds.is_nested(kind):
-                place_of[entry.name] = place
-                if columns.find([_bare(entry.name)], SCALARS) or _bare(entry.name) != entry.name:
-                    scalars[entry.name] = paths[number]
-            number += _width(kind)
-
+    """The lists of numbers by place, and the path of each column that is no list, by name."""
+    schema = _Schema([file.schema.column(i).path for i in range(len(file.schema))])
     for entry in file.schema_arrow:
-        walk(entry, (), None)
-    return lists, scalars
+        schema.add(entry, (), None)
+    return schema.lists, schema.scalars
 
 
-def _bare(name: str) -> str:
-    """The name without what a crossmatch appends to it."""
-    lowered = name.lower()
-    return next((k for k in SCALARS if lowered.startswith(f"{k}_") and lowered != k), name)
+@dataclass
+class _Schema:
+    """What a schema holds, gathered in the order of Parquet's columns.
+
+    Parameters
+    ----------
+    paths : list of str
+        Of all columns, as Parquet writes them.
+    """
+
+    paths: list[str]
+    lists: dict[Place, _Leaf] = field(default_factory=dict)
+    scalars: dict[str, str] = field(default_factory=dict)
+    _number: int = 0
+
+    def add(self, entry: Any, around: Place, structs: Place | None) -> None:
+        """Add a field and all in it; `structs` is the list of structs that it is in."""
+        from pyarrow import types
+
+        kind, place = _stored(entry.type), (*around, entry.name)
+        value = _stored(kind.value_type) if _is_list(kind) and structs is None else None
+        if types.is_struct(kind) and structs is None:
+            for child in kind:
+                self.add(child, place, None)
+        elif value is not None and types.is_struct(value):
+            for child in value:
+                self.add(child, place, place)
+        else:
+            words = _words(entry)
+            if value is not None and _is_number(value):
+                self.lists[place] = _Leaf(self.paths[self._number], self._number, place, "", *words)
+            elif structs is not None and _is_number(kind):
+                path = self.paths[self._number]
+                self.lists[place] = _Leaf(path, self._number, structs, entry.name, *words)
+            elif not around and not types.is_nested(kind):
+                self.scalars[entry.name] = self.paths[self._number]
+            self._number += _width(kind)
+
+
+def _is_list(kind: Any) -> bool:
+    from pyarrow import types
+
+    known = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(is_one(kind) for is_one in known)
+
+
+def _is_number(kind: Any) -> bool:
+    from pyarrow import types
+
+    known = (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal)
+    return any(is_one(kind) for is_one in known)
 
 
 def _stored(kind: Any) -> Any:

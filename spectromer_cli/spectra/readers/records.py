@@ -113,8 +113,8 @@ def find(places: Iterable[Place]) -> list[Found]:
     """
     groups: dict[str, dict[str, dict[Place, str]]] = {}
     for place in places:
-        around, arms = "_".join(place[:-1]), []
-        words = [_without_arm(part, arms) for part in (around, place[-1])]
+        arms: list[str] = []
+        words = [_without_arm(part, arms) for part in ("_".join(place[:-1]), place[-1])]
         container = "spectrum" if words[0] in _CONTAINERS else words[0]
         groups.setdefault(container, {}).setdefault(arms[0] if arms else "", {})[place] = words[1]
     # One axis of wavelengths may stand beside all.
