@@ -14,6 +14,7 @@ from typing import Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
+from spectromer_cli.spectra import hats
 
 # What a folder is searched for, packed or not.
 SUFFIXES = (
@@ -197,7 +198,7 @@ def walk(
         problem = f"{folder} cannot be searched: {error.strerror}"
         yield Target(folder, problem=problem, found_in_folder=True)
         return
-    for entry in entries:
+    for entry in hats.entries(folder, entries, asked_for=not above):
         if entry.name.startswith("."):
             continue
         if entry.is_dir():

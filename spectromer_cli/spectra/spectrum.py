@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -250,3 +251,49 @@ def merged(
     total = np.bincount(place, np.where(good, ivar * np.where(good, flux, 0.0), 0.0))
     mean = np.divide(total, weight, out=np.full(weight.size, np.nan), where=weight > 0)
     return (wavelength[apart], mean, weight), True
+
+
+# Pixels of two arms that lie closer than this part of a pixel are one pixel.
+SAME_PIXEL = 0.05
+
+
+def joined(arms: Sequence[Spectrum]) -> Spectrum:
+    """Join the arms, halves or orders of one spectrum.
+
+    Where arms share a grid, pixels that they have in common are averaged by inverse variance;
+    pixels of other grids are sorted into one another.
+
+    Parameters
+    ----------
+    arms : sequence of Spectrum
+        In the same unit, in any order; at least one.
+
+    Returns
+    -------
+    Spectrum
+        With the ``meta`` of the first, the ``flags`` of all, and ``has_ivar`` False if any has
+        estimated errors.
+    """
+    if len(arms) == 1:
+        return arms[0]
+    wavelength, flux, ivar, step = (
+        np.concatenate(arrays)
+        for arrays in zip(
+            *((a.wavelength, a.flux, a.ivar, np.gradient(a.wavelength)) for a in arms), strict=True
+        )
+    )
+    order = np.argsort(wavelength, kind="stable")
+    wavelength, flux, ivar, step = wavelength[order], flux[order], ivar[order], step[order]
+    apart = np.diff(wavelength) > SAME_PIXEL * np.minimum(step[1:], step[:-1])
+    first = np.concatenate([[True], apart])
+    place = np.cumsum(first) - 1
+    weight = np.bincount(place, ivar)
+    total = np.bincount(place, ivar * flux)
+    mean = np.divide(total, weight, out=np.zeros(weight.size), where=weight > 0)
+    meta = dict(arms[0].meta)
+    flags = dict.fromkeys(flag for arm in arms for flag in arm.meta.get("flags", ()))
+    if flags:
+        meta["flags"] = tuple(flags)
+    if any(arm.meta.get("has_ivar") is False for arm in arms):
+        meta["has_ivar"] = False
+    return Spectrum(wavelength[first], mean, weight, meta)

@@ -22,8 +22,8 @@ from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
 READERS = (
-    *("sdss", "lamost", "desi", "fits_tables", "fits_images"),
-    *("records", "votable", "text", "table", "specutils"),
+    *("sdss", "lamost", "desi", "parquet_tables", "hdf5_tables", "fits_tables", "fits_images"),
+    *("votable", "text", "table", "specutils"),
 )
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")

@@ -16,7 +16,7 @@ import numpy as np
 
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.quantities import card, comments_of, number
-from spectromer_cli.spectra.spectrum import Spectrum, merged
+from spectromer_cli.spectra.spectrum import Spectrum, joined
 
 # A spectrum of a million pixels in text has some 60 MB.
 MAX_TEXT_BYTES = 200_000_000
@@ -406,13 +406,4 @@ def _joined(parts: list[Part]) -> Spectrum | None:
         shorter = min(np.ptp(blue.wavelength), np.ptp(red.wavelength))
         if blue.wavelength[-1] - red.wavelength[0] > MAX_SHARED * shorter:
             return None
-    (wavelength, flux, ivar), changed = merged(
-        *(np.concatenate([getattr(arm, name) for arm in arms])
-          for name in ("wavelength", "flux", "ivar"))
-    )  # fmt: skip
-    flags = [flag for arm in arms for flag in arm.meta.get("flags", ())]
-    flags += ["PIXELS_MERGED"] if changed else []
-    meta = arms[0].meta | {"flags": tuple(dict.fromkeys(flags))}
-    if any(arm.meta.get("has_ivar") is False for arm in arms):
-        meta["has_ivar"] = False
-    return Spectrum(wavelength, flux, ivar, meta)
+    return joined(arms)

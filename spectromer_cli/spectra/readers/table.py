@@ -1,6 +1,6 @@
-"""Plain tables: wavelength, flux and, if there is one, an error or ivar; one spectrum a table.
+"""Plain tables: wavelength, flux and, if there is one, an error or ivar; one spectrum per table.
 
-FITS, Parquet and HDF5, and what every reader of such tables shares.
+Parquet and HDF5, and what every reader of such tables shares.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from spectromer_cli.spectra.readers.base import (
     ReadOptions,
     Source,
     Spectra,
-    described,
-    header_of,
 )
 from spectromer_cli.spectra.spectrum import Spectrum
 
@@ -146,7 +144,9 @@ def identify(source: Source) -> bool:
     try:
         if source.kind == "hdf5":
             return bool(_hdf5_tables(source.handle))
-        return columns.find_spectrum(_names(source)) is not None
+        if source.kind != "parquet":
+            return False
+        return columns.find_spectrum(source.handle.schema_arrow.names) is not None
     except Exception:  # whatever a damaged file raises: no plain table
         return False
 
@@ -172,49 +172,17 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     """
     if source.kind == "hdf5":
         return _read_hdf5(source, options)
-    table = _read_fits(source) if source.kind == "fits" else _read_parquet(source)
-    spectrum = spectrum_in(table, source, options)
+    spectrum = spectrum_in(_read_parquet(source), source, options)
     return Spectra(1, lambda row: spectrum)
 
 
-# --- columns of each kind of file -------------------------------------------------------------
-
-
-def _names(source: Source) -> list[str]:
-    if source.kind == "parquet":
-        return list(source.handle.schema_arrow.names)
-    if source.kind == "fits":
-        return list(_fits_table(source).columns.names)
-    return []
-
-
-def _fits_table(source: Source) -> Any:
-    """The first table of a FITS file that has the columns; KeyError if there is none."""
-    for hdu in source.handle:
-        if hasattr(hdu, "columns") and columns.find_spectrum(list(hdu.columns.names)):
-            return hdu
-    raise KeyError("no table with wavelength and flux")
+# --- Parquet with a column for each quantity --------------------------------------------------
 
 
 def _read_parquet(source: Source) -> Table:
     table = source.handle.read()
     wanted = (columns.find_spectrum(table.column_names) or {}).values()
     return Table(columns={n: Column(table[n].to_numpy().astype(np.float64), n) for n in wanted})
-
-
-def _read_fits(source: Source) -> Table:
-    hdu = _fits_table(source)
-    wanted = (columns.find_spectrum(hdu.columns.names) or {}).values()
-    read = {
-        name: Column(
-            np.array(hdu.data[name], dtype=np.float64).ravel(), name,
-            str(hdu.columns[name].unit or ""),
-            described(hdu.header, hdu.columns.names.index(name) + 1),
-        )
-        for name in wanted
-    }  # fmt: skip
-    header, comments = header_of(source.handle, hdu)
-    return Table(columns=read, header=header, comments=comments)
 
 
 # --- HDF5 with a dataset, or the field of one, for each column ----------------------------------
