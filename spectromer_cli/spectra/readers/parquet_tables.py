@@ -30,6 +30,7 @@ from spectromer_cli.spectra.readers.records import (
 
 # So many values of one column are decoded at a time, whatever the file calls a row group.
 BATCH_VALUES = 1_000_000
+BUFFER_BYTES = 1_000_000
 # Noise takes more room than this [bits per pixel], however well it is packed.
 MIN_BITS = 1.0
 
@@ -285,7 +286,8 @@ class _Rows:
         """The batch that holds a row, and its place there."""
         group = int(np.searchsorted(self._first, row, side="right")) - 1
         if group != self._group or row < self._start:
-            self._batch = None  # before memory for more is taken
+            # Whatever fails from here on must not leave a row in another one's place.
+            self._batch, self._group = None, -1
             self._batches = self._decoded(group)
             self._group, self._start = group, int(self._first[group])
         while self._batch is None or row >= self._start + self._batch.num_rows:
@@ -366,7 +368,8 @@ def _rows_of(source: Source, leaves: dict[Place, _Leaf], scalars: dict[str, str]
 def _kept_rows(path: Path, size: int, changed: int, inode: int) -> _Rows:
     import pyarrow.parquet
 
-    return _Rows(pyarrow.parquet.ParquetFile(path), {}, {})
+    # Without a buffer, a column of a row group is taken into memory whole before it is decoded.
+    return _Rows(pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER_BYTES), {}, {})
 
 
 def _cell(batch: Any, leaf: _Leaf, i: int) -> np.ndarray | None:
