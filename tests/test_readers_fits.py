@@ -605,9 +605,8 @@ def test_an_order_a_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cells", ["pixels", "arrays"])
 def test_arms_in_two_tables(tmp_path: Path, cells: str) -> None:
-    """As of DEIMOS: two extractions, each of a blue and a red table."""
     hdus = []
-    for extraction in ("Bxspf", "Horne"):
+    for extraction in ("Star", "Galaxy"):
         for arm, first in (("B", 0.0), ("R", 3100.0)):
             columns = {"LAMBDA": LINEAR + first, "SPEC": FLUX, "IVAR": SIGMA**-2.0}
             if cells == "arrays":

@@ -10,14 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from astropy.io import fits
 
 from spectromer_cli.errors import NotASpectrum, ReadError
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra, parquet_tables, read
 from spectromer_cli.spectra.sources import expand
-from spectromer_cli.spectra.spectrum import Spectrum, joined
+from spectromer_cli.spectra.spectrum import Spectrum, air_to_vacuum, joined
 
 N = 300
 WAVELENGTH = 4000.0 + 0.8 * np.arange(N)
+FLUX_2 = np.full(N, 2.0)
 ROWS = 5
 
 
@@ -581,3 +583,70 @@ def test_shared_hostile_tables(shared: Path) -> None:
         grown, reasons = peak(shared / "data" / "hostile" / name)
         assert "too many for" in reasons
         assert grown < 100.0
+
+
+# FITS -------------------------------------------------------------------------------------------
+
+
+def deep2(path: Path, extractions: tuple[str, ...]) -> np.ndarray:
+    """Halves of one object by several extractions; what was extracted last is the brightest."""
+    wavelength = 5000.0 + 0.3 * np.arange(2000)
+    hdus: list[Any] = [fits.PrimaryHDU()]
+    for number, name in enumerate(extractions, 1):
+        for half, cut in (("B", slice(0, 1000)), ("R", slice(1000, 2000))):
+            flux = number * 100.0 + np.sin(wavelength[cut] / 9.0)
+            columns = [
+                fits.Column("SPEC", "1000E", array=flux[None]),
+                fits.Column("LAMBDA", "1000D", array=wavelength[cut][None]),
+                fits.Column("IVAR", "1000E", array=np.full((1, 1000), 4.0)),
+            ]
+            hdus.append(fits.BinTableHDU.from_columns(columns, name=f"{name}-{half}"))
+            hdus[-1].header["OBJNO"] = "12003456"
+    fits.HDUList(hdus).writeto(path)
+    return wavelength
+
+
+@pytest.mark.parametrize("names", [("Horne", "Bxspf"), ("Bxspf-NL", "Horne", "Bxspf"), ("Bxspf",)])
+def test_deimos_is_one_object_in_one_extraction(tmp_path: Path, names: tuple[str, ...]) -> None:
+    wavelength = deep2(tmp_path / "spec1d.fits", names)
+    with open_spectra(tmp_path / "spec1d.fits") as spectra:
+        assert len(spectra) == 1
+        spectrum = spectra.get(0)
+        others = f"{2 * len(names) - 2} tables of other extractions" if len(names) > 1 else ""
+        assert spectra.left_out == others
+    np.testing.assert_allclose(spectrum.wavelength, air_to_vacuum(wavelength))
+    bxspf = names.index("Bxspf") + 1
+    np.testing.assert_allclose(spectrum.flux, bxspf * 100.0 + np.sin(wavelength / 9.0), rtol=1e-6)
+    assert spectrum.meta["object_id"] == "12003456"
+    assert "MEDIUM_ASSUMED" in spectrum.meta["flags"]
+
+
+def test_every_row_of_every_fits_table(tmp_path: Path) -> None:
+    hdus: list[Any] = [fits.PrimaryHDU(), fits.ImageHDU(np.zeros((3, 3)))]
+    for number in (1, 2):
+        flux = [np.full(N - row, number * 10.0 + row) for row in range(3)]
+        columns = [
+            fits.Column("WAVE", "PD()", array=np.array([WAVELENGTH[: f.size] for f in flux], "O")),
+            fits.Column("FLUX", "PE()", array=np.array(flux, "O")),
+            fits.Column("FLUX_REDUCED", "PE()", array=np.array([f * 0 for f in flux], "O")),
+            fits.Column("ERR", "PE()", array=np.array([f * 0 + 0.5 for f in flux], "O")),
+        ]
+        hdus.append(fits.BinTableHDU.from_columns(columns, name=f"PART{number}"))
+    fits.HDUList(hdus).writeto(tmp_path / "a.fits")
+    spectra = read(tmp_path / "a.fits")
+    assert [s.flux[0] for s in spectra] == [10, 11, 12, 20, 21, 22]
+    assert [s.wavelength.size for s in spectra] == [N, N - 1, N - 2] * 2
+    assert all((s.ivar == 4.0).all() for s in spectra)
+
+
+@pytest.mark.parametrize("nameless", [1, 2, 3, 4])
+def test_columns_without_a_name(tmp_path: Path, nameless: int) -> None:
+    arrays = {"WAVE": WAVELENGTH, "FLUX": FLUX_2, "ERR": FLUX_2 / 4, "EXTRA": FLUX_2}
+    columns = [fits.Column(name, f"{N}D", array=a[None]) for name, a in arrays.items()]
+    fits.BinTableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    data = (tmp_path / "a.fits").read_bytes()
+    place = data.index(f"TTYPE{nameless}".encode())
+    (tmp_path / "a.fits").write_bytes(data[:place] + b"COMMENT " + data[place + 8 :])
+    reason = f"column {nameless} of the table has no name" if nameless > 2 else "no spectrum"
+    with pytest.raises(ReadError, match=reason):
+        read(tmp_path / "a.fits")

@@ -6,7 +6,7 @@ of wavelength and flux; every table of a file is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,9 @@ from spectromer_cli.spectra.spectrum import Spectrum
 
 # PypeIt: optimal extraction before that of a box.
 _PREFIXES = ("", PREFIX, "opt_", "box_")
+# DEEP2's spec1d (DEIMOS) has its two halves by several extractions; its redshifts were measured in
+# the first of these. Wavelengths are in air (Newman et al. 2013).
+_EXTRACTIONS = ("bxspf", "horne", "optimal", "bxspf-nl", "horne-nl")
 # A shorter table is a list of lines.
 MIN_ROWS = 50
 
@@ -80,7 +83,8 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     Raises
     ------
     ReadError
-        If the wavelengths were shifted to the rest frame by a redshift that somebody chose.
+        If the wavelengths were shifted to the rest frame by a redshift that somebody chose, or
+        a column has no name.
     """
     tables = _tables(source.handle)
     if not tables:
@@ -88,20 +92,50 @@ def read(source: Source, options: ReadOptions) -> Spectra:
             "these are fits of PyQSOFit, whose wavelengths were shifted to the rest frame",
             "give the spectrum that was fitted",
         )
+    for table in tables:
+        _refuse_nameless(table)
     if len(tables) == 1 and tables[0].a_row_each:  # a table of millions needs no list
         table = tables[0]
         return Spectra(len(table.hdu.data), lambda row: _spectrum(source, table, row, options))
+    tables, left_out = _one_extraction(tables)
     parts = []
     for table in tables:
         identity = next(
-            (str(v).strip() for n in ("OBJECT", "SRCNAME", "SOURCEID", "NAME", "OBJID", "TARGET")
+            (str(v).strip() for n in ("OBJECT", "SRCNAME", "SOURCEID", "NAME", "OBJID", "OBJNO",
+              "TARGET")
              if (v := card(table.hdu.header, n)) is not None), "")  # fmt: skip
         rows = range(len(table.hdu.data)) if table.a_row_each else (0,)
         for row in rows:
             own = f"{identity} row {row}" if len(rows) > 1 else identity
             get = partial(_spectrum, source, table, row, options)
             parts.append(Part(table.hdu.name, own, get))
-    return spectra_of_parts(source, parts)
+    return replace(spectra_of_parts(source, parts), left_out=left_out)
+
+
+def _refuse_nameless(table: _Table) -> None:
+    """Refuse what astropy cannot read, and where errors or a mask may have lost their name."""
+    for number, column in enumerate(table.hdu.columns, 1):
+        if not column.name:
+            raise ReadError(
+                f"column {number} of the table has no name: what it holds is not known",
+                f"fetch the file again, or name it in TTYPE{number}",
+            )
+
+
+def _extraction(hdu: Any) -> str:
+    """How DEEP2 extracted the half that a table holds; empty for other tables."""
+    how, _, half = hdu.name.strip().lower().rpartition("-")
+    return how if half in ("b", "r") and how in _EXTRACTIONS else ""
+
+
+def _one_extraction(tables: list[_Table]) -> tuple[list[_Table], str]:
+    """The tables without further extractions of the same object, and how many these are."""
+    how = {_extraction(table.hdu) for table in tables} - {""}
+    if len(how) < 2:
+        return tables, ""
+    others = how - {min(how, key=_EXTRACTIONS.index)}
+    kept = [table for table in tables if _extraction(table.hdu) not in others]
+    return kept, f"{len(tables) - len(kept)} tables of other extractions"
 
 
 def _tables(hdus: Any) -> list[_Table]:
@@ -119,7 +153,7 @@ def _table(hdus: list[Any]) -> _Table | None:
             column.name: hdu
             for hdu in reversed(hdus)
             for column in hdu.columns
-            if _many(column.format) or not a_row_each
+            if column.name and (_many(column.format) or not a_row_each)
         }
         known = (columns.find_spectrum(places, prefix) for prefix in _PREFIXES)
         roles = next(filter(None, known), None)
@@ -169,16 +203,16 @@ def _spectrum(source: Source, table: _Table, row: int, options: ReadOptions) -> 
         role: _column(own, name, row, table.a_row_each)
         for role, (own, name) in table.places.items()
     }
-    meta = {"survey": "", "object_id": file_stem(source)} | positions_of(header)
+    names = (str(card(hdu.header, n) or "").strip() for n in ("SRCNAME", "NAME", "OBJNO"))
+    own_name = next(filter(None, names), "") or file_stem(source)
+    meta = {"survey": "", "object_id": own_name} | positions_of(header)
     product = False
     if table.a_row_each:
         record = {name: hdu.data[name][row] for name in hdu.columns.names}
         own = meta_of(record, source, row)
         if len(hdu.data) == 1 and own["object_id"] == f"{source.path.stem}[0]":
-            own["object_id"] = file_stem(source)
+            own["object_id"] = own_name
         meta, product = meta | own, is_product(table.names, record)
-    elif name := card(hdu.header, "SRCNAME") or card(hdu.header, "NAME"):
-        meta["object_id"] = str(name).strip()
     fluxed = str(card(header, "FLUXED")).strip().upper()  # PypeIt
     if fluxed in ("F", "FALSE"):
         found["flux"].unit = found["flux"].unit or "counts"
@@ -193,6 +227,7 @@ def _spectrum(source: Source, table: _Table, row: int, options: ReadOptions) -> 
             comments=comments,
             medium="vacuum" if product else "",
             frame="heliocentric" if product else "",
+            custom="air" if _extraction(hdu) else "vacuum",
             flux_is_known=product or fluxed in ("T", "TRUE"),
             line="pixel" if table.a_row_each else "row",
             meta=meta,

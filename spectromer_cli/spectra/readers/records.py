@@ -1,13 +1,13 @@
-"""Tables with a spectrum a row: Multimodal Universe, SPARCL, ESO Phase 3 and their like.
+"""What tables with a spectrum a row have in common, in FITS, HDF5 and Parquet.
 
-The cells of the wavelength and flux columns are arrays. FITS here; HDF5 and Parquet have readers of
-their own, which share what is known of such tables.
+Which arrays make a spectrum, whose it is, and what its format fixes. Each container
+has a reader of its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,7 @@ import numpy as np
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.quantities import Column, Measured, medium_of, spectrum_of
 from spectromer_cli.spectra.readers import columns
-from spectromer_cli.spectra.readers.base import (
-    ReadOptions,
-    Source,
-)
+from spectromer_cli.spectra.readers.base import ReadOptions, Source
 from spectromer_cli.spectra.spectrum import Spectrum, joined
 
 # Multimodal Universe: flat columns begin with this, or are the fields of a column of this name.
@@ -47,8 +44,6 @@ SCALARS = (
     *_ID, *_SURVEY, *_NUMBERS, *(name for known in _ANSWERS.values() for name in known),
     *(name for known in _PLACE.values() for name in known),
 )  # fmt: skip
-
-Record = Callable[[int], dict[str, Any]]
 
 
 @dataclass
