@@ -386,3 +386,16 @@ def test_targets_of_the_early_desi_layout(tmp_path: Path) -> None:
     (found, missing), _ = read_catalogue(tmp_path / "t.csv", tmp_path)
     assert found.row == 1
     assert missing.problem
+
+
+def test_a_folder_says_what_it_leaves_out(folder, capsys):
+    spectra = ["a.FLM", "b.asc", "c.ascii", "d.tsv", "e.tab", "f.spec", "g.vot", "h.dat.bz2",
+               "i.fits.xz", "j.txt.zst", "k.csv.gz", "sub/l.asci"]  # fmt: skip
+    touch(*(f"all/{name}" for name in spectra), "all/1.png", "all/2.png", "all/sub/3.log", "all/4")
+    touch("all/.hidden")
+    found = [str(target.path) for target in expand(["all"])]
+    assert found == [f"all/{name}" for name in sorted(spectra)]
+    assert "all: left out 4 files by suffix (.png, none, .log)" in capsys.readouterr().err
+    touch("one/a.fits")
+    assert len(list(expand(["one"]))) == 1
+    assert not capsys.readouterr().err

@@ -28,6 +28,8 @@ _MARKS = ("#", "%", ";", "!", "//", "|", "*", "\\")
 _ROW = re.compile(r"\*{3,}\s+[-+.\d]|\|\s*[-+.\d]+\s*\|")
 # The first row of numbers counts as one if most of so many rows from there on are like it.
 _AHEAD = 6
+# So many lines that begin with a number and are no rows make a text that is no table.
+_PROSE = 5000
 # A larger share of cells that overflowed their width is no accident.
 _MAX_OVERFLOW = 0.1
 # An error is of the size of the scatter between neighbouring pixels: above it where pixels are
@@ -188,9 +190,13 @@ def _parsed(text: str) -> _Text | None:
 def _first_row(lines: list[str]) -> tuple[int | None, str | None]:
     """Where the numbers begin, from 0, and what is between them."""
     fluxes_only = _is_image(dict(_cards(_bare(line)[0] for line in lines[:2000])))
+    looked_at = 0
     for place, line in enumerate(lines):
         if not re.match(r"[\s\"'|]*[-+.\d*]", line) or _bare(line)[1]:
             continue
+        looked_at += 1
+        if looked_at > _PROSE:
+            break
         for delimiter in _DELIMITERS:
             count = len(_numbers(line, delimiter))
             if count < (1 if fluxes_only else 2):
@@ -541,12 +547,18 @@ def _listed(text: _Text, count: int) -> list[tuple[str, str, str]]:
     return [("", "", "")] * count
 
 
+# What every usual name of a wavelength contains.
+_WAVELENGTH_WORD = re.compile(r"wav|lam|wl|lbda|λ|nu|freq|spectral", re.IGNORECASE)
+
+
 def _name_lines(text: _Text, count: int) -> Iterator[list[tuple[str, str, str]]]:
     """Lines that may hold the names of the columns, the nearest to the numbers first."""
     nearest = [line for line in reversed(text.above) if line]
     if text.plain:
         nearest.insert(0, text.plain)
     for place, line in enumerate(nearest):
+        if not _WAVELENGTH_WORD.search(line):
+            continue
         for cells in _tokenised(line, text.delimiter, count):
             if is_unit(cells[0][0] or "?"):  # the line of units: the names stand above it
                 continue
