@@ -1,11 +1,13 @@
 """What a file says of its own quantities is obeyed, and what it does not say stands in flags."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.grid import Grid, in_window, prepare
-from spectromer_cli.spectra.quantities import Column, Measured, error_kind, spectrum_of
+from spectromer_cli.spectra.quantities import FLAGS, Column, Measured, error_kind, spectrum_of
 from spectromer_cli.spectra.spectrum import (
     Spectrum,
     air_to_vacuum,
@@ -38,6 +40,11 @@ def test_a_file_that_says_everything_has_no_flags() -> None:
     np.testing.assert_allclose(spectrum.flux, FLUX)
     np.testing.assert_allclose(spectrum.ivar, 100.0)
     assert spectrum.meta == {"medium": "vacuum", "frame": "barycentric", "flags": ()}
+
+
+def test_the_documentation_explains_every_flag() -> None:
+    page = (Path(__file__).parent.parent / "docs/results.md").read_text(encoding="utf-8")
+    assert [flag for flag in FLAGS if f"| `{flag}` |" not in page] == []
 
 
 # --- air or vacuum ---------------------------------------------------------------------------

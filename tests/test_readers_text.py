@@ -46,9 +46,14 @@ def spectrum_of(
 
 
 def check(
-    spectrum: Spectrum, *flags: str, error: np.ndarray | None = None, medium: str = "vacuum"
+    spectrum: Spectrum, *flags: str, error: np.ndarray | None = None, medium: str = ""
 ) -> None:
-    """λ, flux, ivar and the flags; the flag that no frame is given is always allowed."""
+    """λ, flux, ivar and the flags; the flag that no frame is given is always allowed.
+
+    Columns that are taken by their order are in air, if nothing is said; others in vacuum.
+    """
+    by_order = {"COLUMNS_GUESSED", "MEDIUM_ASSUMED"} <= {*flags}
+    medium = medium or ("air" if by_order else "vacuum")
     expected = air_to_vacuum(WAVELENGTH) if medium == "air" else WAVELENGTH
     np.testing.assert_allclose(spectrum.wavelength, expected, rtol=1e-7)
     np.testing.assert_allclose(

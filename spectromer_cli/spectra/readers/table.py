@@ -132,6 +132,8 @@ def spectrum_in(table: Table, source: Source, options: ReadOptions, *, name: str
             numbers=table.numbers,
             line=table.line,
             guessed=table.guessed,
+            # Columns without names are what IRAF and its like write, which calibrate in air.
+            custom="air" if table.guessed else "vacuum",
             meta={"survey": "", "object_id": name or source.path.name.split(".")[0]},
         ),
         air=options.air,
