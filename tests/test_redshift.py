@@ -9,7 +9,7 @@ from small_set import in_memory
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.decoding import STAR_MAX_X, decode_redshift
+from spectromer_cli.model.decoding import STAR_MAX_X, RedshiftPrediction, decode_redshift
 from spectromer_cli.model.tasks import Redshift
 from spectromer_cli.model.template_fit import (
     VELOCITIES,
@@ -22,6 +22,7 @@ from spectromer_cli.model.template_fit import (
     velocity_prior,
     weighted_pca,
 )
+from spectromer_cli.model.zwarn import ZWarn, doubts
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.training import targets
 from spectromer_cli.training.templates import learn_templates
@@ -272,6 +273,43 @@ def test_a_fast_star_keeps_its_velocity(basis: Basis) -> None:
         assert LIGHT_SPEED * kept.x == pytest.approx(velocity, abs=10.0)
         assert kept.x == pytest.approx(free.x, abs=0.2 * free.x_err)
         assert kept.x_err == pytest.approx(free.x_err, rel=0.02)
+
+
+def test_the_error_of_a_velocity_counts_all_minima() -> None:
+    """A weak line of two: either may be the one that the template has."""
+    loglam = GRID.loglam0 + GRID.dloglam * np.arange(GRID.n)
+
+    def line(velocity: float) -> np.ndarray:
+        centre = np.log10(6000.0 * (1.0 + velocity / LIGHT_SPEED))
+        return 1.0 - 0.4 * np.exp(-0.5 * ((loglam - centre) / 1.5e-4) ** 2)
+
+    template = line(0.0) - 1.0
+    basis = Basis(GRID.loglam0, (template / np.linalg.norm(template))[None].astype(np.float32))
+    ivar = np.full(GRID.n, 25.0, np.float32)
+    one = Prepared(line(-350.0).astype(np.float32), ivar, 1.0)
+    two = Prepared((line(-350.0) + line(350.0) - 1.0).astype(np.float32), ivar, 1.0)
+    alone = fit(one, basis, GRID, 0.0, STAR_MAX_X, VELOCITIES)
+    both = fit(two, basis, GRID, 0.0, STAR_MAX_X, VELOCITIES)
+    assert alone is not None
+    assert both is not None
+    assert both.x_err * LIGHT_SPEED > 200.0
+    assert both.x_err > 1.5 * alone.x_err
+
+
+def test_a_velocity_known_badly_is_a_doubt() -> None:
+    z_err = np.array([20.0, 80.0, 80.0]) / LIGHT_SPEED
+    found = RedshiftPrediction(
+        z=np.zeros(3), z_err=z_err, z_prob=np.ones(3), alt_z=np.full((3, 5), np.nan),
+        alt_prob=np.full((3, 5), np.nan), delta_chi2=np.full(3, np.nan),
+        at_edge=np.zeros(3, dtype=bool),
+    )  # fmt: skip
+    bits = doubts(
+        found,
+        sn_median=np.full(3, 50.0),
+        novelty=np.zeros(3),
+        is_star=np.array([True, True, False]),
+    )
+    assert bits.tolist() == [0, ZWarn.AMBIGUOUS, 0]
 
 
 def test_velocities_beforehand() -> None:

@@ -168,6 +168,7 @@ def table_of(
             predictions.redshift,
             sn_median=columns["sn_median"][good],
             novelty=predictions.novelty,
+            is_star=columns["class"][good] == "STAR" if "class" in columns else None,
             min_z_prob=min_z_prob,
         )
     if "zwarn" in columns:

@@ -376,7 +376,8 @@ def fit(
     Notes
     -----
     Least is χ²/s² − 2 ln p(x), where s is what formal errors are multiplied by (see `Basis`), so
-    that prior and spectrum are weighed as the error says. Its curvature gives the error.
+    that prior and spectrum are weighed as the error says. Its curvature gives the error; of a star,
+    the other minima of the range count too, each by its probability.
     """
     # Template pixel of the first pixel of the spectrum, at the centre of the search.
     centre = round((grid.loglam0 - x / LN10 - basis.loglam0) / grid.dloglam)
@@ -396,7 +397,8 @@ def fit(
         return chi2 / scale**2 + velocity_prior(shifts, velocities), float(chi2.min()), noise, scale
 
     coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
-    best = int(coarse[np.argmin(scan(coarse)[0])])
+    everywhere = scan(coarse)[0]
+    best = int(coarse[np.argmin(everywhere)])
     fine = np.arange(best - COARSE, best + COARSE + 1, FINE)
     total, chi2, noise, scale = scan(fine)
     # A parabola through the three points at the minimum; at an end of the scan, the end.
@@ -407,6 +409,14 @@ def fit(
     start = float(fine[i]) + offset
     # Where there is no minimum, the error is that of the scan.
     x_err = per_pixel * (float(np.sqrt(2.0 / curvature)) if curvature > 0 else COARSE * scale)
+    if velocities:
+        # The whole range was searched: minima that are nearly as deep widen the error.
+        beside = np.abs(coarse - start) > COARSE
+        chance = COARSE * np.exp(-0.5 * np.maximum(everywhere[beside] - total.min(), 0.0))
+        own = np.sqrt(2.0 * np.pi) * x_err / per_pixel
+        away = per_pixel * (coarse[beside] - start)
+        variance = (own * x_err**2 + chance @ away**2) / (own + chance.sum())
+        x_err = float(np.sqrt(variance))
     from_noise = x_err / scale
     return Fit(
         x=float((grid.loglam0 - basis.loglam0) * LN10 - start * per_pixel),

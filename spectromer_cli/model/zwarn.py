@@ -9,6 +9,7 @@ from enum import IntFlag
 
 import numpy as np
 
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import RedshiftPrediction
 
 
@@ -45,6 +46,8 @@ MIN_Z_PROB = 0.8
 # Templates that fit the best alternative nearly as well leave a redshift ambiguous too; redrock
 # draws the line at the same Δχ².
 MIN_DELTA_CHI2 = 9.0
+# A star's radial velocity that is known no better [km/s] is ambiguous too.
+MAX_VELOCITY_ERROR = 50.0
 
 
 def doubts(
@@ -52,6 +55,7 @@ def doubts(
     *,
     sn_median: np.ndarray,
     novelty: np.ndarray,
+    is_star: np.ndarray | None = None,
     min_z_prob: float = 0.0,
 ) -> np.ndarray:
     """The doubts about redshifts.
@@ -63,6 +67,8 @@ def doubts(
         Median S/N per pixel; NaN counts as low.
     novelty : array, shape (n,)
         Out-of-distribution scores, NaN if there are none.
+    is_star : bool array, shape (n,), optional
+        Whose velocity is judged by its error.
     min_z_prob : float
         Redshifts of a lower probability are marked `ZWarn.BELOW_CUT`.
 
@@ -71,8 +77,11 @@ def doubts(
     array of int, shape (n,)
         Bits of `ZWarn`.
     """
+    ambiguous = (found.z_prob < MIN_Z_PROB) | (found.delta_chi2 < MIN_DELTA_CHI2)
+    if is_star is not None:
+        ambiguous |= is_star & (found.z_err * LIGHT_SPEED > MAX_VELOCITY_ERROR)
     bits = {
-        ZWarn.AMBIGUOUS: (found.z_prob < MIN_Z_PROB) | (found.delta_chi2 < MIN_DELTA_CHI2),
+        ZWarn.AMBIGUOUS: ambiguous,
         ZWarn.Z_FITLIMIT: found.at_edge,
         ZWarn.LOW_SN: ~(sn_median >= MIN_SN),
         ZWarn.TEMPLATES_DISAGREE: found.delta_chi2 < 0,
