@@ -68,6 +68,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
     UsageError
         If the folder does not exist or cannot be written.
     """
+    with scratch_path(target) as temporary:
+        yield temporary
+        # Writers may have made it anew, and a private one.
+        _make_readable(temporary)
+        temporary.replace(target)
+
+
+@contextmanager
+def scratch_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`, of the same suffix, removed when the block ends.
+
+    Raises
+    ------
+    UsageError
+        If the folder does not exist or cannot be written.
+    """
     require_writable_folder(target)
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
@@ -75,15 +91,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
+        _make_readable(temporary)
         yield temporary
-        # mkstemp, and writers that make files anew, make private ones; results should be as
-        # readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_readable(path: Path) -> None:
+    """Results should be as readable as any other new file; mkstemp makes private ones."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 @contextmanager
