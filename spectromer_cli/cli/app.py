@@ -163,7 +163,7 @@ def _stdout_failed(error: OSError) -> int:
         reason = "stdout was closed by its reader"
     else:
         reason = f"stdout cannot be written: {error.strerror or error}"
-    console.error(f"{reason}; what it took before is all that there is, -o FILE keeps more")
+    console.error(reason)
     # What is left in the buffer must not fail again when the interpreter ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
