@@ -195,6 +195,7 @@ def claimed(target: Path) -> Iterator[None]:
     """
     path = target.with_name(f"{target.name}.spectromer-lock")
     with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = _take(path, target)
     try:
         yield

@@ -204,8 +204,8 @@ class Run:
         What to read.
     settings : Settings
         How to predict.
-    output : Path, optional
-        Where the rows will be written, which must not be an input.
+    written : sequence of Path
+        Files that will be written, which must not be inputs.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class Run:
     """
 
     def __init__(
-        self, inputs: Inputs, settings: Settings = Settings(), output: Path | None = None
+        self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
     ) -> None:
         from spectromer_cli.inference.columns import column_names
         from spectromer_cli.outputs.protect import checked_targets
@@ -233,7 +233,6 @@ class Run:
 
         self.inputs = inputs
         self.settings = settings
-        written = [] if output is None else [output]
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
         self.columns = column_names(self.model.tasks, settings.columns)
@@ -384,7 +383,7 @@ def predict(
     path = None if output is None else Path(output)
     Output(path=path, resume=resume)
     with nullcontext() if path is None else claimed(path):
-        run = Run(inputs, settings, path)
+        run = Run(inputs, settings, () if path is None else [path])
         table = None
         if path is None:
             table = run.table()
@@ -416,7 +415,7 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
 
     if output.path is not None:
         with claimed(output.path):
-            this = Run(inputs, settings, output.path)
+            this = Run(inputs, settings, [output.path])
             this.write(output.path, output.resume)
     else:
         this = Run(inputs, settings)

@@ -74,6 +74,11 @@ class Outputs:
                 "choose another -o",
             )
 
+    def refuse_all(self, paths: Iterable[Path]) -> None:
+        """Refuse to work if one of these inputs would be overwritten; see `refuse`."""
+        for path in paths:
+            self.refuse(path, "an input")
+
     def refuse_target(self, target: Target, inputs: Inputs) -> None:
         """Refuse to work if a target would be overwritten, or a file not found would be made.
 
