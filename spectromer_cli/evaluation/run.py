@@ -231,8 +231,8 @@ def _on_labelled_set(
     from spectromer_cli.training import dataset, targets
 
     source = dataset.find(data, options["spectra_dir"])
-    own = Outputs(_written(output, page))
-    own.refuse_all([data, *(target.path for target in source.targets or ())])
+    protected = Outputs(_written(output, page))
+    protected.refuse_all([data, *(target.path for target in source.targets or ())])
     model = settings.load()
     source.chosen = _chosen(columns)
     if source.spectra is not None:

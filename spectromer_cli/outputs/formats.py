@@ -116,9 +116,9 @@ def _shortest(column: Column) -> np.ndarray:
 
 def _mask(column: Column) -> np.ndarray:
     """Which rows have no value at all."""
-    mask = np.asarray(getattr(column, "mask", False))
+    mask: np.ndarray = np.asarray(getattr(column, "mask", False))
     if mask.ndim > 1:
-        mask = mask.reshape(len(column), -1).all(axis=1)
+        return np.all(mask.reshape(len(column), -1), axis=1)
     return mask
 
 
@@ -168,8 +168,8 @@ class _Style:
 
     Parameters
     ----------
-    masked, nan : str
-        What stands for no value, and for a number that is none.
+    masked, nan, inf, minus_inf : str
+        What stands for no value, for a number that is none, and for the infinite ones.
     true, false : str
     text : callable
         Quotes or escapes a text.
@@ -179,6 +179,8 @@ class _Style:
 
     masked: str
     nan: str
+    inf: str
+    minus_inf: str
     true: str
     false: str
     text: Callable[[str], str]
@@ -191,10 +193,7 @@ def _text_cells(column: Column, style: _Style) -> list[str]:
     if column.ndim > 1:
         texts = [style.list(cell) for cell in column.tolist()]
     elif kind == "f":
-        values = _shortest(column)
-        texts = list(map(repr, values.tolist()))
-        for place in np.flatnonzero(np.isnan(values)):
-            texts[place] = style.nan
+        texts = _float_cells(np.asarray(column), style)
     elif kind in "iu":
         texts = list(map(str, np.asarray(column).tolist()))
     elif kind == "b":
@@ -204,6 +203,24 @@ def _text_cells(column: Column, style: _Style) -> list[str]:
         texts = [style.text(str(value)) for value in np.asarray(column).tolist()]
     for place in np.flatnonzero(_mask(column)):
         texts[place] = style.masked
+    return texts
+
+
+def _float_cells(values: np.ndarray, style: _Style) -> list[str]:
+    """Numbers in the fewest digits that give them back."""
+    import pyarrow
+
+    values = values.astype(np.float32 if values.dtype.itemsize == 4 else np.float64, copy=False)
+    texts: list[str] = pyarrow.array(values).cast(pyarrow.string()).to_pylist()
+    for place in np.flatnonzero(values == np.trunc(values)):
+        texts[place] = repr(float(texts[place]))  # 1.0, not 1
+    for wrong, text in (
+        (np.isnan(values), style.nan),
+        (np.isposinf(values), style.inf),
+        (np.isneginf(values), style.minus_inf),
+    ):
+        for place in np.flatnonzero(wrong):
+            texts[place] = text
     return texts
 
 
@@ -257,9 +274,13 @@ def _votable_number(value: Any) -> str:
     return "NaN" if value is None or value != value else as_text(value)
 
 
-_CSV = _Style("", "", "True", "False", _quoted, _json_cell)
-_ECSV = _Style("", "nan", "True", "False", _quoted_in_ecsv, _ecsv_cell)
-_VOTABLE = _Style("", "NaN", "T", "F", _xml_text, _votable_cell)
+_CSV = _Style("", "", "inf", "-inf", "True", "False", _quoted, _json_cell)
+_ECSV = _Style("", "nan", "inf", "-inf", "True", "False", _quoted_in_ecsv, _ecsv_cell)
+_VOTABLE = _Style("", "NaN", "+InF", "-InF", "T", "F", _xml_text, _votable_cell)
+_JSON = _Style(
+    *("null",) * 4, "true", "false", json.encoder.encode_basestring,
+    lambda value: json.dumps(json_value(value), ensure_ascii=False),
+)  # fmt: skip
 
 
 def _csv_lines(table: Table, style: _Style) -> str:
@@ -277,7 +298,7 @@ def _csv_lines(table: Table, style: _Style) -> str:
 def _growing(path: Path) -> Iterator[BinaryIO]:
     """A file to append to, without a buffer: after an error nothing is left to be written."""
     with path.open("ab", buffering=0) as file:
-        yield file  # type: ignore[misc]
+        yield file
 
 
 def _append(file: BinaryIO, data: bytes) -> None:
@@ -345,11 +366,14 @@ def _ecsv(path: Path, provenance: Provenance) -> Iterator[Write]:
 
 @contextmanager
 def _jsonl(path: Path, provenance: Provenance) -> Iterator[Write]:
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    def write(table: Table) -> None:
+        names = [json.dumps(name, ensure_ascii=False) for name in table.colnames]
+        line = "{" + ", ".join(f"{name.replace('%', '%%')}: %s" for name in names) + "}\n"
+        columns = [_text_cells(column, _JSON) for column in table.itercols()]
+        _append(file, "".join(line % row for row in zip(*columns, strict=True)).encode())
+
     with _growing(path) as file:
-        yield lambda table: _append(
-            file, "".join(f"{encode(row)}\n" for row in json_rows(table)).encode()
-        )
+        yield write
 
 
 @contextmanager
@@ -449,10 +473,9 @@ def _to_fits(grown: Path, path: Path, provenance: Provenance) -> None:
         rows += len(table)
         for column in table.itercols():
             if column.dtype.kind == "U":
-                length = max(
-                    map(len, map(str.encode, np.asarray(column).ravel().tolist())), default=0
-                )
-                widths[column.name] = max(widths.get(column.name, 1), length)
+                texts = map(str.encode, np.asarray(column).ravel().tolist())
+                longest = max(map(len, texts), default=0)
+                widths[column.name] = max(widths.get(column.name, 1), longest)
             if np.any(_mask(column)):
                 masked.add(column.name)
     with path.open("wb") as file:

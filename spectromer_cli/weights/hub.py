@@ -81,7 +81,7 @@ def _bounded(said: str, most: int) -> type:
     """A progress bar for the hub's client, which ends the download after `most` bytes."""
     from huggingface_hub.utils import tqdm
 
-    class Bounded(tqdm):  # type: ignore[misc, type-arg]
+    class Bounded(tqdm):
         _taken = 0
 
         def update(self, n: float | None = 1) -> bool | None:
