@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,13 +37,45 @@ def error(message: str, hint: str = "") -> None:
         _say(f"  try: {hint}", "")
 
 
-def _say(message: str, style: str) -> None:
-    if not sys.stderr.isatty():
-        print(message, file=sys.stderr)
-        return
-    from rich.console import Console
+def printable(text: str) -> str:
+    """The text with escapes for what a terminal would obey instead of show.
 
-    Console(stderr=True).print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+    Names of files may hold line feeds, or sequences that clear the screen or turn the direction
+    of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _say(message: str, style: str) -> None:
+    message = printable(message)
+    try:
+        if not sys.stderr.isatty():
+            print(message, file=sys.stderr)
+            return
+        from rich.console import Console
+
+        Console(stderr=True).print(
+            message, style=style, markup=False, highlight=False, soft_wrap=True
+        )
+    except OSError:  # the terminal was closed, or the disk of a log is full: nobody can be told
+        pass
+
+
+def prepare_streams() -> None:
+    """Make stdout and stderr take any name, whatever the code page.
+
+    Data that go to a file or a pipe are UTF-8, unless ``PYTHONIOENCODING`` says otherwise. What
+    an encoding has no character for is written as an escape.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not hasattr(stream, "reconfigure"):  # replaced by one that takes any text
+            continue
+        stream.reconfigure(errors="backslashreplace")
+        is_data = stream is sys.stdout and not stream.isatty()
+        if is_data and not os.environ.get("PYTHONIOENCODING"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager

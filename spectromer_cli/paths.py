@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +70,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
     UsageError
         If the folder does not exist or cannot be written.
     """
+    with scratch_path(target) as temporary:
+        yield temporary
+        # Writers may have made it anew, and a private one.
+        _make_readable(temporary)
+        temporary.replace(target)
+
+
+@contextmanager
+def scratch_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`, of the same suffix, removed when the block ends.
+
+    Raises
+    ------
+    UsageError
+        If the folder does not exist or cannot be written.
+    """
     require_writable_folder(target)
     handle, name = tempfile.mkstemp(
         dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix
@@ -75,15 +93,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
+        _make_readable(temporary)
         yield temporary
-        # mkstemp, and writers that make files anew, make private ones; results should be as
-        # readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _make_readable(path: Path) -> None:
+    """Results should be as readable as any other new file; mkstemp makes private ones."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
 
 
 @contextmanager
@@ -152,3 +172,87 @@ def make_folder(folder: Path) -> None:
             f"the folder {folder} cannot be made: {error.strerror}", "choose another -o"
         ) from error
     require_writable_folder(folder / "any")
+
+
+@contextmanager
+def claimed(target: Path) -> Iterator[None]:
+    """Hold an output, so that a second run on the same one is refused until the block ends.
+
+    A file beside it, ``NAME.spectromer-lock``, names the host and the process. It is locked too,
+    where the system can: what a process that was killed has left is taken over on its host.
+
+    Parameters
+    ----------
+    target : Path
+        A file, or a folder, of the results; it need not exist.
+
+    Raises
+    ------
+    UsageError
+        If another run holds it.
+    SpectromerError
+        If the disk does not take the file.
+    """
+    path = target.with_name(f"{target.name}.spectromer-lock")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _take(path, target)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _take(path: Path, target: Path) -> int:
+    """Make the lock of a target, or take over what a dead process left; its file descriptor."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            is_locked = _lock(handle)
+            same = path.exists() and os.path.samestat(path.stat(), os.fstat(handle))
+            if is_locked is not False and not same:  # its holder has just ended, and removed it
+                os.close(handle)
+                continue
+            holder = _holder(os.read(handle, 1000))
+            here = socket.gethostname()
+            # Without locks of the system, nobody knows whether the other still runs.
+            if is_locked is False or (holder and (holder[0] != here or is_locked is None)):
+                raise UsageError(
+                    f"another run writes {target}" + (f" ({_said(holder)})" if holder else ""),
+                    f"wait for it, or choose another -o; if it is over: rm {path}",
+                )
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps({"host": here, "pid": os.getpid()}).encode() + b"\n")
+            return handle
+        except BaseException:
+            os.close(handle)
+            raise
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file: whether it was free; None where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network disks
+        return None
+    return True
+
+
+def _holder(text: bytes) -> tuple[str, int] | None:
+    try:
+        record = json.loads(text)
+        return str(record["host"]), int(record["pid"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _said(holder: tuple[str, int]) -> str:
+    return f"process {holder[1]} on {holder[0]}"

@@ -18,6 +18,7 @@ class Fault:
     cut: promise the whole answer, but hang up after so many bytes of it.
     wait: say nothing for so many seconds first.
     length: what to say that the answer's length is.
+    no_length: do not say it.
     """
 
     status: int | None = None
@@ -25,6 +26,7 @@ class Fault:
     cut: int | None = None
     wait: float = 0.0
     length: int | None = None
+    no_length: bool = False
 
 
 @dataclass
@@ -104,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data, headers = self.server.files[self.path]
         length = len(data) if fault.length is None else fault.length
-        self._head(200, {**headers, **fault.headers, "Content-Length": str(length)})
+        said = {} if fault.no_length else {"Content-Length": str(length)}
+        self._head(200, {**headers, **fault.headers, **said})
         if body:
             self.wfile.write(data[: fault.cut])
         self.close_connection = True

@@ -159,9 +159,11 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
         (["classify", "a.fits", "--json", "-o", "b.csv"], "exclude each other"),
         (["classify", "a.fits", "-o", "b.xlsx"], "'.xlsx' names no format"),
         (["classify", "a.fits", "-o", "no/such/folder/b.csv"], "does not exist"),
-        (["classify", "a.fits", "--model", "spectromer-tinny.v3"], "spectromer-tiny.v3"),
-        (["classify", "a.fits", "--device", "gpu"], "no device named 'gpu'"),
-        (["classify", "a.fits", "--device", "cuda:99"], "CUDA devices here"),
+        (["classify", GALAXY, "--model", "spectromer-tinny.v3"], "spectromer-tiny.v3"),
+        (["classify", GALAXY, "--device", "gpu"], "no device named 'gpu'"),
+        (["classify", GALAXY, "--device", "cuda:99"], "CUDA devices here"),
+        (["classify", "a.fits", "-o", "b.csv"], "a.fits does not exist"),
+        (["classify", "a.fits", "b*.fits", "-o", "b.csv"], "none of the 2 inputs exists"),
         (["clasify", "a.fits"], "classify"),
         (["classify", "a.csv", "--wavelength-unit", "parsnips"], "not a unit of wavelength"),
         (["classify", "a.fits", "--batch-size", "0"], "batch-size"),
@@ -228,9 +230,9 @@ def test_json_also_when_nothing_works(run: Run, arguments: list[object]) -> None
 
 def test_json_status_of_nothing_but_failures(run: Run, tmp_path: Path, weights) -> None:
     (tmp_path / "notes.txt").write_text("cloudy\n")
-    for argument in (tmp_path / "missing.fits", tmp_path):
+    for argument, code in ((tmp_path / "missing.fits", 2), (tmp_path, 3)):
         result = run("classify", "--json", argument, *weights)
-        assert result.code == 3
+        assert result.code == code
         assert json.loads(result.out)["status"] == "error"
     assert "skipped 1 files" in result.err
 
@@ -263,7 +265,9 @@ def test_an_unexpected_error_is_one_line(run: Run, monkeypatch, weights) -> None
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_an_interrupted_run_leaves_no_half_file(
     tmp_path: Path, random_weights: Path, sent: signal.Signals, code: int
 ) -> None:
@@ -286,8 +290,11 @@ def test_an_interrupted_run_leaves_no_half_file(
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert list(tmp_path.iterdir()) == []
+    kept = {"out.csv.spectromer-part", "out.csv.spectromer-part.json"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
     assert b"Traceback" not in err
+    (line,) = [line for line in err.splitlines() if b"rows are kept in" in line]
+    assert b"--resume" in line
 
 
 # Help ---------------------------------------------------------------------------------------

@@ -67,6 +67,46 @@ def test_a_gzip_file_that_the_server_calls_an_encoding_stays_as_it_is(
     assert target.read_bytes() == DATA
 
 
+def test_no_more_than_the_expected_size_is_taken(
+    server: FileServer, target: Path, waits: list[float]
+) -> None:
+    target.parent.mkdir()
+    target.write_bytes(b"what was there")
+    # A body without a length ends where the server hangs up: it may be any number of bytes.
+    server.faults = [Fault(no_length=True)]
+    with pytest.raises(NetworkError, match="more bytes than the 1000 expected") as told:
+        download(server.url + "/spec.fits", target, sha256=SHA256, size=1000, retries=0)
+    assert "\n" not in str(told.value)
+    assert target.read_bytes() == b"what was there" and left_behind(target) == []
+
+
+def test_a_size_that_the_server_states_wrongly_is_refused_before_the_body(
+    server: FileServer, target: Path
+) -> None:
+    with pytest.raises(NetworkError, match="more bytes than the 1000 expected"):
+        download(server.url + "/spec.fits", target, size=1000)
+    assert not target.exists() and left_behind(target) == []
+
+
+@pytest.mark.parametrize("no_length", [False, True])
+def test_where_no_size_is_known_there_is_a_limit(
+    server: FileServer, target: Path, monkeypatch: pytest.MonkeyPatch, no_length: bool
+) -> None:
+    monkeypatch.setattr("spectromer_cli.archives.download.MAX_BYTES", 100_000)
+    server.faults = [Fault(no_length=no_length)]
+    with pytest.raises(NetworkError, match="the limit of 100000"):
+        download(server.url + "/spec.fits", target)
+    assert not target.exists() and left_behind(target) == []
+
+
+def test_fewer_bytes_than_expected_come_again(
+    server: FileServer, target: Path, waits: list[float]
+) -> None:
+    with pytest.raises(NetworkError, match="700000 bytes came instead of 800000"):
+        download(server.url + "/spec.fits", target, size=800_000, retries=1)
+    assert not target.exists() and len(server.requests) == 2
+
+
 def test_empty_file(server: FileServer, target: Path) -> None:
     download(server.add("/empty", b""), target)
     assert target.read_bytes() == b""

@@ -290,7 +290,7 @@ def test_the_report_on_disk(run: Run, tmp_path: Path) -> None:
 
 def test_missing_files_count_as_wrong(run: Run, tmp_path: Path, weights) -> None:
     catalogue = tmp_path / "t.csv"
-    catalogue.write_text("file,class\ngone.fits,STAR\n")
+    catalogue.write_text(f"file,class\ngone.fits,STAR\n{EXAMPLES}/simulated-sdss-star.fits,\n")
     result = run("evaluate", "--catalog", catalogue, "-o", tmp_path / "r", *weights)
     assert result.code == 3
     assert json.loads(result.out)["classes"]["accuracy"] == 0.0

@@ -127,6 +127,67 @@ def test_config_that_will_not_do(text: str, words: str, hint: str) -> None:
     assert "\n" not in str(caught.value) and hint in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "hf-hub:someone/evil", "local-dir:/tmp/evil", "timm/vit_tiny", "../vit_tiny", "vit tiny",
+        "", "vit_tiny.a.b", "VIT", "vit_tiny\n", "file:x", "vit_tiny_patch16_224.",
+    ],
+)  # fmt: skip
+def test_a_backbone_is_a_plain_name_of_timm(backbone: str) -> None:
+    with pytest.raises(SpectromerError, match="is not a plain name of timm"):
+        ModelConfig.from_json(edited_config(backbone=backbone))
+    tagged = edited_config(backbone="vit_tiny_patch16_224.augreg_in21k_ft_in1k")
+    assert ModelConfig.from_json(tagged).backbone.endswith("in1k")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"tokens": 10**6}, "tokens 1000000 is not a whole number from 1 to 64"),
+        ({"tokens": 0}, "tokens 0"),
+        ({"tokens": True}, "tokens True"),
+        ({"grid": {"loglam0": 3.5, "dloglam": 1e-4, "n": 10**12}}, "grid.n 1000000000000"),
+        ({"grid": {"loglam0": 3.5, "dloglam": 1e-30, "n": 100}}, "grid.dloglam 1e-30"),
+        ({"grid": {"loglam0": 3.5, "dloglam": "x", "n": 100}}, "grid.dloglam is not a number"),
+        ({"grid": {"loglam0": 1e300, "dloglam": 1e-4, "n": 100}}, "grid.loglam0"),
+        ({"grid": {"loglam0": 3.5, "dloglam": 0.1, "n": 1000}}, "the grid ends at"),
+        ({"tasks": [{"name": "z", "kind": "redshift", "bins": 10**10}]}, "bins of z"),
+        ({"tasks": [{"name": "z", "kind": "redshift", "bins": 60000}] * 2}, "120000 outputs"),
+        ({"tasks": [{"name": "a", "kind": "quantity"}] * 1000}, "number of tasks 1000"),
+        ({"tasks": []}, "number of tasks 0"),
+    ],
+)
+def test_absurd_sizes_are_refused_in_words(values: dict[str, object], words: str) -> None:
+    with pytest.raises(SpectromerError, match="broken model configuration") as caught:
+        ModelConfig.from_json(edited_config(**values))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[" * 100_000, "nested too deeply"), (f'{{"a": "{"x" * 5_000_000}"}}', "characters")],
+)
+def test_absurd_json_is_refused_in_words(text: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(SpectromerError, match=words):
+        ModelConfig.from_json(text)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(SpectromerError, match="is broken"):
+        load_manifest(tmp_path)
+
+
+def test_weights_that_are_not_those_of_their_header(tmp_path: Path) -> None:
+    from spectromer_cli.inference.predictor import load_model
+
+    write_weights(tmp_path / "a", "a.v1", STATE, CONFIG, EXTRA)
+    unknown = replace(CONFIG, backbone="vit_that_nobody_made")
+    write_weights(tmp_path / "b", "b.v1", STATE, unknown, EXTRA)
+    for folder in ("a", "b"):
+        with pytest.raises(SpectromerError, match="does not hold the model") as caught:
+            load_model(str(tmp_path / folder), "cpu")
+        assert "\n" not in str(caught.value)
+
+
 def test_config_with_nan_is_not_written() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         replace(CONFIG, temperatures={"class": float("nan")}).to_json()
@@ -418,6 +479,24 @@ def test_hub_without_such_weights(hub: FileServer, name: str, words: str, code: 
         resolve(name)
     assert caught.value.exit_code == code and caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+def test_the_hub_sends_no_more_than_the_manifest_says(hub: FileServer, tmp_path: Path) -> None:
+    path = next(path for path in hub.files if path.endswith(".safetensors"))
+    data, headers = hub.files[path]
+    hub.files[path] = data + bytes(100_000), headers
+    with pytest.raises(NetworkError, match=r"more than the \d+ bytes expected"):
+        resolve("hf-hub:someone/spectra")
+    assert not list((tmp_path / "hf").rglob("snapshots/*/*.safetensors"))
+
+
+def test_a_download_ends_at_the_size_of_the_manifest(online: FileServer, bundled: Path) -> None:
+    edit_entry(bundled, "toy-small.v2", size=100)
+    with pytest.raises(NetworkError, match="more bytes than the 100 expected"):
+        resolve("toy-small.v2")
+    edit_entry(bundled, "toy-small.v2", size="many")
+    with pytest.raises(SpectromerError, match="a size is not a number of bytes"):
+        resolve("toy-small.v2")
 
 
 # The commands

@@ -25,9 +25,20 @@ CONNECTIONS = 4
 REQUESTS_PER_SECOND = 10.0  # to one host, at most
 TIMEOUT = 30.0  # s, longest silence of a server
 CHUNK = 1 << 18  # bytes
+# Where nobody says how large a file is, no more of it is taken, whatever the server sends. The
+# largest weights have one gigabyte, the largest one-dimensional spectra a hundred megabytes.
+MAX_BYTES = 2_000_000_000
+MAX_SPECTRUM_BYTES = 500_000_000
 
 
-def download(url: str, target: Path, *, sha256: str | None = None, retries: int = RETRIES) -> None:
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    size: int | None = None,
+    retries: int = RETRIES,
+) -> None:
     """Download a file; `target` is replaced only when the new one is whole and right.
 
     Parameters
@@ -38,13 +49,15 @@ def download(url: str, target: Path, *, sha256: str | None = None, retries: int 
         Where to put it. The folder is made if missing.
     sha256 : str, optional
         What the file must hash to (hexadecimal).
+    size : int, optional
+        How many bytes it must have. Without it, at most `MAX_BYTES` are taken.
     retries : int
         How often to try again after a dropped connection or a busy server.
 
     Raises
     ------
     NetworkError
-        If the server cannot be reached, has no such file, or sends something else.
+        If the server cannot be reached, has no such file, or sends something else or more.
     WeightsNotVerified
         If the sha256 is wrong.
     SpectromerError
@@ -53,7 +66,8 @@ def download(url: str, target: Path, *, sha256: str | None = None, retries: int 
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
-            _save(url, temporary, retries=retries, bar=f"Downloading {target.name}")
+            bar = f"Downloading {target.name}"
+            _save(url, temporary, retries=retries, size=size, limit=MAX_BYTES, bar=bar)
             if sha256 is not None and (found := sha256_of(temporary)) != sha256.lower():
                 raise WeightsNotVerified(
                     f"{target.name} from {http.host(url)} is not what it should be: sha256 "
@@ -68,15 +82,31 @@ def _save(
     path: Path,
     *,
     retries: int,
+    size: int | None = None,
+    limit: int,
     query: Mapping[str, str] | None = None,
     bar: str = "",
 ) -> None:
-    """Write what a server sends to `path`, with a progress bar where `bar` says what it is."""
+    """Write what a server sends to `path`, with a progress bar where `bar` says what it is.
+
+    No more than `size` bytes, or `limit` where the size is not known, whatever it sends.
+    """
     import urllib3
+
+    most = limit if size is None else size
+
+    def check(count: int) -> None:
+        if count > most:
+            said = f"the limit of {most}" if size is None else f"the {most} expected"
+            raise NetworkError(
+                f"{url} has more bytes than {said}; it was thrown away",
+                "check the address; if it stays so, tell the owner of the file",
+            )
 
     def once(first: bool) -> None:
         with http.request("GET", url, timeout=TIMEOUT, first=first, query=query) as response:
             total = http.size_of(response)
+            check(total or 0)
             shown = console.progress(bar, total, "bytes") if bar else nullcontext(lambda _: None)
             with shown as advance, path.open("wb") as file:
                 try:
@@ -88,12 +118,14 @@ def _save(
                                 "open it in a browser: a login, or the network's own page, may "
                                 "stand before it",
                             )
+                        check(file.tell() + len(chunk))
                         file.write(chunk)
                         advance(len(chunk))
                 except urllib3.exceptions.HTTPError as error:
                     raise http.TryAgain("the connection broke") from error
-                if total not in (None, file.tell()):
-                    raise http.TryAgain(f"{file.tell()} bytes came instead of {total}")
+                expected = total if size is None else size
+                if expected not in (None, file.tell()):
+                    raise http.TryAgain(f"{file.tell()} bytes came instead of {expected}")
 
     http.patiently(url, once, retries)
 
@@ -214,7 +246,10 @@ def _download(match: Match, folder: Path, unfinished: Path, pace: Pace) -> str:
             if match.write is not None:
                 match.write(temporary)
             else:
-                _save(match.url, temporary, retries=RETRIES, query=match.query)
+                _save(
+                    match.url, temporary, retries=RETRIES, limit=MAX_SPECTRUM_BYTES,
+                    query=match.query,
+                )  # fmt: skip
             verify(temporary, match)
             name = file_name(temporary, match)
             temporary.replace(folder / name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.archives import download, http, lamost, sdss
-from spectromer_cli.archives.catalogue import Fetched, Row, table_of
+from spectromer_cli.archives.catalogue import NAME, Fetched, Row, table_of
 from spectromer_cli.archives.targets import (
     KEYS,
     NO_MATCH,
@@ -26,7 +26,7 @@ from spectromer_cli.archives.targets import (
     resolve,
 )
 from spectromer_cli.errors import NetworkError, SpectromerError, UsageError
-from spectromer_cli.paths import make_folder
+from spectromer_cli.paths import claimed, make_folder
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -170,6 +170,12 @@ def fetch(
         )
     given = {"release": release, "instrument": instrument, "token": token}
     options = {name: value for name, value in given.items() if value}
+    listed = Path(output) / NAME
+    if catalog and listed.exists() and Path(catalog).exists() and listed.samefile(catalog):
+        raise UsageError(
+            f"the catalogue {catalog} is where the fetch keeps its own: it would be overwritten",
+            "copy it, or choose another -o",
+        )
     arcsec = radius_of(radius)
     archives = _archives(archive, options, "ids" if ids else "SQL" if sql else "")
     if sql:
@@ -224,8 +230,16 @@ def fetch_matches(
     SpectromerError
         If the disk is full or cannot be written: then the rest is not tried.
     """
-    if not dry_run:
-        make_folder(folder)
+    if dry_run:
+        return _fetch_matches(matches, folder, True, force, max_connections)
+    make_folder(folder)
+    with claimed(folder / NAME):
+        return _fetch_matches(matches, folder, False, force, max_connections)
+
+
+def _fetch_matches(
+    matches: Sequence[Match], folder: Path, dry_run: bool, force: bool, max_connections: int
+) -> Outcome:
     fetched = Fetched(folder)
     here = fetched.index()
     absent = {m.key: m for m in matches if m.status == WANTED and (force or m.key not in here)}

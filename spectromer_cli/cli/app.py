@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from spectromer_cli import console
 from spectromer_cli._version import __version__
@@ -27,8 +29,35 @@ from spectromer_cli.cli import (
 )
 from spectromer_cli.errors import SpectromerError
 
+# What writing to stdout fails with, where a file's own errors have been told by its name.
+_OF_STDOUT = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EINVAL)
+
+
+class _Interrupted(Exception):
+    """Ctrl-C."""
+
+
+class _StdoutFailed(Exception):
+    """The OSError of a stdout that was closed, or whose disk is full."""
+
+
+class _App(TyperGroup):
+    """The commands; what Typer would end the program for comes to `main` instead."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+        except OSError as error:
+            if error.filename is None and error.errno in _OF_STDOUT:
+                raise _StdoutFailed(error) from error
+            raise
+
+
 app = typer.Typer(
     name="spectromer",
+    cls=_App,
     help="Classes and redshifts of astronomical spectra with a Vision Transformer.",
     epilog="Examples:  spectromer classify docs/examples/*.fits  ·  "
     "spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv",
@@ -80,8 +109,23 @@ for _module in (
 
 def main() -> None:
     """Run the program; the entry point of `spectromer` and `python -m spectromer_cli`."""
-    # Batch systems end jobs with SIGTERM: leave as after Ctrl-C, without half a file.
-    signal.signal(signal.SIGTERM, _stop)
+    console.prepare_streams()
+    # Batch systems end jobs with SIGTERM, and a terminal that closes sends SIGHUP: leave as after
+    # Ctrl-C, without half a file.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = _stdout_failed(error)
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
+    """The app, and its errors as messages; the exit code."""
     try:
         app()
     except SpectromerError as error:
@@ -89,26 +133,40 @@ def main() -> None:
         if not error.told:
             _json_error(str(error))
         console.error(str(error), error.hint)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        return error.exit_code
+    except _Interrupted:
         console.error("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 130
+    except _StdoutFailed as failure:
+        return _stdout_failed(failure.args[0])
     except SystemExit as stop:
         if stop.code == 2:
             _json_error("the command line is not understood: see stderr")
-        raise
+        return stop.code
     except Exception as error:
-        _debug()
-        _json_error(f"{type(error).__name__}: {error}")
-        console.error(
-            f"something unexpected happened ({type(error).__name__}: {error})",
-            "run it again with SPECTROMER_DEBUG=1 and report what it prints",
-        )
-        sys.exit(1)
+        return _unexpected(error)
+    return 0
+
+
+def _unexpected(error: Exception) -> int:
+    _debug()
+    _json_error(f"{type(error).__name__}: {error}")
+    console.error(
+        f"something unexpected happened ({type(error).__name__}: {error})",
+        "run it again with SPECTROMER_DEBUG=1 and report what it prints",
+    )
+    return 1
+
+
+def _stdout_failed(error: OSError) -> int:
+    if error.errno in (errno.EPIPE, errno.EINVAL):  # Windows says EINVAL of a closed pipe
+        reason = "stdout was closed by its reader"
+    else:
+        reason = f"stdout cannot be written: {error.strerror or error}"
+    console.error(reason)
+    # What is left in the buffer must not fail again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _json_error(message: str) -> None:
@@ -120,6 +178,7 @@ def _json_error(message: str) -> None:
 
 
 def _stop(signal_number: int, frame: object) -> None:
+    console.error(f"ended by {signal.Signals(signal_number).name}")
     raise SystemExit(128 + signal_number)
 
 

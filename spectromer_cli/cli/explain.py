@@ -137,7 +137,7 @@ def explain(
             "give -o a folder, or a page: -o FILE.html",
         )
     if output is not None:
-        export.check_output(output)
+        export.check_output(output, inputs)
     loaded = load_model(model, device)
     failures = Failures()
     explanations = explanation.explain(

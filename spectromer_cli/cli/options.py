@@ -110,8 +110,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Resume an interrupted run with the same -o (.csv .ecsv .jsonl); where there is "
-        "none, start from the beginning.",
+        help="Resume an interrupted run with the same -o; where there is none, start from the "
+        "beginning.",
         rich_help_panel=RESULTS,
     ),
 ]

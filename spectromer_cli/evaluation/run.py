@@ -14,6 +14,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.columns import is_general
 from spectromer_cli.inference.run import Failures, Run, Settings
+from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
 from spectromer_cli.spectra.loading import Inputs
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from spectromer_cli.evaluation.held_out import HeldOut
     from spectromer_cli.inference.predictor import Spectromer
 
+WRITTEN = ("report.md", "report.json", "report.png", "predictions.ecsv")
 # Options that an HDF5 set, which is read whole, has no use for.
 FILE_OPTIONS = ("spectra_dir", "air", "wavelength_unit", "workers")
 
@@ -139,13 +141,13 @@ def evaluate(
             catalog=Path(catalog), spectra_dir=folder, air=air, wavelength_unit=wavelength_unit,
             workers=workers,
         )  # fmt: skip
-        found = _on_catalogue(inputs, settings, columns, output)
+        found = _on_catalogue(inputs, settings, columns, output, page)
     else:
         assert data is not None
         options = dict(zip(FILE_OPTIONS, (folder, air, wavelength_unit, workers), strict=True))
         found = _on_labelled_set(
             Path(data), options, settings, columns, held_out, split_seed, baselines,
-            baseline_minutes, output,
+            baseline_minutes, output, page,
         )  # fmt: skip
     _write(found, output, page)
     return found
@@ -155,7 +157,11 @@ def evaluate(
 
 
 def _on_catalogue(
-    inputs: Inputs, settings: Settings, columns: Mapping[str, str | None], output: Path
+    inputs: Inputs,
+    settings: Settings,
+    columns: Mapping[str, str | None],
+    output: Path,
+    page: Path | None,
 ) -> Evaluation:
     """All spectra that a catalogue names."""
     from astropy.table import Table
@@ -163,7 +169,7 @@ def _on_catalogue(
     from spectromer_cli.accuracy import summary
     from spectromer_cli.training import dataset, targets
 
-    run = Run(inputs, settings)
+    run = Run(inputs, settings, _written(output, page))
     assert run.catalogue is not None
     source = dataset.Source(f"the catalogue {inputs.catalog}", labels=run.catalogue,
                             chosen=_chosen(columns))  # fmt: skip
@@ -190,6 +196,11 @@ def _on_catalogue(
     return Evaluation(report, table, run.failures, run.provenance, [], references)
 
 
+def _written(output: Path, page: Path | None) -> list[Path]:
+    """The files of the report."""
+    return [*(output / name for name in WRITTEN), *([page] if page else [])]
+
+
 def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
     return {name: column for name, column in columns.items() if column is not None}
 
@@ -207,6 +218,7 @@ def _on_labelled_set(
     names: Sequence[str],
     minutes: float,
     output: Path,
+    page: Path | None,
 ) -> Evaluation:
     """The part of a labelled set that the weights have not learned from, and baselines on it."""
     from astropy.table import Table, hstack
@@ -218,8 +230,10 @@ def _on_labelled_set(
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.training import dataset, targets
 
-    model = settings.load()
     source = dataset.find(data, options["spectra_dir"])
+    protected = Outputs(_written(output, page))
+    protected.refuse_all([data, *(target.path for target in source.targets or ())])
+    model = settings.load()
     source.chosen = _chosen(columns)
     if source.spectra is not None:
         given = [f"--{name.replace('_', '-')}" for name in FILE_OPTIONS if options[name]]

@@ -11,35 +11,47 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.outputs import naming
+from spectromer_cli.outputs.protect import Outputs, checked_targets
 from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
     from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.inference.run import Failures
+    from spectromer_cli.spectra.loading import Inputs
 
 FIGURES = (".png", ".pdf", ".svg")
 # astropy's name of the format by suffix.
 TABLES = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".vot": "votable"}
+# What each spectrum gets in a folder.
+IN_FOLDER = (".png", ".ecsv")
 SUFFIXES = (*FIGURES, *TABLES, ".html")
 
 
-def check_output(output: Path) -> None:
-    """Refuse, before any work, an output that cannot be written.
+def check_output(output: Path, inputs: Inputs) -> None:
+    """Refuse, before any work, an output that cannot be written, or would overwrite an input.
 
     Raises
     ------
     UsageError
-        If the suffix is unknown, or the folder is missing or not writable.
+        If the suffix is unknown, the folder is missing or not writable, a file to be written is
+        an input, or none of the inputs exists.
     """
     if _is_folder(output):
+        if not inputs.from_stdin:
+            targets, _, _ = inputs.targets()
+            stems = {naming.output_stem(target.path) for target in targets}
+            written = [output / f"{stem}{suffix}" for stem in stems for suffix in IN_FOLDER]
+            checked_targets(inputs, written)
         make_folder(output)
-    elif output.suffix.lower() not in SUFFIXES:
+        return
+    if output.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"-o {output}: unknown suffix", f"choose from {', '.join(SUFFIXES)}, or give a folder"
         )
-    else:
-        require_writable_folder(output)
+    require_writable_folder(output)
+    if not inputs.from_stdin:
+        checked_targets(inputs, [output])
 
 
 def _is_folder(output: Path) -> bool:
@@ -124,12 +136,14 @@ def write(
         return
     taken: set[str] = set()
     for explanation in explanations:
+        item = explanation.item
         if output.is_dir():
-            item = explanation.item
             stem = naming.unique(naming.output_stem(item.file, item.row, item.of_many), taken)
-            paths = [output / f"{stem}.png", output / f"{stem}.ecsv"]
+            paths = [output / f"{stem}{suffix}" for suffix in IN_FOLDER]
         else:
             paths = [output]
+        # Names from stdin, and of many spectra in one file, were not known before.
+        Outputs(paths).refuse(Path(item.file), "an input")
         for path in paths:
             if path.suffix.lower() in FIGURES:
                 figure.save(explanation, path, rest_frame=rest_frame, dark=dark)

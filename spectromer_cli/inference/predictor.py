@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spectromer_cli.errors import SpectromerError
 from spectromer_cli.inference.columns import redshift_task, table_of
 from spectromer_cli.model import decoding
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
@@ -49,7 +50,10 @@ class Spectromer:
         self.weights = weights
         self.config = weights.config
         self.device = device
-        self.network = SpectralViT(weights.config)
+        try:
+            self.network = SpectralViT(weights.config)
+        except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+            raise _unfit(weights, error) from error
         state = {name: value.float() for name, value in load_file(weights.path).items()}
         self.bases = load_templates(weights)
         known = {
@@ -61,7 +65,10 @@ class Spectromer:
         # Populations are for simulating only (see simulation.populations).
         others = ("templates.", "populations.")
         own = {name: value for name, value in state.items() if not name.startswith(others)}
-        self.network.load_state_dict(own)
+        try:
+            self.network.load_state_dict(own)
+        except RuntimeError as error:
+            raise _unfit(weights, error) from error
         self.network.to(device).eval()
 
     @property
@@ -180,6 +187,14 @@ class Spectromer:
             if task.name == "class" and isinstance(task, Category):
                 return np.array(task.labels, dtype=object)[outputs["class"].argmax(axis=1)]
         return np.full(n, "", dtype=object)
+
+
+def _unfit(weights: Weights, error: Exception) -> SpectromerError:
+    reason = " ".join(str(error).split())[:200]
+    return SpectromerError(
+        f"{weights.path} does not hold the model that its header describes ({reason})",
+        "fetch or train the weights again",
+    )
 
 
 def load_model(name: str | None = None, device: str = "auto") -> Spectromer:

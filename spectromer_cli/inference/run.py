@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.outputs import resume as unfinished
 from spectromer_cli.outputs.resume import Progress, Unfinished
+from spectromer_cli.paths import claimed
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -105,10 +105,9 @@ class Output:
     def __post_init__(self) -> None:
         from spectromer_cli.outputs.tables import check_output
 
-        if self.resume and (self.path is None or not _grows(self.path)):
+        if self.resume and self.path is None:
             raise UsageError(
-                "--resume goes with -o and a format that grows row by row",
-                f"end its name in {' '.join(unfinished.SUFFIXES)}",
+                "--resume goes with -o", "what went to stdout cannot be resumed: give -o FILE"
             )
         if self.json and self.path:
             raise UsageError(
@@ -116,10 +115,6 @@ class Output:
             )
         if self.path is not None:
             check_output(self.path)
-
-
-def _grows(path: Path) -> bool:
-    return path.suffix.lower() in unfinished.SUFFIXES
 
 
 class Failures:
@@ -209,6 +204,8 @@ class Run:
         What to read.
     settings : Settings
         How to predict.
+    written : sequence of Path
+        Files that will be written, which must not be inputs.
 
     Attributes
     ----------
@@ -227,13 +224,16 @@ class Run:
         If the inputs, the model or what is asked of it are not there.
     """
 
-    def __init__(self, inputs: Inputs, settings: Settings = Settings()) -> None:
+    def __init__(
+        self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
+    ) -> None:
         from spectromer_cli.inference.columns import column_names
+        from spectromer_cli.outputs.protect import checked_targets
         from spectromer_cli.outputs.provenance import provenance
 
         self.inputs = inputs
         self.settings = settings
-        self._targets, self.catalogue, self._total = inputs.targets()
+        self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
         self.columns = column_names(self.model.tasks, settings.columns)
         self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
@@ -282,8 +282,8 @@ class Run:
         Parameters
         ----------
         path : Path
-            As `outputs.tables.open_writer` takes it. In a format that grows row by row, rows
-            that are written when the run is interrupted are kept.
+            As `outputs.tables.open_writer` takes it. Rows that are written when the run is
+            interrupted are kept beside it.
         resume : bool
             Resume what an interrupted run has left.
 
@@ -292,21 +292,28 @@ class Run:
         UsageError
             If an interrupted run has left rows and `resume` is not set, or it had other inputs,
             weights or options.
+        SomeInputsFailed
+            If there is no row; or none with a prediction, and the file exists: it stays then.
         SpectromerError
             If the disk does not take the file.
         """
         from spectromer_cli.outputs import tables
 
-        left = Unfinished(path, self._identity(), resume) if _grows(path) else None
-        if left is not None:
-            self.failures = Failures(left.progress)
-        part = left.part if left is not None else None
-        with left or nullcontext(), tables.open_writer(path, self.provenance, part) as writer:
+        there = path.exists()
+        left = Unfinished(path, self._identity(), resume)
+        self.failures = Failures(left.progress)
+        with left, tables.open_writer(path, self.provenance, left.part) as writer:
             for table in self.tables():
                 writer.write(table)
-                if left is not None:
-                    left.advance(self.failures.progress)
-        console.info(f"wrote {self.failures.seen} rows to {path}")
+                left.advance(self.failures.progress)
+            if self.failures.status == "error" and (there or not self.failures.seen):
+                left.drop()
+                self.failures.raise_if_empty()
+                raise SomeInputsFailed(
+                    f"none of {self.failures.seen} inputs has a prediction: {path} stays as it was"
+                )
+        replaced = ", in place of what was there" if there else ""
+        console.info(f"wrote {self.failures.seen} rows to {path}{replaced}")
 
     def _identity(self) -> dict[str, object]:
         """What must be the same for a run to be resumed."""
@@ -375,12 +382,13 @@ def predict(
     )  # fmt: skip
     path = None if output is None else Path(output)
     Output(path=path, resume=resume)
-    run = Run(inputs, settings)
-    table = None
-    if path is None:
-        table = run.table()
-    else:
-        run.write(path, resume)
+    with nullcontext() if path is None else claimed(path):
+        run = Run(inputs, settings, () if path is None else [path])
+        table = None
+        if path is None:
+            table = run.table()
+        else:
+            run.write(path, resume)
     run.failures.raise_if_empty()
     return table
 
@@ -405,15 +413,34 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     """
     from spectromer_cli.outputs import screen
 
-    this = Run(inputs, settings)
     if output.path is not None:
-        this.write(output.path, output.resume)
-    elif output.json:
-        table, failures = this.table(), this.failures
-        print(screen.to_json_document(table, this.provenance, failures.status, failures.lines))
+        with claimed(output.path):
+            this = Run(inputs, settings, [output.path])
+            this.write(output.path, output.resume)
     else:
-        screen.put(this.tables(), this.provenance, title)
+        this = Run(inputs, settings)
+        with _told_when_cut_off(this.failures, as_json=output.json):
+            if output.json:
+                table, failures = this.table(), this.failures
+                errors = failures.lines
+                print(screen.to_json_document(table, this.provenance, failures.status, errors))
+            else:
+                screen.put(this.tables(), this.provenance, title)
     this.failures.raise_if_incomplete()
+
+
+@contextmanager
+def _told_when_cut_off(failures: Failures, as_json: bool) -> Iterator[None]:
+    """Say of a run to stdout that is cut off what came of it, and how to keep more."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, OSError):
+        printed = "nothing" if as_json else f"up to {failures.seen} rows"
+        console.warn(
+            f"{printed} went to stdout and no row is kept; with -o FILE they are, and --resume "
+            "continues after them"
+        )
+        raise
 
 
 def predict_targets(

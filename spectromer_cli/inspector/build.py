@@ -22,6 +22,7 @@ from spectromer_cli.inspector.results import Row, read_importance, read_rows
 from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.outputs.plotting import DARK, LIGHT
+from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, disk_errors
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.identity import told
@@ -91,7 +92,7 @@ def write_report(
     ------
     UsageError
         If the table names no spectra, none of them has an importance, or the output cannot be
-        written.
+        written or is an input.
     ReadError
         If the table cannot be read.
     SpectromerError
@@ -123,6 +124,8 @@ def write_report(
     parts = range(0, len(rows), ROWS_PER_PAGE)
     first = output.name.removesuffix(output.suffix)
     names = [output.name, *(f"{first}-{n}{output.suffix}" for n in range(2, len(parts) + 1))]
+    own = Outputs(output.with_name(name) for name in names)
+    own.refuse_all([table, *([importance] if importance else []), *(t.path for t in targets)])
     missing = 0
     with console.progress("spectra", len(rows)) as advance:
         # The same weights and program give the same spectrum the same S/N.

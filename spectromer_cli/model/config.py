@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +13,16 @@ from spectromer_cli.spectra.grid import Grid
 
 # Raised when a configuration written from now on would be misread by older programs.
 CONFIG_VERSION = 1
+# Bounds on what a header may ask for, far above what any model here needs: a file of a few bytes
+# must not take the memory of the machine, nor its backbone a place that timm would load from.
+MAX_JSON = 4_000_000  # characters
+MAX_TOKENS = 64  # along one side: an image of 1024 by 1024
+MAX_PIXELS = 262_144  # of the wavelength grid
+MAX_TASKS = 200
+MAX_OUTPUTS = 100_000  # labels and bins of all tasks together
+# A name of timm, with the tag of its weights or without. Others, such as hf-hub:…, local-dir:… or
+# a path, would make timm load from there.
+_BACKBONE = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
 _UPGRADE = "pip install --upgrade spectromer"
 _JSON_TYPES = {
     "backbone": str,
@@ -35,7 +47,7 @@ class ModelConfig:
     Parameters
     ----------
     backbone : str
-        Name of the ViT in timm.
+        Name of the ViT in timm, plain: letters, digits, ``_`` and, before a tag, one point.
     image : str
         Name of the image in `spectromer_cli.images.IMAGES`.
     tokens : int
@@ -101,6 +113,8 @@ class ModelConfig:
             If the text is no configuration, or one of a newer program.
         """
         try:
+            if len(text) > MAX_JSON:
+                raise ValueError(f"{len(text)} characters, more than {MAX_JSON}")
             values = json.loads(text)
             version = values["version"]
             if version > CONFIG_VERSION:
@@ -114,9 +128,52 @@ class ModelConfig:
             wrong = [key for key in values if not isinstance(values[key], _JSON_TYPES[key])]
             if wrong:
                 raise TypeError(f"unfit values of {', '.join(wrong)}")
-            return cls(**{**values, "grid": Grid(**values["grid"])})
+            config = cls(**{**values, "grid": Grid(**values["grid"])})
+            _check_sizes(config)
+            return config
+        except RecursionError as error:
+            raise SpectromerError(
+                f"{source} holds a broken model configuration: it is nested too deeply",
+                "fetch or train the weights again",
+            ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpectromerError(
                 f"{source} holds a broken model configuration ({type(error).__name__}: {error})",
                 "fetch or train the weights again",
             ) from error
+
+
+def _check_sizes(config: ModelConfig) -> None:
+    """Refuse a configuration out of bounds.
+
+    Raises
+    ------
+    ValueError
+        That says which bound.
+    """
+    if not _BACKBONE.fullmatch(config.backbone):
+        raise ValueError(f"the backbone {config.backbone[:80]!r} is not a plain name of timm")
+    _bound("tokens", config.tokens, MAX_TOKENS)
+    _bound("grid.n", config.grid.n, MAX_PIXELS)
+    for name, low, high in (("loglam0", 0.0, 10.0), ("dloglam", 1e-7, 0.1)):
+        value = getattr(config.grid, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"grid.{name} is not a number")
+        if not (math.isfinite(value) and low <= value <= high):
+            raise ValueError(f"grid.{name} {value:g} is not within {low:g} to {high:g}")
+    last = config.grid.loglam0 + config.grid.dloglam * config.grid.n
+    if last > 10.0:
+        raise ValueError(f"the grid ends at 10^{last:.0f} Å")
+    _bound("the number of tasks", len(config.tasks), MAX_TASKS)
+    outputs = 0
+    for task in config.tasks:
+        if "bins" in task:
+            _bound(f"bins of {str(task.get('name'))[:40]}", task["bins"], MAX_OUTPUTS)
+        outputs += task.get("bins", 0) + len(task.get("labels", ()))
+    if outputs > MAX_OUTPUTS:
+        raise ValueError(f"{outputs} outputs, more than {MAX_OUTPUTS}")
+
+
+def _bound(name: str, value: Any, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} {str(value)[:40]} is not a whole number from 1 to {most}")

@@ -1,16 +1,21 @@
 """The table formats that astronomers use, and the cells of a table as plain values for them all.
 
-Each format is a function that gives a function for rows; a new one is a new function below and
-its entry in `FORMATS`.
+Rows are written chunk by chunk into a file that grows. Of CSV, ECSV and JSON Lines that is the
+result; the others, whose headers depend on the rows to come, are made from it at the end, a block
+of rows at a time, so that memory does not grow with their number. A new format is a `Format` in
+`FORMATS`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 Write = Callable[["Table"], None]
 Provenance = Mapping[str, str]
 
-_PARQUET_ROWS = 8192  # rows collected into one row group
+BLOCK = 8192  # rows that are formatted at a time; of Parquet, the rows of a row group
 
 
 def plain(table: Table) -> Table:
@@ -50,7 +55,7 @@ def plain(table: Table) -> Table:
 def _plain_column(column: Column) -> Column:
     from astropy.table import MaskedColumn
 
-    if column.ndim > 1 or column.dtype.kind not in "OSU":
+    if column.ndim > 1 or column.dtype.kind not in "OSU" or _is_unicode(column):
         copy = column.copy(copy_data=False)
         copy.info.format = None
         return copy
@@ -64,6 +69,17 @@ def _plain_column(column: Column) -> Column:
     )
 
 
+def _is_unicode(column: Column) -> bool:
+    """Whether a column is of text that can be encoded as it is."""
+    if column.dtype.kind != "U":
+        return False
+    try:
+        "".join(np.asarray(column).ravel().tolist()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_text(value: Any) -> str:
     """Valid Unicode: a file name's stray bytes become visible escapes."""
     if isinstance(value, bytes):
@@ -75,18 +91,35 @@ def as_text(value: Any) -> str:
 
 def cells_of(column: Column) -> list[Any]:
     """Python values, None where masked; single precision keeps its own short decimals."""
-    from astropy.table import MaskedColumn
-
-    if column.dtype.kind == "f" and column.dtype.itemsize < 8:
-        # 0.1 in float32 is 0.10000000149 in float64: noise that nobody measured.
-        short = np.asarray(column).astype(str).astype(np.float64)
-        return MaskedColumn(short, mask=getattr(column, "mask", False)).tolist()
-    return column.tolist()
+    values = _shortest(column).tolist()
+    for place in np.flatnonzero(_mask(column)):
+        values[place] = None
+    return values
 
 
-def rows_of(table: Table) -> Iterator[tuple[Any, ...]]:
-    """The rows, each as `cells_of` gives its cells."""
-    return zip(*(cells_of(column) for column in table.itercols()), strict=True)
+def _shortest(column: Column) -> np.ndarray:
+    """The values, single precision as the double that has its short decimals.
+
+    0.1 in float32 is 0.10000000149 in float64: noise that nobody measured.
+    """
+    import pyarrow
+
+    values = np.asarray(column)
+    if values.dtype.kind != "f" or values.dtype.itemsize > 4:
+        return values
+    if values.dtype.itemsize < 4:
+        return values.astype(str).astype(np.float64)
+    flat = pyarrow.array(values.ravel().astype(np.float32, copy=False))
+    text = flat.cast(pyarrow.string())
+    return text.cast(pyarrow.float64()).to_numpy(zero_copy_only=False).reshape(values.shape)
+
+
+def _mask(column: Column) -> np.ndarray:
+    """Which rows have no value at all."""
+    mask: np.ndarray = np.asarray(getattr(column, "mask", False))
+    if mask.ndim > 1:
+        return np.all(mask.reshape(len(column), -1), axis=1)
+    return mask
 
 
 def json_value(value: Any) -> Any:
@@ -95,7 +128,7 @@ def json_value(value: Any) -> Any:
         return {name: json_value(item) for name, item in value.items()}
     if isinstance(value, list):
         return [json_value(item) for item in value]
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         return as_text(value)
     if isinstance(value, float) and not np.isfinite(value):
         return None
@@ -103,9 +136,20 @@ def json_value(value: Any) -> Any:
 
 
 def json_rows(table: Table) -> Iterator[dict[str, Any]]:
-    """The rows as JSON objects."""
-    for row in rows_of(table):
-        yield dict(zip(table.colnames, map(json_value, row), strict=True))
+    """The rows of a table that `plain` made, as JSON objects."""
+    columns = []
+    for column in table.itercols():
+        cells = cells_of(column)
+        if column.ndim > 1:
+            cells = [json_value(cell) for cell in column.tolist()]
+        elif column.dtype.kind == "f":
+            for place in np.flatnonzero(~np.isfinite(np.asarray(column))):
+                cells[place] = None
+        elif column.dtype.kind not in "biuU":
+            cells = [json_value(cell) for cell in cells]
+        columns.append(cells)
+    for row in zip(*columns, strict=True):
+        yield dict(zip(table.colnames, row, strict=True))
 
 
 def stacked(chunks: Sequence[Table]) -> Table:
@@ -115,103 +159,245 @@ def stacked(chunks: Sequence[Table]) -> Table:
     return vstack(list(chunks), metadata_conflicts="silent") if chunks else Table()
 
 
+# --- cells as text --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Style:
+    """How a text format writes cells that need more than their digits.
+
+    Parameters
+    ----------
+    masked, nan, inf, minus_inf : str
+        What stands for no value, for a number that is none, and for the infinite ones.
+    true, false : str
+    text : callable
+        Quotes or escapes a text.
+    list : callable
+        Writes a cell of several values.
+    """
+
+    masked: str
+    nan: str
+    inf: str
+    minus_inf: str
+    true: str
+    false: str
+    text: Callable[[str], str]
+    list: Callable[[Any], str]
+
+
+def _text_cells(column: Column, style: _Style) -> list[str]:
+    """The cells of a column of `plain`, as they are written."""
+    kind = column.dtype.kind
+    if column.ndim > 1:
+        texts = [style.list(cell) for cell in column.tolist()]
+    elif kind == "f":
+        texts = _float_cells(np.asarray(column), style)
+    elif kind in "iu":
+        texts = list(map(str, np.asarray(column).tolist()))
+    elif kind == "b":
+        names = style.false, style.true
+        texts = [names[value] for value in np.asarray(column).tolist()]
+    else:
+        texts = [style.text(str(value)) for value in np.asarray(column).tolist()]
+    for place in np.flatnonzero(_mask(column)):
+        texts[place] = style.masked
+    return texts
+
+
+def _float_cells(values: np.ndarray, style: _Style) -> list[str]:
+    """Numbers in the fewest digits that give them back."""
+    import pyarrow
+
+    values = values.astype(np.float32 if values.dtype.itemsize == 4 else np.float64, copy=False)
+    texts: list[str] = pyarrow.array(values).cast(pyarrow.string()).to_pylist()
+    for place in np.flatnonzero(values == np.trunc(values)):
+        texts[place] = repr(float(texts[place]))  # 1.0, not 1
+    for wrong, text in (
+        (np.isnan(values), style.nan),
+        (np.isposinf(values), style.inf),
+        (np.isneginf(values), style.minus_inf),
+    ):
+        for place in np.flatnonzero(wrong):
+            texts[place] = text
+    return texts
+
+
+# What must be quoted: what separates cells and rows, and what readers would strip or take for a
+# comment.
+_TO_QUOTE = re.compile(r'[",\r\n]|^[\s#]|\s$')
+
+
+# What astropy's readers end a line at, even within quotes; in ECSV line feeds too.
+_ODD_BREAKS = re.compile(r"[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_BREAKS = re.compile(r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# What XML 1.0 has no place for (https://www.w3.org/TR/xml/#charsets); a carriage return comes back
+# as a line feed.
+_NOT_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]
+
+
+def _quoted(text: str) -> str:
+    text = _ODD_BREAKS.sub(_escaped, text)
+    return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
+
+
+def _quoted_in_ecsv(text: str) -> str:
+    """Empty text is quoted, and so told from no value."""
+    return _quoted(_BREAKS.sub(_escaped, text)) or '""'
+
+
+def _xml_text(text: str) -> str:
+    return escape(_NOT_XML.sub(_escaped, text))
+
+
+def _json_cell(value: Any) -> str:
+    return _quoted(json.dumps(json_value(value)))
+
+
+def _ecsv_cell(value: Any) -> str:
+    return _quoted(json.dumps(value, separators=(",", ":"), default=as_text))
+
+
+def _votable_cell(value: Any) -> str:
+    flat = np.ma.MaskedArray(value, dtype=object).ravel().tolist()
+    return _xml_text(" ".join(map(_votable_number, flat)))
+
+
+def _votable_number(value: Any) -> str:
+    if isinstance(value, bool):
+        return "TF"[not value]
+    return "NaN" if value is None or value != value else as_text(value)
+
+
+_CSV = _Style("", "", "inf", "-inf", "True", "False", _quoted, _json_cell)
+_ECSV = _Style("", "nan", "inf", "-inf", "True", "False", _quoted_in_ecsv, _ecsv_cell)
+_VOTABLE = _Style("", "NaN", "+InF", "-InF", "T", "F", _xml_text, _votable_cell)
+_JSON = _Style(
+    *("null",) * 4, "true", "false", json.encoder.encode_basestring,
+    lambda value: json.dumps(json_value(value), ensure_ascii=False),
+)  # fmt: skip
+
+
+def _csv_lines(table: Table, style: _Style) -> str:
+    """The rows, each with its line feed."""
+    columns = [_text_cells(column, style) for column in table.itercols()]
+    if len(columns) == 1:  # an empty line is no row
+        columns = [[cell or '""' for cell in columns[0]]]
+    return "".join(f"{line}\n" for line in map(",".join, zip(*columns, strict=True)))
+
+
+# --- files that grow ------------------------------------------------------------------------
+
+
+@contextmanager
+def _growing(path: Path) -> Iterator[BinaryIO]:
+    """A file to append to, without a buffer: after an error nothing is left to be written."""
+    with path.open("ab", buffering=0) as file:
+        yield file
+
+
+def _append(file: BinaryIO, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]  # a disk that is nearly full takes a part
+
+
 @contextmanager
 def _csv(path: Path, provenance: Provenance) -> Iterator[Write]:
-    with path.open("a", encoding="utf-8", newline="") as file:
-        yield csv_rows(file, has_header=file.tell() > 0)
+    with _growing(path) as file:
+        has_header = file.tell() > 0
+
+        def write(table: Table) -> None:
+            nonlocal has_header
+            _append(file, (_csv_header(table, has_header) + _csv_lines(table, _CSV)).encode())
+            has_header = True
+
+        yield write
 
 
-def csv_rows(file: TextIO, has_header: bool = False) -> Write:
-    """What writes CSV into an open file, after the rows that it may have already."""
-    import csv
-
-    writer = csv.writer(file, lineterminator="\n")
-
-    def cell(value: Any) -> Any:
-        if isinstance(value, list):
-            return json.dumps(json_value(value))
-        return "" if value is None or value != value else value
+def csv_rows(file: TextIO) -> Write:
+    """What writes CSV into an open file."""
+    has_header = False
 
     def write(table: Table) -> None:
         nonlocal has_header
-        if not has_header:
-            writer.writerow(table.colnames)
-            has_header = True
-        writer.writerows([cell(value) for value in row] for row in rows_of(table))
+        file.write(_csv_header(table, has_header) + _csv_lines(table, _CSV))
+        has_header = True
         file.flush()  # who reads along, reads whole chunks
 
     return write
 
 
+def _csv_header(table: Table, is_there: bool) -> str:
+    return "" if is_there else ",".join(map(_quoted, table.colnames)) + "\n"
+
+
 @contextmanager
 def _ecsv(path: Path, provenance: Provenance) -> Iterator[Write]:
     import io
-    from itertools import dropwhile
 
     from astropy.table import Table
 
-    with path.open("a", encoding="utf-8", newline="") as file:
+    def header(table: Table) -> str:
+        empty = table[:0]
+        empty.meta = dict(provenance)
+        text = io.StringIO()
+        empty.write(text, format="ascii.ecsv", delimiter=",")
+        return text.getvalue()
+
+    with _growing(path) as file:
+        has_header = file.tell() > 0
 
         def write(table: Table) -> None:
-            table.meta = dict(provenance)
-            text = io.StringIO()
-            table.write(text, format="ascii.ecsv", delimiter=",")
-            text.seek(0)
-            if file.tell() == 0:
-                file.write(text.read())
-            else:
-                after_header = dropwhile(lambda line: line.startswith("#"), text)
-                next(after_header)  # the names of the columns
-                file.writelines(after_header)
-            file.flush()
+            nonlocal has_header
+            start = "" if has_header else header(table)
+            _append(file, (start + _csv_lines(table, _ECSV)).encode())
+            has_header = True
 
         yield write
-        if file.tell() == 0:
+        if not has_header:
             write(Table())
 
 
 @contextmanager
 def _jsonl(path: Path, provenance: Provenance) -> Iterator[Write]:
-    with path.open("a", encoding="utf-8", newline="") as file:
+    def write(table: Table) -> None:
+        names = [json.dumps(name, ensure_ascii=False) for name in table.colnames]
+        line = "{" + ", ".join(f"{name.replace('%', '%%')}: %s" for name in names) + "}\n"
+        columns = [_text_cells(column, _JSON) for column in table.itercols()]
+        _append(file, "".join(line % row for row in zip(*columns, strict=True)).encode())
 
-        def write(table: Table) -> None:
-            for row in json_rows(table):
-                file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            file.flush()
-
+    with _growing(path) as file:
         yield write
 
 
 @contextmanager
-def _parquet(path: Path, provenance: Provenance) -> Iterator[Write]:
+def _arrow_streams(path: Path, provenance: Provenance) -> Iterator[Write]:
+    """Every chunk as an Arrow stream of its own, one after the other.
+
+    https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
+    """
     import pyarrow
-    from pyarrow.parquet import ParquetWriter
 
-    writer = None
-    waiting: list[pyarrow.Table] = []
+    with _growing(path) as file:
 
-    def write_group() -> None:
-        nonlocal writer
-        group = pyarrow.concat_tables(waiting)
-        if writer is None:
-            writer = stack.enter_context(ParquetWriter(path, group.schema))
-        writer.write_table(group)
-        waiting.clear()
+        def write(table: Table) -> None:
+            chunk = _arrow(table)
+            buffer = pyarrow.BufferOutputStream()
+            with pyarrow.ipc.new_stream(buffer, chunk.schema) as stream:
+                stream.write_table(chunk)
+            _append(file, buffer.getvalue().to_pybytes())
 
-    def write(table: Table) -> None:
-        waiting.append(_arrow(table, provenance))
-        if sum(len(chunk) for chunk in waiting) >= _PARQUET_ROWS:
-            write_group()
-
-    with ExitStack() as stack:
         yield write
-        if writer is None and not waiting:
-            waiting.append(pyarrow.table({}).replace_schema_metadata(dict(provenance)))
-        if waiting:
-            write_group()
 
 
-def _arrow(table: Table, provenance: Provenance) -> pyarrow.Table:
+def _arrow(table: Table) -> pyarrow.Table:
+    """A chunk as an Arrow table; units and descriptions are metadata of the fields."""
     import pyarrow
 
     fields, arrays = [], []
@@ -222,74 +408,232 @@ def _arrow(table: Table, provenance: Provenance) -> pyarrow.Table:
             if is_text
             else pyarrow.from_numpy_dtype(column.dtype.newbyteorder("="))
         )
-        for _ in column.shape[1:]:
-            kind = pyarrow.list_(kind)
-        fields.append(pyarrow.field(column.name, kind))
-        arrays.append(pyarrow.array(column.tolist(), kind))
-    return pyarrow.table(arrays, pyarrow.schema(fields, metadata=dict(provenance)))
+        if column.ndim > 1 or is_text:
+            values = column.tolist()
+            if is_text and column.dtype.kind != "U":
+                values = json_value(values)
+            for _ in column.shape[1:]:
+                kind = pyarrow.list_(kind)
+            array = pyarrow.array(values, kind)
+        else:
+            own = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("="))
+            mask = np.broadcast_to(_mask(column), own.shape)
+            array = pyarrow.array(np.asarray(own), kind, mask=mask if mask.any() else None)
+        about = {"unit": str(column.unit or ""), "description": str(column.description or "")}
+        said = {key: value for key, value in about.items() if value}
+        fields.append(pyarrow.field(column.name, kind, metadata=said or None))
+        arrays.append(array)
+    return pyarrow.table(arrays, pyarrow.schema(fields))
 
 
-@contextmanager
-def _fits(path: Path, provenance: Provenance) -> Iterator[Write]:
+# --- formats that are made from a file of Arrow streams -------------------------------------
+
+
+def _blocks(grown: Path) -> Iterator[pyarrow.Table]:
+    """The rows that `_arrow_streams` wrote, in blocks of about `BLOCK`; one at least, if empty."""
+    import pyarrow
+
+    waiting: list[pyarrow.Table] = []
+    size = grown.stat().st_size
+    is_any = False
+    with pyarrow.OSFile(str(grown)) as file:
+        while file.tell() < size:
+            with pyarrow.ipc.open_stream(file) as stream:
+                waiting.append(stream.read_all())
+            if sum(map(len, waiting)) >= BLOCK:
+                yield pyarrow.concat_tables(waiting)
+                is_any = True
+                waiting.clear()
+    if waiting or not is_any:
+        yield pyarrow.concat_tables(waiting) if waiting else pyarrow.table({})
+
+
+def _to_parquet(grown: Path, path: Path, provenance: Provenance) -> None:
+    from pyarrow.parquet import ParquetWriter
+
+    blocks = _blocks(grown)
+    first = next(blocks)
+    schema = first.schema.with_metadata(dict(provenance))
+    with ParquetWriter(path, schema) as writer:
+        for block in _all(first, blocks):
+            writer.write_table(block.replace_schema_metadata(dict(provenance)))
+
+
+def _to_fits(grown: Path, path: Path, provenance: Provenance) -> None:
+    from io import BytesIO
+
     from astropy.io import fits
 
-    chunks: list[Table] = []
-    yield chunks.append
-    hdu = fits.table_to_hdu(_for_fits(_in_common_types(stacked(chunks))))
+    widths: dict[str, int] = {}
+    masked: set[str] = set()
+    types: dict[str, np.dtype] = {}
+    rows = 0
+    for block in _blocks(grown):
+        table = _common(block, types)
+        rows += len(table)
+        for column in table.itercols():
+            if column.dtype.kind == "U":
+                texts = map(str.encode, np.asarray(column).ravel().tolist())
+                longest = max(map(len, texts), default=0)
+                widths[column.name] = max(widths.get(column.name, 1), longest)
+            if np.any(_mask(column)):
+                masked.add(column.name)
+    with path.open("wb") as file:
+        for number, block in enumerate(_blocks(grown)):
+            hdu = fits.table_to_hdu(_for_fits(_common(block, types), widths, masked))
+            if number == 0:
+                header = hdu.header.copy()
+                header["NAXIS2"] = rows
+                _add_provenance(header, provenance)
+                file.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
+                file.write(header.tostring().encode("ascii"))
+            buffer = BytesIO()
+            hdu.writeto(buffer)
+            with fits.open(BytesIO(buffer.getvalue())) as written:
+                begin = written[1].fileinfo()["datLoc"]
+            size = hdu.header["NAXIS1"] * hdu.header["NAXIS2"]
+            file.write(buffer.getbuffer()[begin : begin + size])
+        file.write(bytes(-file.tell() % 2880))
+
+
+def _add_provenance(header: Any, provenance: Provenance) -> None:
     for key, value in provenance.items():
         keyword = key.replace("_", "").upper()[:8]
-        while keyword in hdu.header:  # two long names that start alike
-            keyword = f"{keyword[:6]}{len(hdu.header) % 100:02d}"
+        while keyword in header:  # two long names that start alike
+            keyword = f"{keyword[:6]}{len(header) % 100:02d}"
         # Cards are ASCII; a long value goes on in CONTINUE cards.
-        hdu.header[keyword] = value.encode("unicode_escape").decode("ascii")
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True)
+        header[keyword] = value.encode("unicode_escape").decode("ascii")
 
 
-@contextmanager
-def _votable(path: Path, provenance: Provenance) -> Iterator[Write]:
+def _to_votable(grown: Path, path: Path, provenance: Provenance) -> None:
+    from io import BytesIO
+
     from astropy.io import votable
 
-    chunks: list[Table] = []
-    yield chunks.append
-    document = votable.from_table(_in_common_types(stacked(chunks)))
+    types: dict[str, np.dtype] = {}
+    for block in _blocks(grown):
+        _common(block, types)
+    blocks = _blocks(grown)
+    first = next(blocks)
+    document = votable.from_table(_sample(_common(first, types)))
     for key, value in provenance.items():
-        document.resources[0].infos.append(votable.tree.Info(name=key, value=value))
-    document.to_xml(str(path))
+        info = votable.tree.Info(name=key, value=_NOT_XML.sub(_escaped, value))
+        document.resources[0].infos.append(info)
+    buffer = BytesIO()
+    document.to_xml(buffer)
+    text = buffer.getvalue().decode()
+    start, end = _around_rows(text)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(start)
+        for block in _all(first, blocks):
+            columns = [_text_cells(c, _VOTABLE) for c in _common(block, types).itercols()]
+            for row in map("</TD><TD>".join, zip(*columns, strict=True)):
+                file.write(f"<TR><TD>{row}</TD></TR>\n")
+        file.write(end)
 
 
-def _in_common_types(table: Table) -> Table:
-    """The table in types that FITS and VOTable both know."""
+def _sample(table: Table) -> Table:
+    """A table with the same columns and one row of zeros, texts of any length."""
+    from astropy.table import Column, Table
+
+    sample = Table()
+    for column in table.itercols():
+        is_text = column.dtype.kind == "U"
+        zeros = np.zeros((1, *column.shape[1:]), dtype=object if is_text else column.dtype)
+        if is_text:
+            zeros[...] = ""
+        sample[column.name] = Column(zeros, unit=column.unit, description=column.description)
+    return sample
+
+
+def _around_rows(document: str) -> tuple[str, str]:
+    """A VOTable, cut before and after its rows; of one without columns, which has none, the end."""
+    start, found, rest = document.partition("<TABLEDATA>")
+    if not found:
+        return document, ""
+    # A bit, which astropy makes of a logical, cannot be unknown.
+    start = start.replace('datatype="bit"', 'datatype="boolean"')
+    return f"{start}{found}\n", rest[rest.index("</TABLEDATA>") :]
+
+
+def _all(first: Any, others: Iterable[Any]) -> Iterator[Any]:
+    yield first
+    yield from others
+
+
+def _common(block: pyarrow.Table, types: dict[str, np.dtype]) -> Table:
+    """A block as a table, in types that FITS and VOTable both know.
+
+    Parameters
+    ----------
+    block : pyarrow.Table
+    types : dict
+        The type of each column in all blocks so far; widened where this block needs more.
+    """
+    from spectromer_cli.spectra.catalogues import from_arrow
+
+    table = from_arrow(block)
     for name in table.colnames:
+        field = block.schema.field(name).metadata or {}
+        table[name].unit = field.get(b"unit", b"").decode() or None
+        table[name].description = field.get(b"description", b"").decode() or None
         dtype = table[name].dtype
         if dtype.kind == "u" and dtype.itemsize == 8 and np.any(table[name] > 2**63 - 1):
-            table[name] = table[name].astype(str)
+            types[name] = np.dtype(str)
         elif dtype.kind == "u" or dtype == np.int8:
-            table[name] = table[name].astype(np.int64)
+            types.setdefault(name, np.dtype(np.int64))
         elif dtype.kind == "f" and dtype.itemsize == 2:
-            table[name] = table[name].astype(np.float32)
+            types.setdefault(name, np.dtype(np.float32))
+        if (name in types and dtype.kind != types[name].kind) or types.get(name, dtype) != dtype:
+            table[name] = table[name].astype(types[name])
     return table
 
 
-def _for_fits(table: Table) -> Table:
+def _for_fits(table: Table, widths: Mapping[str, int], masked: set[str]) -> Table:
     """Text as UTF-8 bytes, and the lowest number of the type (TNULL) for masked integers."""
+    from astropy.table import MaskedColumn
+
     for name in table.colnames:
         column = table[name]
-        is_masked = bool(np.any(getattr(column, "mask", False)))
         if column.dtype.kind == "U":
-            text = column.filled("") if is_masked else column
-            table[name] = np.char.encode(np.asarray(text), "utf-8")
-        elif is_masked and column.dtype.kind in "bi":
+            text = column.filled("") if hasattr(column, "filled") else column
+            table[name] = np.char.encode(np.asarray(text), "utf-8").astype(f"S{widths[name]}")
+            table[name].unit, table[name].description = column.unit, column.description
+        elif name in masked and column.dtype.kind in "bif":
             if column.dtype.kind == "b":  # a FITS logical has no TNULL
-                table[name] = column.astype(np.int16)
-            table[name].fill_value = np.iinfo(table[name].dtype).min
+                column = column.astype(np.int16)
+            table[name] = MaskedColumn(column)
+            if column.dtype.kind == "i":
+                table[name].fill_value = np.iinfo(column.dtype).min
     return table
 
 
-FORMATS: dict[str, Callable[[Path, Provenance], Any]] = {
-    ".csv": _csv,
-    ".ecsv": _ecsv,
-    ".fits": _fits,
-    ".vot": _votable,
-    ".parquet": _parquet,
-    ".jsonl": _jsonl,
+# --- which there are ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of tables.
+
+    Parameters
+    ----------
+    grow : callable
+        ``grow(path, provenance)``, a context manager: gives what appends chunks of rows to a file
+        that may hold some already.
+    finish : callable, optional
+        ``finish(grown, path, provenance)``: makes the result from the file that grew; without it,
+        that file is the result.
+    """
+
+    grow: Callable[[Path, Provenance], Any]
+    finish: Callable[[Path, Path, Provenance], None] | None = None
+
+
+FORMATS: dict[str, Format] = {
+    ".csv": Format(_csv),
+    ".ecsv": Format(_ecsv),
+    ".fits": Format(_arrow_streams, _to_fits),
+    ".vot": Format(_arrow_streams, _to_votable),
+    ".parquet": Format(_arrow_streams, _to_parquet),
+    ".jsonl": Format(_jsonl),
 }

@@ -1,12 +1,13 @@
 """What an interrupted run had written: kept beside its output, so that it can be resumed.
 
-The rows lie in ``NAME.csv.part``; ``NAME.csv.part.json`` says how far they go and of which run
-they are. Both are gone when the run has ended well.
+The rows lie in ``NAME.csv.spectromer-part``; ``NAME.csv.spectromer-part.json`` says how far they go
+and of which run they are. Both are gone when the run has ended well.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +16,9 @@ from typing import Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import SpectromerError, UsageError
-from spectromer_cli.paths import atomic_path
+from spectromer_cli.paths import atomic_path, disk_errors
 
-# Formats that grow row by row.
-SUFFIXES = (".csv", ".ecsv", ".jsonl")
 SAVE_EVERY = 10.0  # seconds
-# A run that took less than this, in seconds, is as quickly repeated.
-WORTH_KEEPING = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class Progress:
 class Unfinished:
     """The unfinished output of a run: a context in which its rows are written.
 
-    Rows that were written whole when the context ends in an error are kept, if they are worth
-    it; after a good end nothing is left.
+    Rows that were written whole when the context ends in an error are kept, and it is said how to
+    go on; after a good end nothing is left.
 
     Parameters
     ----------
@@ -74,17 +71,21 @@ class Unfinished:
     """
 
     def __init__(self, output: Path, run: dict[str, Any], resume: bool) -> None:
-        self.part = output.with_name(f"{output.name}.part")
-        self._state = output.with_name(f"{output.name}.part.json")
+        # Names that nobody else gives: a user's own NAME.part is another file.
+        self.part = output.with_name(f"{output.name}.spectromer-part")
+        self._state = output.with_name(f"{output.name}.spectromer-part.json")
         self._run = json.loads(json.dumps(run))
-        self._began = self._saved = time.monotonic()
-        self._seconds = 0.0
-        self.progress = self._begin(resume)
+        self._saved = -math.inf
+        self._worthless = False
+        # How far the rows go that a kill would leave.
+        self._kept = 0
+        with disk_errors(self.part):
+            self.progress = self._begin(resume)
 
     def _begin(self, resume: bool) -> Progress:
         """Find out where to begin, and bring the rows that are there to that point."""
-        if not self._state.exists():
-            self._discard()
+        if not (self._state.exists() and self.part.exists()):
+            self.discard()
             self.part.touch()
             if resume:
                 console.info("nothing to resume: starting from the beginning")
@@ -98,7 +99,7 @@ class Unfinished:
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
             progress = Progress(**state["progress"])
-            self._seconds, run = float(state["seconds"]), dict(state["run"])
+            run = dict(state["run"])
             whole = self.part.stat().st_size >= progress.size
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SpectromerError(f"{self._state} cannot be read: {error}", afresh) from error
@@ -112,19 +113,20 @@ class Unfinished:
             )
         os.truncate(self.part, progress.size)  # rows written after the state was last saved
         console.info(f"resuming after {progress.rows} rows")
+        self._kept = progress.rows
         return progress
 
     def __enter__(self) -> Unfinished:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._discard()
+        if kind is None or self._worthless:
+            self.discard()
         else:
             self._keep()
 
     def advance(self, progress: Progress) -> None:
-        """After rows were written whole: how far they go; saved every few seconds.
+        """After rows were written whole: how far they go; saved at once, then every few seconds.
 
         Raises
         ------
@@ -134,36 +136,43 @@ class Unfinished:
         self.progress = replace(progress, size=self.part.stat().st_size)
         if time.monotonic() - self._saved >= SAVE_EVERY:
             self._saved = time.monotonic()
-            try:
+            with disk_errors(self._state):
                 self._save()
-            except OSError as error:
-                raise SpectromerError(
-                    f"{self._state} cannot be written: {error.strerror or error}",
-                    "free some space or choose another -o",
-                ) from error
 
     def _keep(self) -> None:
-        """After an interruption: keep what is worth it, and say so."""
-        taken = self._seconds + time.monotonic() - self._began
-        if not self.progress.rows or taken < WORTH_KEEPING:
-            self._discard()
-            return
-        try:
-            self._save()
-        except OSError:  # a full disk: what was saved last still holds
-            if not self._state.exists():
-                return
-        console.warn(f"{self.progress.rows} rows are kept in {self.part}; continue with --resume")
+        """After an interruption: keep the rows that are whole, and say so."""
+        if self.progress.rows:
+            try:
+                if self.part.exists():  # else it has its final name already
+                    os.truncate(self.part, self.progress.size)
+                self._save()
+            except OSError:  # a full disk: what was saved last still holds
+                pass
+        if self._kept:
+            console.warn(
+                f"{self._kept} rows are kept in {self.part}; continue with the same command and "
+                "--resume"
+            )
+        else:
+            self.discard()
+            console.warn("no row was written yet: nothing is kept; run the same command again")
 
     def _save(self) -> None:
-        seconds = self._seconds + time.monotonic() - self._began
         with self.part.open("rb+") as file:
             os.fsync(file.fileno())  # the rows must not be younger than what is said of them
         with atomic_path(self._state) as temporary:
-            document = {"run": self._run, "seconds": seconds, "progress": asdict(self.progress)}
-            temporary.write_text(json.dumps(document) + "\n", encoding="utf-8")
+            document = {"run": self._run, "progress": asdict(self.progress)}
+            with temporary.open("w", encoding="utf-8") as file_of_text:
+                file_of_text.write(json.dumps(document) + "\n")
+                file_of_text.flush()
+                os.fsync(file_of_text.fileno())
+        self._kept = self.progress.rows
 
-    def _discard(self) -> None:
+    def drop(self) -> None:
+        """Keep nothing, however the run ends."""
+        self._worthless = True
+
+    def discard(self) -> None:
         """Remove all of it."""
-        self.part.unlink(missing_ok=True)
         self._state.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)

@@ -5,16 +5,33 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectromer_cli.errors import UsageError
-from spectromer_cli.outputs.formats import FORMATS, Provenance, Write, as_text, csv_rows, plain
-from spectromer_cli.paths import atomic_path, disk_errors, require_writable_folder
+from spectromer_cli.outputs.formats import (
+    BLOCK,
+    FORMATS,
+    Provenance,
+    Write,
+    as_text,
+    csv_rows,
+    plain,
+)
+from spectromer_cli.paths import atomic_path, disk_errors, require_writable_folder, scratch_path
 
 if TYPE_CHECKING:
     from astropy.table import Table
+
+
+# Formats whose provenance lies beside them.
+WITHOUT_HEADER = (".csv", ".jsonl")
+
+
+def provenance_beside(path: Path) -> Path:
+    """The file for the provenance of a format that has no header."""
+    return path.with_name(f"{path.name}.meta.json")
 
 
 def check_output(path: Path) -> None:
@@ -23,7 +40,8 @@ def check_output(path: Path) -> None:
     Raises
     ------
     UsageError
-        If the suffix names no format, or the folder is missing or cannot be written.
+        If the suffix names no format, the folder is missing or cannot be written, or a file of
+        another origin lies where the provenance would go.
     """
     if path.suffix.lower() not in FORMATS:
         suffix = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
@@ -31,6 +49,22 @@ def check_output(path: Path) -> None:
             f"{path}: {suffix} names no format of tables", f"end it in {' '.join(FORMATS)}"
         )
     require_writable_folder(path)
+    beside = provenance_beside(path)
+    if path.suffix.lower() in WITHOUT_HEADER and not _is_ours(beside):
+        raise UsageError(
+            f"{beside}, where the provenance of {path.name} goes, is another's file",
+            "move it away, or choose another -o",
+        )
+
+
+def _is_ours(beside: Path) -> bool:
+    try:
+        record = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "version" in record
 
 
 class TableWriter:
@@ -57,13 +91,14 @@ class TableWriter:
         SpectromerError
             If the disk does not take them.
         """
-        table = plain(table)
         if self._names is None:
             self._names = table.colnames
         if table.colnames != self._names:
             raise ValueError(f"columns {table.colnames} after columns {self._names}")
-        with disk_errors(self._path):
-            self._write(table)
+        for start in range(0, max(len(table), 1), BLOCK):
+            block = plain(table if len(table) <= BLOCK else table[start : start + BLOCK])
+            with disk_errors(self._path):
+                self._write(block)
 
 
 @contextmanager
@@ -72,9 +107,8 @@ def open_writer(
 ) -> Iterator[TableWriter]:
     """Open a table for writing, chunk by chunk, in the format of its suffix.
 
-    CSV, ECSV, JSONL and Parquet files grow as the rows come, in constant memory; FITS and
-    VOTable are collected and written at the end. The file appears under its name when the
-    block ends well; after an error or Ctrl-C what was there before is still there.
+    Memory does not grow with the rows. The file appears under its name when the block ends well;
+    after an error or Ctrl-C what was there before is still there.
 
     Parameters
     ----------
@@ -84,8 +118,8 @@ def open_writer(
         How the result was made: into the header, or, for CSV and JSONL, which have none,
         into ``<name>.meta.json`` beside the file.
     part : Path, optional
-        Grow this file (CSV, ECSV or JSONL), which may hold rows already and is left where it
-        is after an error.
+        Grow this file, which may hold rows already (see `formats.Format`), and is left where it is
+        after an error.
 
     Yields
     ------
@@ -102,22 +136,22 @@ def open_writer(
         yield TableWriter(None, csv_rows(sys.stdout))
         return
     check_output(path)
-    suffix = path.suffix.lower()
+    format_ = FORMATS[path.suffix.lower()]
     provenance = {key: as_text(value) for key, value in provenance.items()}
-    place = atomic_path(path) if part is None else _moved_at_the_end(part, path)
-    with place as temporary, ExitStack() as stack:
+    with scratch_path(path) if part is None else nullcontext(part) as grown:
+        with ExitStack() as stack:
+            with disk_errors(path):
+                write = stack.enter_context(format_.grow(grown, provenance))
+            yield TableWriter(path, write)
+            with disk_errors(path):
+                stack.close()
         with disk_errors(path):
-            write = stack.enter_context(FORMATS[suffix](temporary, provenance))
-        yield TableWriter(path, write)
-        with disk_errors(path):
-            stack.close()  # the last rows, or for FITS and VOTable all of them
-            if suffix in (".csv", ".jsonl"):
-                with atomic_path(path.with_name(f"{path.name}.meta.json")) as sidecar:
+            if path.suffix.lower() in WITHOUT_HEADER:
+                with atomic_path(provenance_beside(path)) as sidecar:
                     text = json.dumps(dict(provenance), indent=2, ensure_ascii=False)
                     sidecar.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _moved_at_the_end(part: Path, path: Path) -> Iterator[Path]:
-    yield part
-    part.replace(path)
+            if format_.finish is None:
+                grown.replace(path)
+            else:
+                with atomic_path(path) as whole:
+                    format_.finish(grown, whole, provenance)

@@ -20,6 +20,7 @@ from spectromer_cli.spectra.readers.votable import tables_of
 from spectromer_cli.spectra.sources import Target, home_expanded, walk
 
 if TYPE_CHECKING:
+    import pyarrow
     from astropy.table import Table
 
 # Names under which catalogues state class and redshift, in lower case.
@@ -570,12 +571,17 @@ def _note_systems(table: Table, text: str) -> None:
 
 def _read_parquet(path: Path) -> Table:
     """Through pyarrow alone: astropy's way needs pandas and loses masked integers."""
+    import pyarrow.parquet
+
+    return from_arrow(pyarrow.parquet.read_table(path))
+
+
+def from_arrow(arrow: pyarrow.Table) -> Table:
+    """An astropy table of an Arrow table, masked where there is no value."""
     import numpy as np
     import pyarrow
-    import pyarrow.parquet
     from astropy.table import MaskedColumn, Table
 
-    arrow = pyarrow.parquet.read_table(path)
     table = Table()
     for name, column in zip(arrow.column_names, arrow.columns, strict=True):
         mask = column.is_null().to_numpy()

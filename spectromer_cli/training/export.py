@@ -29,6 +29,7 @@ from spectromer_cli.weights.save import write_weights
 # Spectra of the reference set of the novelty score: so many as they are, and so many as batches
 # change them.
 REFERENCE_SPECTRA = 1000
+PREDICTIONS, SPLIT = "predictions.ecsv", "split.ecsv"
 
 Logits = Mapping[str, torch.Tensor]
 
@@ -137,12 +138,12 @@ def export(
     rows = rows[held_out.testing[rows]]
     for column, values in true_columns(targets, rows).items():
         table[column] = values
-    _write_table(folder / "predictions.ecsv", table)
+    _write_table(folder / PREDICTIONS, table)
     whole = Table({
         "file": data.file, "row": data.row, "object": data.group, "split": held_out.part,
         "ra": data.ra, "dec": data.dec, "content": data.contents(model.config.grid),
     })  # fmt: skip
-    _write_table(folder / "split.ecsv", whole)
+    _write_table(folder / SPLIT, whole)
     _draw(folder, targets, model.tasks, table)
     return summary.compare(table, references(targets, rows), model.tasks)
 

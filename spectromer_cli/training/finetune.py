@@ -10,6 +10,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.device import choose_device
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.template_fit import from_arrays
+from spectromer_cli.outputs.protect import Outputs
+from spectromer_cli.paths import claimed
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.training import (
     dataset,
@@ -36,9 +39,9 @@ from spectromer_cli.training import (
     targets,
 )
 from spectromer_cli.training.batches import Batches
-from spectromer_cli.training.checkpoint import Run
+from spectromer_cli.training.checkpoint import METRICS, Run
 from spectromer_cli.training.dataset import LabelledSpectra, Source
-from spectromer_cli.training.export import HeldOutLogits, export
+from spectromer_cli.training.export import PREDICTIONS, SPLIT, HeldOutLogits, export
 from spectromer_cli.training.initialise import Origin, choose_origin, start
 from spectromer_cli.training.loop import fit, predict_logits, validation_loss
 from spectromer_cli.training.settings import Schedule, Settings
@@ -117,8 +120,8 @@ def finetune(
     Raises
     ------
     UsageError
-        If the options contradict each other, the labels will not do, or `output` holds a run and
-        neither `resume` nor `overwrite` is set.
+        If the options contradict each other, the labels will not do, a table of the run would
+        overwrite an input, or `output` holds a run and neither `resume` nor `overwrite` is set.
     ReadError
         If nothing can be read.
     """
@@ -130,6 +133,9 @@ def finetune(
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
     chosen_device = choose_device(device)
     source = dataset.find(Path(data), Path(spectra_dir) if spectra_dir else None)
+    folder = Path(output) if output else Path("runs") / Path(data).resolve().stem
+    own = Outputs(folder / name for name in (PREDICTIONS, SPLIT, METRICS))
+    own.refuse_all([Path(data), *(one.path for one in source.targets or ())])
     asked = targets.parse(target or _default_target(source))
     if backbone and not pretrained and not random_start:
         console.info(f"the ImageNet weights of {backbone} come from the hub")
@@ -148,8 +154,7 @@ def finetune(
         console.info(f"to learn: {one.name}, {kind}, from {int(one.known.sum())} spectra")
     if dry_run:
         return {}
-    folder = Path(output) if output else Path("runs") / Path(data).resolve().stem
-    with distributed.processes(chosen_device) as joined:
+    with distributed.processes(chosen_device) as joined, _alone(folder):
         run = Run(
             folder, _fingerprint(spectra, learned, origin, settings),
             resume=resume, overwrite=overwrite,
@@ -162,6 +167,11 @@ def finetune(
         report = _export(job, final, held_out)
         _write_card(job, final, held_out, report, found, command)
         return summary.headline(report)
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """One run at a time in a folder, of however many processes."""
+    return claimed(folder / "run") if distributed.rank() == 0 else nullcontext()
 
 
 def _default_target(source: Source) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
+from typing import Any
 
+from spectromer_cli.archives.download import MAX_BYTES
 from spectromer_cli.errors import NetworkError, UsageError
 
 PREFIX = "hf-hub:"
 
 
-def hub_file(repository: str, file: str, force: bool) -> Path:
+def hub_file(repository: str, file: str, force: bool, size: int | None = None) -> Path:
     """A file of a repository, from the hub's cache or downloaded into it.
 
     Without a network, or with ``HF_HUB_OFFLINE=1``, what the cache holds is used.
@@ -22,6 +25,8 @@ def hub_file(repository: str, file: str, force: bool) -> Path:
         Name of the file in it.
     force : bool
         Download it even if it is in the cache.
+    size : int, optional
+        How many bytes it has. No more are taken; without it, at most `download.MAX_BYTES`.
 
     Returns
     -------
@@ -32,7 +37,7 @@ def hub_file(repository: str, file: str, force: bool) -> Path:
     UsageError
         If `repository` is not such a name.
     NetworkError
-        If the hub cannot be reached, or has no such repository or file.
+        If the hub cannot be reached, has no such repository or file, or sends more than it should.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -44,8 +49,11 @@ def hub_file(repository: str, file: str, force: bool) -> Path:
     )
 
     name = PREFIX + repository
+    options: dict[str, Any] = {"force_download": force}
+    if "tqdm_class" in inspect.signature(hf_hub_download).parameters:  # since version 1.0
+        options["tqdm_class"] = _bounded(f"{name}: {file}", MAX_BYTES if size is None else size)
     try:
-        return Path(hf_hub_download(repository, file, force_download=force))
+        return Path(hf_hub_download(repository, file, **options))
     except HFValidationError as error:
         raise UsageError(
             f"{name} is not the name of a repository", "write hf-hub:OWNER/NAME"
@@ -67,3 +75,22 @@ def hub_file(repository: str, file: str, force: bool) -> Path:
     except (HTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NetworkError(f"{name} cannot be downloaded ({reason})", "try again later") from error
+
+
+def _bounded(said: str, most: int) -> type:
+    """A progress bar for the hub's client, which ends the download after `most` bytes."""
+    from huggingface_hub.utils import tqdm
+
+    class Bounded(tqdm):
+        _taken = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self._taken += int(n or 0)
+            if self._taken > most:
+                raise NetworkError(
+                    f"{said} has more than the {most} bytes expected; it was thrown away",
+                    "tell the owner of the repository",
+                )
+            return super().update(n)
+
+    return Bounded

@@ -13,6 +13,7 @@ from spectromer_cli.paths import atomic_path, bundled_weights_dir, sha256_of
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
+MAX_MANIFEST = 10_000_000  # bytes, far above what any folder of weights needs
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def load_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
+        if path.stat().st_size > MAX_MANIFEST:
+            raise ValueError(f"it has more than {MAX_MANIFEST} bytes")
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["version"] > MANIFEST_VERSION:
             raise SpectromerError(
@@ -56,12 +59,15 @@ def load_manifest(folder: Path) -> Manifest:
         entries = {entry["name"]: entry for entry in document["weights"]}
         missing = [k for e in entries.values() for k in ("file", "sha256") if k not in e]
         outside = [e["file"] for e in entries.values() if Path(e["file"]).name != e["file"]]
+        sizes = [e["size"] for e in entries.values() if "size" in e]
+        if not all(isinstance(size, int) and size >= 0 for size in sizes):
+            raise ValueError("a size is not a number of bytes")
     except FileNotFoundError as error:
         raise UsageError(
             f"{folder} holds no weights ({MANIFEST} is missing)",
             "give a folder that spectromer's training wrote",
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SpectromerError(
             f"{path} is broken ({type(error).__name__}: {error})", "restore or write it again"
         ) from error

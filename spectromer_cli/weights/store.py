@@ -16,7 +16,13 @@ from spectromer_cli.errors import SpectromerError, UsageError, WeightsNotVerifie
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.paths import cache_dir, cache_folder, sha256_of
 from spectromer_cli.weights import hub
-from spectromer_cli.weights.manifest import MANIFEST, Manifest, bundled_manifest, load_manifest
+from spectromer_cli.weights.manifest import (
+    MANIFEST,
+    MAX_MANIFEST,
+    Manifest,
+    bundled_manifest,
+    load_manifest,
+)
 
 if TYPE_CHECKING:
     from spectromer_cli.model.template_fit import Basis
@@ -189,7 +195,7 @@ def _download_into_cache(found: Located) -> Located:
             f"the weights {found.name} have no address to download them from", _REINSTALL
         )
     target = cache_folder("weights") / entry["file"]
-    download(entry["url"], target, sha256=entry["sha256"])
+    download(entry["url"], target, sha256=entry["sha256"], size=entry.get("size"))
     return replace(found, path=target)
 
 
@@ -271,7 +277,9 @@ def load_templates(weights: Weights) -> dict[str, Basis]:
 
 def _locate_on_hub(name: str, force: bool) -> Located:
     repository = name.removeprefix(hub.PREFIX)
-    manifest = load_manifest(hub.hub_file(repository, MANIFEST, force).parent)
+    beside = hub.hub_file(repository, MANIFEST, force, MAX_MANIFEST)
+    manifest = load_manifest(beside.parent)
     entry = manifest.entries[str(manifest.default)]
     # Their name stays the hub's, so that every message and table says where they came from.
-    return Located(name, hub.hub_file(repository, entry["file"], force), entry, "hub")
+    weights = hub.hub_file(repository, entry["file"], force, entry.get("size"))
+    return Located(name, weights, entry, "hub")
