@@ -31,7 +31,10 @@ class Spectrum:
         ``survey_subclass``, ``survey_z`` and ``survey_zwarning``; ``medium`` ("air" or
         "vacuum") and ``frame``, as found in the file; ``has_ivar`` (False where the errors were
         estimated from the scatter, because the file has none); ``flags``, words about what had to
-        be assumed. The survey's own result is for comparison only: it never reaches an image.
+        be assumed, and ``zwarn``, bits that the file itself sets; further identifiers, as
+        `identity` compares them (``targetid``, ``plate``, ``mjd``, ``fiberid``, ``obsid``,
+        ``desi_survey``, ``program``, ``healpix``, ``tileid``, ``night``, ``run2d``, ``field``,
+        ``catalogid``). The survey's own result is for comparison only: it never reaches an image.
 
     Raises
     ------
