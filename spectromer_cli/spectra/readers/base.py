@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import stat
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,14 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.quantities import card, comments_of, number
+from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.spectra.quantities import card, comments_of
+from spectromer_cli.spectra.readers import structure
 from spectromer_cli.spectra.spectrum import Spectrum, joined
 
 # A spectrum of a million pixels in text has some 60 MB.
 MAX_TEXT_BYTES = 200_000_000
-# Of a FITS table (FITS 4.0, 7.2.1).
-MAX_COLUMNS = 999
+# What a file may unpack to, and a part of it take in memory: kilobytes may claim terabytes.
+MAX_FILE_SIZE = "2GB"
+# Seconds for a file, or for a piece of one that holds many spectra.
+FILE_TIMEOUT = 60.0
 
 Kind = Literal["fits", "hdf5", "parquet", "text"]
 
@@ -37,10 +41,41 @@ class ReadOptions:
         says. The surveys' own files are not asked: theirs are known.
     wavelength_unit : str, optional
         Unit of a plain table's wavelengths where the table has none ("Angstrom", "nm", "um").
+    max_file_size : int or str
+        Bytes that a file may unpack to, and a part of it take in memory; or "500MB", "2GB".
+    file_timeout : float
+        Seconds for a file, or for a piece of one that holds many spectra; 0 for any time.
+
+    Raises
+    ------
+    UsageError
+        If a limit is none.
     """
 
     air: bool | None = None
     wavelength_unit: str = ""
+    max_file_size: int | str = MAX_FILE_SIZE
+    file_timeout: float = FILE_TIMEOUT
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise UsageError("--max-file-size leaves nothing", "give a size such as 2GB")
+        if not 0 <= self.file_timeout < 1e8:
+            raise UsageError(
+                f"--file-timeout {self.file_timeout} is no time", "give seconds, or 0 for none"
+            )
+
+    @property
+    def max_bytes(self) -> int:
+        """`max_file_size` in bytes."""
+        said = re.fullmatch(
+            r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kMGT]?)B?\s*", str(self.max_file_size), re.IGNORECASE
+        )
+        if said is None:
+            raise UsageError(
+                f"--max-file-size {self.max_file_size} is no size", "give a size such as 2GB"
+            )
+        return int(float(said[1]) * 1000 ** ["", "k", "m", "g", "t"].index(said[2].lower()))
 
 
 @dataclass
@@ -90,28 +125,42 @@ class Spectra:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Source]:
+def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     """Open `path` as what its first bytes say it is, packed by gzip, bzip2, xz or zstd or not.
+
+    Parameters
+    ----------
+    path : Path
+    options : ReadOptions, optional
+        How large the file may be.
 
     Raises
     ------
     ReadError
-        If there is no such file, it is empty, truncated, or no format known here.
+        If there is no such file, it is empty, truncated, larger than allowed, or no format
+        known here.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for without end
-        raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
+    limit = (options or ReadOptions()).max_bytes
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
         with path.open("rb") as file:
             magic = file.read(LOOK)
     except FileNotFoundError:
         raise ReadError(f"{path} does not exist", "check the name") from None
-    except OSError as error:
-        raise ReadError(f"{path} cannot be opened: {error}", "fetch it again") from error
-    with _unpacked(path, magic) as (plain, magic):
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise ReadError(f"{path} cannot be opened: {reason}", "check the name") from error
+    with _unpacked(path, magic, limit) as (plain, magic):
         if not magic:
             raise ReadError(f"{path} is empty", "fetch the file again")
         _refuse_archives(path, magic)
         kind = _kind(magic)
+        if kind == "fits":
+            try:
+                structure.check(plain, limit)
+            except ReadError as error:
+                raise ReadError(f"{path}: {error}", error.hint) from None
         openers = {
             "fits": _open_fits, "hdf5": _open_hdf5, "parquet": _open_parquet, "text": _open_text,
         }  # fmt: skip
@@ -134,8 +183,6 @@ def _kind(magic: bytes) -> Kind:
 
 # So many bytes tell what a file is.
 LOOK = 300
-# A damaged or hostile file of kilobytes may unpack to a full disk.
-MAX_UNPACKED_BYTES = 2_000_000_000
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # What may hold any number of files, or needs a program of its own: by the first bytes, how.
 _ARCHIVES = {
@@ -165,7 +212,7 @@ def _unpacking(kind: str, path: Path) -> Any:
 
 
 @contextmanager
-def _unpacked(path: Path, magic: bytes) -> Iterator[tuple[Path, bytes]]:
+def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Path, bytes]]:
     """The file itself, or what it holds unpacked in a temporary file, and its first bytes."""
     import lzma
     import tempfile
@@ -177,17 +224,23 @@ def _unpacked(path: Path, magic: bytes) -> Iterator[tuple[Path, bytes]]:
         return
     with tempfile.TemporaryDirectory(prefix="spectromer-") as folder:
         plain = Path(folder) / "unpacked"
-        first, size, limit = b"", 0, MAX_UNPACKED_BYTES
+        first, size, is_text = b"", 0, False
         try:
             with _unpacking(kind, path) as packed, plain.open("wb") as file:
                 while piece := packed.read(1 << 20):
                     if not size:
                         first = piece[:LOOK]
-                        limit = MAX_TEXT_BYTES if _kind(first) == "text" else MAX_UNPACKED_BYTES
+                        is_text = _kind(first) == "text"
                     size += len(piece)
+                    if is_text and size > MAX_TEXT_BYTES:
+                        raise ReadError(
+                            f"{path} unpacks to a text of more than {MAX_TEXT_BYTES / 1e6:.0f} MB",
+                            "split it into one table per spectrum",
+                        )
                     if size > limit:
                         raise ReadError(
-                            f"{path} unpacks to more than {limit / 1e9:.2g} GB", "unpack it first"
+                            f"{path} unpacks to more than {limit / 1e9:.2g} GB",
+                            "allow more with --max-file-size",
                         )
                     file.write(piece)
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
@@ -232,10 +285,6 @@ def _open_fits(path: Path, plain: Path) -> Iterator[Any]:
             raise ReadError(
                 f"{path} is not a whole FITS file: {reason}", "fetch it again"
             ) from error
-    columns = max((number(hdu.header, "TFIELDS") or 0 for hdu in hdus), default=0)
-    if columns > MAX_COLUMNS:  # astropy would look for the cards of each
-        hdus.close()
-        raise ReadError(f"{path} claims {columns:.0f} columns", "fetch it again")
     # Old files break the standard in harmless ways, but a part of a file must not pass for it.
     length = plain.stat().st_size
     messages = [str(warning.message) for warning in said]

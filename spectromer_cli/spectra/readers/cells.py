@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-# Bytes of an element, by the letter of TFORM (FITS 4.0, table 18); X counts bits.
-_BYTES = {"L": 1, "B": 1, "I": 2, "J": 4, "A": 1, "K": 8, "E": 4, "D": 8, "C": 8, "M": 16}
-_BYTES |= {"P": 8, "Q": 16}
+from spectromer_cli.spectra.readers.structure import ELEMENT_BYTES
+
 _NUMBERS = {"B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 _CARD = re.compile(rb"(TTYPE|TFORM|TSCAL|TZERO)(\d{1,3}) *= *'?([^'/]*)")
 
@@ -70,7 +69,7 @@ def _from_bytes(hdu: Any, row: int, names: list[str]) -> dict[str, Any] | None:
     offset = 0
     for number in range(1, len(cards[b"TFORM"]) + 1):
         form = re.match(r"(\d*)([A-Z])", cards[b"TFORM"].get(number, ""))
-        if not form or form[2] not in {*_BYTES, "X"}:
+        if not form or form[2] not in {*ELEMENT_BYTES, "X"}:
             return None
         count = int(form[1] or 1)
         name = cards[b"TTYPE"].get(number, "").lower()
@@ -83,7 +82,7 @@ def _from_bytes(hdu: Any, row: int, names: list[str]) -> dict[str, Any] | None:
             else:
                 return None
             offsets[name] = offset
-        offset += (count + 7) // 8 if form[2] == "X" else count * _BYTES[form[2]]
+        offset += (count + 7) // 8 if form[2] == "X" else count * ELEMENT_BYTES[form[2]]
     if offset != length:
         return None
     file.seek(place["datLoc"] + row * length)
