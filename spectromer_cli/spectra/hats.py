@@ -61,6 +61,8 @@ def properties(folder: Path) -> dict[str, str]:
     """
     for name in _PROPERTIES:
         try:
+            if not (folder / name).is_file():
+                continue
             with (folder / name).open(encoding="utf-8", errors="replace") as file:
                 lines = file.read(_MAX_BYTES).splitlines()
         except OSError:

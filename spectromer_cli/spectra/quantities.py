@@ -22,6 +22,7 @@ from spectromer_cli.spectra.spectrum import (
     filling,
     ivar_from_scatter,
     merged,
+    refuse_long,
 )
 
 # What is said about the input where something had to be assumed or was done to it.
@@ -135,9 +136,10 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
     Raises
     ------
     ReadError
-        If the lengths differ, a unit is not one of wavelength or flux density, or the
-        wavelengths are damaged.
+        If the lengths differ or are more than `MAX_PIXELS`, a unit is not one of wavelength or
+        flux density, or the wavelengths are damaged.
     """
+    refuse_long(np.size(measured.wavelength.values))
     flags = ["COLUMNS_GUESSED"] if measured.guessed else []
     columns = [measured.wavelength, measured.flux, measured.error, measured.mask]
     values = [None if c is None else np.asarray(c.values, np.float64).ravel() for c in columns]

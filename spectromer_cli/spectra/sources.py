@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -22,6 +22,10 @@ SUFFIXES = (
     *(".dat", ".ascii", ".asci", ".asc", ".flm", ".tsv", ".tab", ".spec", ".sp", ".vot", ".xml"),
 )
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".z")
+# No system takes a longer name; what comes without an end on stdin is no name.
+MAX_NAME = 65_536
+# A longer name is not shown whole.
+_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,12 @@ def _names_from_stdin() -> Iterator[str]:
     while chunk := stdin.read1(65536):  # what is there by now: names come from a live pipe
         # `find -print0` shows itself by its first NUL; its names may hold newlines.
         separator = separator or (b"\0" if b"\0" in chunk else b"\n")
-        *names, rest = (rest + chunk).split(separator)
-        yield from _decoded(names)
+        first, *others = chunk.split(separator)
+        # Of a name that is too long no more is kept than shows it.
+        rest += first[: max(0, 4 * MAX_NAME + 4 - len(rest))]
+        if others:
+            yield from _decoded([rest, *others[:-1]])
+            rest = others[-1]
     yield from _decoded([rest])
 
 
@@ -122,18 +130,23 @@ def _decoded(names: list[bytes]) -> Iterator[str]:
 
 
 def _expand_name(name: str) -> Iterator[Target]:
+    if len(name) > MAX_NAME:
+        problem = f"{_shown(name)} is longer than a name can be"
+        yield Target(Path(name[:_SHOWN]), problem=problem)
+        return
     path = home_expanded(name)
     try:
         path.stat()
     except (OSError, ValueError) as error:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             reason = getattr(error, "strerror", None) or error
-            yield Target(path, problem=f"{name} cannot be opened: {reason}")
+            problem = f"{_shown(name)} cannot be opened: {reason}"
+            yield Target(Path(str(path)[:_SHOWN]), problem=problem)
             return
     else:
         yield from _expand_path(path)
         return
-    with_row = re.fullmatch(r"(.+)\[(\d+)\]", str(path), re.DOTALL)
+    with_row = re.fullmatch(r"(.+)\[(\d{1,18})\]", str(path), re.DOTALL)
     if with_row and Path(with_row[1]).is_file():
         yield Target(Path(with_row[1]), row=int(with_row[2]))
     elif not re.search(r"[*?[]", name):
@@ -156,7 +169,7 @@ def _expand_path(path: Path) -> Iterator[Target]:
         return
     is_empty = True
     left_out: Counter[str] = Counter()
-    for target in walk(path, (), left_out):
+    for target in walk(path, left_out):
         is_empty = False
         yield target
     if left_out:
@@ -170,16 +183,14 @@ def _expand_path(path: Path) -> Iterator[Target]:
         yield Target(path, problem=reason)
 
 
-def walk(
-    folder: Path, above: tuple[str, ...] = (), left_out: Counter[str] | None = None
-) -> Iterator[Target]:
+def walk(folder: Path, left_out: Counter[str] | None = None) -> Iterator[Target]:
     """The spectra below a folder; one listing a level is in memory at a time.
+
+    Links are followed, but what a folder holds is given once, by however many ways it is reached.
 
     Parameters
     ----------
     folder : Path
-    above : tuple of str
-        The folders above it, so that a link that leads back up is not followed.
     left_out : Counter, optional
         Takes the suffixes of the files that are left out.
 
@@ -188,25 +199,63 @@ def walk(
     Target
         Files with a suffix of a spectrum, and folders that cannot be searched.
     """
-    real = os.path.realpath(folder)
-    if real in above:  # a link that leads back up
-        return
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        problem = f"{folder} cannot be searched: {error.strerror}"
-        yield Target(folder, problem=problem, found_in_folder=True)
-        return
-    for entry in hats.entries(folder, entries, asked_for=not above):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from walk(folder / entry.name, (*above, real), left_out)
-        elif _is_named_as_spectrum(entry.name):
-            yield Target(folder / entry.name, found_in_folder=True)
+    for path, problem in _below(folder, hats.entries):
+        if problem or _is_named_as_spectrum(path.name):
+            yield Target(path, problem=problem, found_in_folder=True)
         elif left_out is not None:
-            left_out[Path(entry.name).suffix.lower()] += 1
+            left_out[path.suffix.lower()] += 1
+
+
+def _below(
+    top: Path, chosen: Callable[..., list[os.DirEntry[str]]] | None = None
+) -> Iterator[tuple[Path, str]]:
+    """All files below a folder, sorted by name, without hidden ones; and what cannot be searched.
+
+    Each real folder is searched once: links that lead back or fan out would have no end.
+
+    Parameters
+    ----------
+    top : Path
+    chosen : callable, optional
+        What of a listing is wanted, as `hats.entries` is called.
+
+    Yields
+    ------
+    path : Path
+    problem : str
+        Why it cannot be searched; empty for files.
+    """
+    seen: set[tuple[int, int]] = set()
+    searched: list[tuple[Path, Iterator[os.DirEntry[str]]]] = []
+    folder: Path | None = top
+    while folder is not None or searched:
+        if folder is not None:
+            entries: list[os.DirEntry[str]] = []
+            try:
+                status = folder.stat()
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    with os.scandir(folder) as listing:
+                        entries = sorted(listing, key=lambda entry: entry.name)
+                if chosen is not None:
+                    entries = chosen(folder, entries, asked_for=not searched)
+            except OSError as error:
+                yield folder, f"{folder} cannot be searched: {error.strerror}"
+            searched.append((folder, iter(entries)))
+            folder = None
+        around, rest = searched[-1]
+        entry = next(rest, None)
+        if entry is None:
+            searched.pop()
+        elif not entry.name.startswith("."):
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself: said when it is to be read
+                is_folder = False
+            if is_folder:
+                folder = around / entry.name
+            else:
+                yield around / entry.name, ""
 
 
 def _is_named_as_spectrum(name: str) -> bool:
@@ -219,13 +268,57 @@ def _is_named_as_spectrum(name: str) -> bool:
 def _expand_pattern(pattern: str) -> Iterator[Target]:
     import glob
 
-    # Path.glob takes no absolute pattern.
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    if not matches:
-        yield Target(Path(pattern), problem=f"no file is or matches {pattern}; check the name")
-    for match in map(Path, matches):
-        # ** gives the folders and what is in them: once is enough.
-        if "**" not in pattern:
-            yield from _expand_path(match)
-        elif not match.is_dir():
-            yield Target(match)
+    if "**" in Path(pattern).parts:
+        found = _matching_below(pattern)
+    else:  # Path.glob takes no absolute pattern
+        matches = sorted(glob.glob(pattern))  # noqa: PTH207
+        found = (target for match in matches for target in _expand_path(Path(match)))
+    first = next(found, None)
+    if first is None:
+        problem = f"no file is or matches {_shown(pattern)}; check the name"
+        first = Target(Path(pattern[:_SHOWN]), problem=problem)
+    yield first
+    yield from found
+
+
+def _matching_below(pattern: str) -> Iterator[Target]:
+    """The files that match a pattern with ``**``, which stands for any number of folders."""
+    parts = Path(pattern).parts
+    plain = next(i for i, part in enumerate(parts) if re.search(r"[*?[]", part))
+    top = Path(*parts[:plain])
+    if not top.is_dir():
+        return
+    for path, problem in _below(top):
+        if problem:
+            yield Target(path, problem=problem, found_in_folder=True)
+        elif _fits(path.parts[len(top.parts) :], parts[plain:]):
+            yield Target(path)
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether the parts of a path are those of a pattern."""
+    import fnmatch
+
+    def and_none(places: set[int]) -> set[int]:
+        for place in sorted(places):
+            while place < len(pattern) and pattern[place] == "**":
+                place += 1
+                places.add(place)
+        return places
+
+    places = and_none({0})
+    for part in parts:
+        fitting = (i for i in places if i < len(pattern))
+        places = and_none(
+            {
+                i if pattern[i] == "**" else i + 1
+                for i in fitting
+                if pattern[i] == "**" or fnmatch.fnmatch(part, pattern[i])
+            }
+        )
+    return len(pattern) in places
+
+
+def _shown(name: str) -> str:
+    """A name, or the beginning of one that would fill the screen."""
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}… ({len(name)} characters)"

@@ -10,6 +10,9 @@ import numpy as np
 
 from spectromer_cli.errors import ReadError
 
+# No spectrograph has more pixels; what claims to has more than fits into memory.
+MAX_PIXELS = 1_000_000
+
 
 @dataclass
 class Spectrum:
@@ -89,6 +92,21 @@ class Spectrum:
             wavelength=self.wavelength[inside],
             flux=self.flux[inside],
             ivar=self.ivar[inside],
+        )
+
+
+def refuse_long(pixels: int) -> None:
+    """Refuse what no spectrograph gives.
+
+    Raises
+    ------
+    ReadError
+        If there are more than `MAX_PIXELS` pixels.
+    """
+    if pixels > MAX_PIXELS:
+        raise ReadError(
+            f"a row has {pixels} pixels: too many for a spectrum (at most {MAX_PIXELS})",
+            "is the table transposed?",
         )
 
 

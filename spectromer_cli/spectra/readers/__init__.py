@@ -1,8 +1,8 @@
 """Readers: one file a survey, each with `identify(source)` and `read(source, options)`.
 
 A new survey is a new module with these two functions, named in `READERS`. `identify` looks
-at the structure only, never at the file's name, and never raises; the first that says yes
-reads the file.
+at the structure only, never at the file's name; the first that says yes reads the file, and one
+that raises says no.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterat
     ReadError
         If the file is missing or broken; `NotASpectrum` if it holds none known here.
     """
-    with opened(Path(path)) as source:
+    options = options or ReadOptions()
+    with opened(Path(path), options) as source:
         reader = _reader_for(source)
-        spectra = _guarded(source, reader, lambda: reader.read(source, options or ReadOptions()))
+        spectra = _guarded(source, reader, lambda: reader.read(source, options))
         yield Spectra(
             spectra.count,
             lambda row: _guarded(source, reader, lambda: spectra.get(row), row),
@@ -91,8 +92,13 @@ def read(path: str | Path, *, air: bool | None = None, wavelength_unit: str = ""
 def _reader_for(source: Source) -> ModuleType:
     for name in READERS:
         reader = import_module(f"spectromer_cli.spectra.readers.{name}")
-        if reader.identify(source):
-            return reader
+        try:
+            if reader.identify(source):
+                return reader
+        except (MemoryError, RecursionError) as error:
+            raise _too_large(str(source.path), error) from error
+        except Exception:  # a damaged file makes the libraries raise anything: not of this kind
+            continue
     if source.kind == "text" and source.path.name.lower().endswith(FITS_SUFFIXES):
         # A server's message in place of the file: not to be passed over in a folder.
         raise ReadError(f"{source.path} {_what_it_is(source)}", "fetch it again")
@@ -137,6 +143,8 @@ def _guarded(source: Source, reader: ModuleType, work: Callable[[], T], row: int
         if str(source.path) in str(error):
             raise
         raise ReadError(f"{where}: {error}", error.hint) from error
+    except (MemoryError, RecursionError) as error:
+        raise _too_large(where, error) from error
     except Exception as error:
         name = reader.__name__.rsplit(".", 1)[-1]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -144,3 +152,8 @@ def _guarded(source: Source, reader: ModuleType, work: Callable[[], T], row: int
             f"{where} looks like a file of the kind {name!r} but is broken ({reason})",
             "fetch the file again",
         ) from error
+
+
+def _too_large(where: str, error: Exception) -> ReadError:
+    what = "memory" if isinstance(error, MemoryError) else "levels, one in another,"
+    return ReadError(f"{where} needs more {what} than there is", "read it on a larger machine")

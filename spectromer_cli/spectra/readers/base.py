@@ -234,7 +234,7 @@ def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Path, byte
                     size += len(piece)
                     if is_text and size > MAX_TEXT_BYTES:
                         raise ReadError(
-                            f"{path} unpacks to a text of more than {MAX_TEXT_BYTES / 1e6:.0f} MB",
+                            f"{path} unpacks to more than {MAX_TEXT_BYTES / 1e6:.0f} MB of text",
                             "split it into one table per spectrum",
                         )
                     if size > limit:

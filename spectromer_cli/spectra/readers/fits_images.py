@@ -100,8 +100,6 @@ def identify(source: Source) -> bool:
         return bool(_sets(source, _images(source.handle))[0])
     except ReadError:
         return True  # to be said in words
-    except Exception:  # whatever a damaged file raises
-        return False
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:

@@ -59,10 +59,7 @@ def identify(source: Source) -> bool:
     """Whether a table has columns of wavelength and flux."""
     if source.kind != "fits":
         return False
-    try:
-        return bool(_tables(source.handle)) or _is_rest_frame(source.handle)
-    except Exception:  # whatever a damaged file raises
-        return False
+    return bool(_tables(source.handle)) or _is_rest_frame(source.handle)
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:

@@ -19,10 +19,9 @@ from spectromer_cli.spectra.readers.records import (
     Place,
     Said,
     find,
-    refuse_long,
     spectrum_of_row,
 )
-from spectromer_cli.spectra.spectrum import Spectrum
+from spectromer_cli.spectra.spectrum import Spectrum, refuse_long
 
 # A chunk is unpacked whole, however few of its rows are wanted.
 MAX_CHUNK_BYTES = 500_000_000
@@ -34,10 +33,7 @@ def identify(source: Source) -> bool:
     """Whether the file is a table whose rows hold wavelengths and fluxes."""
     if source.kind != "hdf5":
         return False
-    try:
-        return bool(find(_arrays(source.handle)))
-    except Exception:  # whatever a damaged file raises: no table of spectra
-        return False
+    return bool(find(_arrays(source.handle)))
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
@@ -66,7 +62,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     spectra = find(arrays)
     flux = [next(iter(found.arms.values()))["flux"] for found in spectra]
     held = {
-        place: _Held(_inside(file, place), place, arrays[place])
+        place: _Held(inside(file, place), place, arrays[place])
         for found in spectra
         for place in found.places
     }
@@ -94,13 +90,13 @@ def _arrays(file: Any) -> dict[Place, bool]:
     places: list[Place] = []
     for name in file:
         places.append((name,))
-        if _is_hard(file, name) and isinstance(file[name], h5py.Group):
+        if is_hard(file, name) and isinstance(file[name], h5py.Group):
             places += [(name, inner) for inner in file[name]]
     arrays: dict[Place, bool] = {}
     flat: dict[Place, int] = {}
     lengths = set()
     for place in places:
-        if not all(_is_hard(file, "/".join(place[:i])) for i in range(1, len(place) + 1)):
+        if not all(is_hard(file, "/".join(place[:i])) for i in range(1, len(place) + 1)):
             arrays[place] = False
             continue
         item = file["/".join(place)]
@@ -124,20 +120,29 @@ def _arrays(file: Any) -> dict[Place, bool]:
     return arrays
 
 
-def _is_hard(file: Any, name: str) -> bool:
-    """Whether a name leads to something in this file, and not through another one."""
+def is_hard(file: Any, name: str) -> bool:
+    """Whether a name leads to something in a file, or a group, and not through another file."""
     import h5py
 
     link = file.get(name, getlink=True)
     if isinstance(link, h5py.SoftLink):
-        # It may lead through a link to another file: only one to a plain name is followed.
-        target = link.path.strip("/")
-        return target in file and isinstance(file.get(target, getlink=True), h5py.HardLink)
+        # It may lead through a link to another file, which even a look would open.
+        around = name.rpartition("/")[0]
+        begin = file.file if link.path.startswith("/") else file[around] if around else file
+        steps = link.path.strip("/").split("/")
+        names = ("/".join(steps[:i]) for i in range(1, len(steps) + 1))
+        return all(isinstance(begin.get(way, getlink=True), h5py.HardLink) for way in names)
     return isinstance(link, h5py.HardLink)
 
 
-def _inside(file: Any, place: Place) -> Any:
+def inside(file: Any, place: Place) -> Any:
     """A dataset, if its data lie in this file, in pieces that fit into memory.
+
+    Parameters
+    ----------
+    file : h5py.File
+    place : tuple of str
+        The groups around it, and its name.
 
     Raises
     ------
@@ -149,14 +154,14 @@ def _inside(file: Any, place: Place) -> Any:
         f"the data of {name!r} lie in another file, which is not opened",
         "copy them into one file (h5repack, h5copy)",
     )
-    if not all(_is_hard(file, "/".join(place[:i])) for i in range(1, len(place) + 1)):
+    if not all(is_hard(file, "/".join(place[:i])) for i in range(1, len(place) + 1)):
         raise elsewhere
     dataset = file[name]
     if dataset.external:
         raise elsewhere
     if dataset.is_virtual and any(s.file_name != "." for s in dataset.virtual_sources()):
         raise elsewhere
-    refuse_long(dataset.shape[-1] if dataset.ndim == 2 or dataset.dtype.kind in "iufb" else 0)
+    refuse_long(dataset.shape[-1] if dataset.ndim == 2 or dataset.dtype.kind in "iufbV" else 0)
     if dataset.chunks:
         size = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
         if size > MAX_CHUNK_BYTES:
@@ -215,7 +220,7 @@ def _scalars(file: Any, group: Place, row: int, count: int) -> dict[str, Any]:
         parent = file["/".join(around)] if around else file
         for name in parent:
             known = columns.find([name], SCALARS)
-            if not known or name.lower() in cells or not _is_hard(parent, name):
+            if not known or name.lower() in cells or not is_hard(parent, name):
                 continue
             item = parent[name]
             if (

@@ -19,7 +19,6 @@ from spectromer_cli.spectra import hats
 from spectromer_cli.spectra.readers import columns
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
 from spectromer_cli.spectra.readers.records import (
-    MAX_PIXELS,
     SCALARS,
     Found,
     Place,
@@ -27,6 +26,7 @@ from spectromer_cli.spectra.readers.records import (
     find,
     spectrum_of_row,
 )
+from spectromer_cli.spectra.spectrum import MAX_PIXELS
 
 # So many values of one column are decoded at a time, whatever the file calls a row group.
 BATCH_VALUES = 1_000_000
@@ -64,10 +64,7 @@ def identify(source: Source) -> bool:
     """Whether the file is a table whose cells hold wavelengths and fluxes."""
     if source.kind != "parquet":
         return False
-    try:
-        return bool(find(_leaves(source.handle)[0]))
-    except Exception:  # whatever a damaged file raises: no table of spectra
-        return False
+    return bool(find(_leaves(source.handle)[0]))
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:

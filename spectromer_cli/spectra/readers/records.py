@@ -17,12 +17,10 @@ from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.quantities import Column, Measured, medium_of, spectrum_of
 from spectromer_cli.spectra.readers import columns
 from spectromer_cli.spectra.readers.base import ReadOptions, Source
-from spectromer_cli.spectra.spectrum import Spectrum, joined
+from spectromer_cli.spectra.spectrum import Spectrum, joined, refuse_long
 
 # Multimodal Universe: flat columns begin with this, or are the fields of a column of this name.
 PREFIX = "spectrum_"
-# No spectrograph has more pixels; what claims to has more than fits into memory.
-MAX_PIXELS = 1_000_000
 
 _ID = ("object_id", "targetid", "sparcl_id", "specid", "obsid", "id", "object", "name", "source_id",
        "specobjid", "_healpix_29")  # fmt: skip
@@ -220,21 +218,6 @@ def spectrum_of_row(
             "the row has no spectrum: its wavelength or flux is empty", "leave out such rows"
         )
     return joined(parts)
-
-
-def refuse_long(pixels: int) -> None:
-    """Refuse what no spectrograph gives.
-
-    Raises
-    ------
-    ReadError
-        If there are more than `MAX_PIXELS` pixels.
-    """
-    if pixels > MAX_PIXELS:
-        raise ReadError(
-            f"a row has {pixels} pixels: too many for a spectrum (at most {MAX_PIXELS})",
-            "is the table transposed?",
-        )
 
 
 # Surveys by what a release or a collection is called, and what SURVEY is called in DESI.

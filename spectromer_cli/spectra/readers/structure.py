@@ -179,9 +179,9 @@ def _size(header: _Header, number: int, length: int) -> int:
     def within(name: str, most: int, default: int | None = None) -> int:
         value = header.whole(name, default)
         if not 0 <= value <= most:
+            why = f"FITS allows {most}" if most == MOST else f"the file has {_amount(length)}"
             raise ReadError(
-                f"HDU {number} claims {name} = {str(value)[:40]}, which cannot be in a file of "
-                f"{_amount(length)}",
+                f"HDU {number} claims {name} = {str(value)[:40]}, but {why}",
                 "fetch the file again",
             )
         return value
@@ -204,9 +204,7 @@ def _size(header: _Header, number: int, length: int) -> int:
     return abs(bitpix) // 8 * groups * (extra + elements) if axes else 0
 
 
-def _unpacked_size(
-    header: _Header, plain: Path, number: int, size: int, max_bytes: int
-) -> int:
+def _unpacked_size(header: _Header, plain: Path, number: int, size: int, max_bytes: int) -> int:
     """Bytes that a binary table takes in memory, its arrays of variable length included.
 
     Raises

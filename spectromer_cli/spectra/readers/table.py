@@ -14,15 +14,10 @@ import numpy as np
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.quantities import Column, Measured, spectrum_of
 from spectromer_cli.spectra.readers import columns
-from spectromer_cli.spectra.readers.base import (
-    ReadOptions,
-    Source,
-    Spectra,
-)
-from spectromer_cli.spectra.spectrum import Spectrum
-
-# More pixels are no spectrum; a compressed file of kilobytes may claim any number.
-MAX_PIXELS = 20_000_000
+from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
+from spectromer_cli.spectra.readers.hdf5_tables import inside, is_hard
+from spectromer_cli.spectra.readers.structure import refuse_large
+from spectromer_cli.spectra.spectrum import Spectrum, refuse_long
 
 
 @dataclass(kw_only=True)
@@ -143,14 +138,11 @@ def spectrum_in(table: Table, source: Source, options: ReadOptions, *, name: str
 
 def identify(source: Source) -> bool:
     """Whether the file has a table of numbers with wavelengths and fluxes."""
-    try:
-        if source.kind == "hdf5":
-            return bool(_hdf5_tables(source.handle))
-        if source.kind != "parquet":
-            return False
-        return columns.find_spectrum(source.handle.schema_arrow.names) is not None
-    except Exception:  # whatever a damaged file raises: no plain table
+    if source.kind == "hdf5":
+        return bool(_hdf5_tables(source.handle))
+    if source.kind != "parquet":
         return False
+    return columns.find_spectrum(source.handle.schema_arrow.names) is not None
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
@@ -182,8 +174,16 @@ def read(source: Source, options: ReadOptions) -> Spectra:
 
 
 def _read_parquet(source: Source) -> Table:
-    table = source.handle.read()
-    wanted = (columns.find_spectrum(table.column_names) or {}).values()
+    import pyarrow
+
+    schema = source.handle.schema_arrow
+    wanted = list((columns.find_spectrum(schema.names) or {}).values())
+    for name in wanted:  # a text may be repeated to any length by a few bytes
+        kind = schema.field(name).type
+        if not (pyarrow.types.is_primitive(kind) or pyarrow.types.is_decimal(kind)):
+            raise ReadError(f"the column {name} holds {kind}, not numbers", "write it as numbers")
+    refuse_long(source.handle.metadata.num_rows)
+    table = source.handle.read(columns=wanted)
     return Table(columns={n: Column(table[n].to_numpy().astype(np.float64), n) for n in wanted})
 
 
@@ -219,23 +219,27 @@ def _read_hdf5(source: Source, options: ReadOptions) -> Spectra:
     def get(row: int) -> Spectrum:
         place = places[row]
         name = f"{stem}{place if place != '/' else ''}" if len(places) > 1 else ""
-        return spectrum_in(_hdf5_table(source.handle, place), source, options, name=name)
+        return spectrum_in(_hdf5_table(source.handle, place, options), source, options, name=name)
 
     return Spectra(len(places), get)
 
 
-def _hdf5_table(file: Any, place: str) -> Table:
+def _hdf5_table(file: Any, place: str, options: ReadOptions) -> Table:
     item = file[place]
     fields = item.dtype.names if hasattr(item, "dtype") else None
-    names = list(fields) if fields else list(item)
+    names = list(fields) if fields else [name for name in item if is_hard(item, name)]
     found = columns.find_spectrum(n for n in names if fields or getattr(item[n], "ndim", 0) == 1)
     assert found is not None
-    size = max(int(item.size if fields else item[n].size) for n in found.values())
-    if size > MAX_PIXELS:
-        raise ReadError(f"{place} has {size} pixels: too many for a spectrum")
+    parts = tuple(place.strip("/").split("/")) if place != "/" else ()
+    for names in [parts] if fields else [(*parts, name) for name in found.values()]:
+        dataset = inside(file, names)
+        refuse_large("/".join(names), dataset.size * dataset.dtype.itemsize, options.max_bytes)
     if fields:
-        from astropy.io.misc.hdf5 import read_table_hdf5
+        from astropy.io.misc.hdf5 import meta_path, read_table_hdf5
 
+        described = (*parts[:-1], meta_path(parts[-1]))
+        if file.get("/".join(described), getlink=True) is not None:
+            inside(file, described)
         return Table.all_of_astropy(read_table_hdf5(file, place))[0]
     read = {}
     for name in found.values():

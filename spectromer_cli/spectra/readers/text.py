@@ -49,8 +49,6 @@ def identify(source: Source) -> bool:
         return text is not None and (_image(text) is not None or _roles(text) is not None)
     except ReadError:  # a table of numbers, of which something is wrong
         return True
-    except Exception:  # whatever astropy raises: no table
-        return False
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:

@@ -13,8 +13,8 @@ from typing import Any
 from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.readers import columns
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
-from spectromer_cli.spectra.readers.table import MAX_PIXELS, Table, spectrum_in
-from spectromer_cli.spectra.spectrum import Spectrum
+from spectromer_cli.spectra.readers.table import Table, spectrum_in
+from spectromer_cli.spectra.spectrum import MAX_PIXELS, Spectrum
 
 
 def is_votable(text: str) -> bool:
@@ -30,8 +30,6 @@ def identify(source: Source) -> bool:
         return bool(_spectra(source.handle))
     except ReadError:
         return True
-    except Exception:  # whatever a damaged file raises: no table
-        return False
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
