@@ -46,6 +46,8 @@ def evaluate(
     ] = None,
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -131,6 +133,8 @@ def evaluate(
         z_column=z_column,
         air=air,
         wavelength_unit=wavelength_unit,
+        max_file_size=max_file_size,
+        file_timeout=file_timeout,
         held_out=held_out,
         split_seed=split_seed,
         baselines=baselines.parse(baseline) if baseline else (),

@@ -44,6 +44,8 @@ def explain(
     ] = None,
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     task: Annotated[
         str,
         typer.Option(
@@ -129,6 +131,8 @@ def explain(
         spectra_dir=spectra_dir,
         air=air,
         wavelength_unit=wavelength_unit,
+        max_file_size=max_file_size,
+        file_timeout=file_timeout,
     )
     alone = output is not None and export.holds_one(output) and top != 1
     if alone and len(files or ()) > 1:

@@ -58,6 +58,8 @@ def finetune(
     ] = "auto",
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what was found, and stop.", rich_help_panel=DATA),
@@ -195,7 +197,7 @@ def finetune(
             seed=seed,
             compile=compile,
         ),
-        options=ReadOptions(air, wavelength_unit),
+        options=ReadOptions(air, wavelength_unit, max_file_size, file_timeout),
         device=device,
         workers=workers or 0,
         output=output,

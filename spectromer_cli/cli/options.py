@@ -58,6 +58,24 @@ WavelengthUnit = Annotated[
         rich_help_panel=INPUTS,
     ),
 ]
+MaxFileSize = Annotated[
+    str,
+    typer.Option(
+        "--max-file-size",
+        metavar="SIZE",
+        help="What a packed file may unpack to, and a part of a file take in memory: 500MB, 2GB.",
+        rich_help_panel=INPUTS,
+    ),
+]
+FileTimeout = Annotated[
+    float,
+    typer.Option(
+        "--file-timeout",
+        metavar="SECONDS",
+        help="Give up a file, or 256 spectra of one, that takes longer; 0 for never.",
+        rich_help_panel=INPUTS,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

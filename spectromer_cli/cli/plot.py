@@ -105,6 +105,8 @@ def plot(
     device: options.Device = "auto",
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
     """Look at spectra, with lines at the redshift found or given.
@@ -121,7 +123,7 @@ def plot(
     kind = _kind(class_)
     inputs = Inputs(
         files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
-        wavelength_unit=wavelength_unit,
+        wavelength_unit=wavelength_unit, max_file_size=max_file_size, file_timeout=file_timeout,
     )  # fmt: skip
     _check(output, term, z, no_lines)
     targets, _, _ = inputs.targets()

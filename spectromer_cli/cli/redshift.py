@@ -28,6 +28,8 @@ def redshift(
     spectra_dir: options.SpectraDir = None,
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     model: options.Model = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
@@ -60,7 +62,8 @@ def redshift(
     console.set_quiet(quiet)
     inputs = Inputs(
         files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
-        wavelength_unit=wavelength_unit, workers=workers,
+        wavelength_unit=wavelength_unit, max_file_size=max_file_size, file_timeout=file_timeout,
+        workers=workers,
     )  # fmt: skip
     settings = Settings(
         columns="redshift", model=model, device=device, batch_size=batch_size,

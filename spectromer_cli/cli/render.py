@@ -56,6 +56,8 @@ def render(
     model: options.Model = None,
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
     """Draw the images that the model sees.
@@ -72,7 +74,7 @@ def render(
     console.set_quiet(quiet)
     inputs = Inputs(
         files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
-        wavelength_unit=wavelength_unit,
+        wavelength_unit=wavelength_unit, max_file_size=max_file_size, file_timeout=file_timeout,
     )  # fmt: skip
     if image and gallery:
         raise UsageError("--image and --gallery exclude each other", "a gallery shows all images")

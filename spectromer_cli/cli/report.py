@@ -69,6 +69,8 @@ def report(
     model: options.Model = None,
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
     """Show results and their spectra in a page to look through and judge.
@@ -96,6 +98,8 @@ def report(
         importance=importance,
         air=air,
         wavelength_unit=wavelength_unit,
+        max_file_size=max_file_size,
+        file_timeout=file_timeout,
     )
     for path in written.pages:
         print(path)

@@ -45,6 +45,8 @@ def train(
     spectra_dir: options.SpectraDir = None,
     air: options.Air = None,
     wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
     pretrained: Annotated[
         Path | None,
         typer.Option(
@@ -77,7 +79,7 @@ def train(
         pretrained=pretrained,
         device=choose_device(device),
         spectra_dir=spectra_dir,
-        options=ReadOptions(air, wavelength_unit),
+        options=ReadOptions(air, wavelength_unit, max_file_size, file_timeout),
         workers=1 if workers is None else workers,
         resume=resume,
         overwrite=overwrite,

@@ -17,6 +17,7 @@ from spectromer_cli.inference.run import Failures, Run, Settings
 from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
 from spectromer_cli.spectra.loading import Inputs
+from spectromer_cli.spectra.readers import ReadOptions
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -64,6 +65,8 @@ def evaluate(
     z_column: str | None = None,
     air: bool | None = None,
     wavelength_unit: str = "",
+    max_file_size: int | str = "2GB",
+    file_timeout: float = 60.0,
     held_out: float | None = None,
     split_seed: int | None = None,
     baselines: Sequence[str] = (),
@@ -87,7 +90,7 @@ def evaluate(
     data : path, optional
         A labelled set instead, in any form that fine-tuning takes; only spectra of objects that
         the weights have not learned from are judged.
-    spectra_dir, air, wavelength_unit, workers
+    spectra_dir, air, wavelength_unit, max_file_size, file_timeout, workers
         As `spectra.loading.Inputs` takes them.
     class_column, z_column : str, optional
         Columns of class and redshift, if they have unusual names.
@@ -139,14 +142,15 @@ def evaluate(
     if catalog is not None:
         inputs = Inputs(
             catalog=Path(catalog), spectra_dir=folder, air=air, wavelength_unit=wavelength_unit,
-            workers=workers,
+            max_file_size=max_file_size, file_timeout=file_timeout, workers=workers,
         )  # fmt: skip
         found = _on_catalogue(inputs, settings, columns, output, page)
     else:
         assert data is not None
         options = dict(zip(FILE_OPTIONS, (folder, air, wavelength_unit, workers), strict=True))
+        reading = ReadOptions(air, wavelength_unit, max_file_size, file_timeout)
         found = _on_labelled_set(
-            Path(data), options, settings, columns, held_out, split_seed, baselines,
+            Path(data), options, reading, settings, columns, held_out, split_seed, baselines,
             baseline_minutes, output, page,
         )  # fmt: skip
     _write(found, output, page)
@@ -211,6 +215,7 @@ def _chosen(columns: Mapping[str, str | None]) -> dict[str, str]:
 def _on_labelled_set(
     data: Path,
     options: dict[str, Any],
+    reading: ReadOptions,
     settings: Settings,
     columns: Mapping[str, str | None],
     fraction: float | None,
@@ -227,7 +232,6 @@ def _on_labelled_set(
     from spectromer_cli.evaluation import baselines, cross_calibration, held_out
     from spectromer_cli.outputs.provenance import provenance
     from spectromer_cli.paths import sha256_of
-    from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.training import dataset, targets
 
     source = dataset.find(data, options["spectra_dir"])
@@ -246,10 +250,7 @@ def _on_labelled_set(
     wanted = [task.name for task in model.tasks if source.column(task.name)]
     if general:
         wanted = list(dict.fromkeys([*source.general(), *wanted]))
-    spectra = source.read(
-        wanted, model.grid, ReadOptions(options["air"], options["wavelength_unit"]),
-        options["workers"] or 0,
-    )  # fmt: skip
+    spectra = source.read(wanted, model.grid, reading, options["workers"] or 0)
     found = targets.of_tasks(spectra.labels, model.tasks, len(spectra))
     if general:
         learned = targets.general(spectra)

@@ -62,6 +62,8 @@ def write_report(
     importance: Path | None = None,
     air: bool | None = None,
     wavelength_unit: str = "",
+    max_file_size: int | str = "2GB",
+    file_timeout: float = 60.0,
 ) -> Written:
     """Write the pages of a report.
 
@@ -82,7 +84,9 @@ def write_report(
         NAME.12.ecsv for number 12 of a file of many.
     air : bool
     wavelength_unit : str
-        What plain tables do not say themselves, see `ReadOptions`.
+    max_file_size : int or str
+    file_timeout : float
+        What files do not say themselves, and how much they may ask for, see `ReadOptions`.
 
     Returns
     -------
@@ -102,8 +106,9 @@ def write_report(
     if table is None or (results and catalog):
         raise UsageError("give RESULTS or --catalog, one of them", "spectromer report z.ecsv")
     inputs = Inputs(
-        catalog=table, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit
-    )
+        catalog=table, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
+        max_file_size=max_file_size, file_timeout=file_timeout,
+    )  # fmt: skip
     rows, targets, provenance = read_rows(inputs, is_catalogue=results is None)
     bands = read_importance(importance, targets) if importance else [None] * len(rows)
     shared = {

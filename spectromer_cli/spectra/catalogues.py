@@ -17,7 +17,7 @@ from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra import identity
 from spectromer_cli.spectra.readers.base import opened
 from spectromer_cli.spectra.readers.votable import tables_of
-from spectromer_cli.spectra.sources import Target, home_expanded, walk
+from spectromer_cli.spectra.sources import Target, home_expanded, shown, walk
 
 if TYPE_CHECKING:
     import pyarrow
@@ -142,7 +142,7 @@ def _target(
     if not values[0] or (key[0] != "file" and None in values):
         return Target(Path(where), problem=f"the catalogue gives no {', '.join(key)} in this row")
     label = " ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
-    nameless = Path(str(values[0]) if key[0] == "file" else label)
+    nameless = Path(shown(str(values[0]) if key[0] == "file" else label))
     try:
         found, row = find(*values, wanted=wanted)
     except LookupError as error:
@@ -190,7 +190,7 @@ def _finder_by_name(files: list[Any], catalogue: Path, spectra_dir: Path | None)
             hint = (
                 "the column file" if spectra_dir else "the column file, or give --spectra-dir DIR"
             )
-            raise LookupError(f"{name} is not in {searched}; check {hint}")
+            raise LookupError(f"{shown(str(name))} is not in {searched}; check {hint}")
         return found, None if row is None else _whole(row)
 
     return find
@@ -379,13 +379,25 @@ def _sdss_finder(files: list[Path]) -> Candidates:
 
 def _run2d(path: Path) -> dict[str, Any]:
     """The reduction that a spPlate file is of, where its header says it."""
-    from astropy.io import fits
-
     try:
-        run2d = str(fits.getheader(path).get("RUN2D") or "").strip()
-    except (OSError, EOFError, ValueError, TypeError):
+        run2d = str(_primary_header(path).get("RUN2D") or "").strip()
+    except Exception:  # a damaged file raises whatever comes up, and is refused when it is read
         return {}
     return {"run2d": run2d} if run2d else {}
+
+
+def _primary_header(path: Path) -> Any:
+    """The primary header of a FITS file.
+
+    Raises
+    ------
+    ReadError
+        If it is none.
+    """
+    with opened(path) as source:
+        if source.kind != "fits":
+            raise ReadError(f"{path} is not a FITS file")
+        return source.handle[0].header
 
 
 def _lamost_finder(files: list[Path]) -> Candidates:
@@ -418,14 +430,12 @@ def _lamost_finder(files: list[Path]) -> Candidates:
 
 
 def _obsids(files: list[Path]) -> dict[int, list[_Candidate]]:
-    from astropy.io import fits
-
     index: dict[int, list[_Candidate]] = {}
     with console.progress("reading OBSIDs", len(files)) as advance:
         for path in files:
             try:
-                obsid = int(fits.getheader(path).get("OBSID", 0))
-            except (OSError, EOFError, ValueError, TypeError) as error:
+                obsid = int(_primary_header(path).get("OBSID", 0))
+            except Exception as error:  # a damaged file raises whatever comes up
                 console.warn(f"{path} is skipped: its OBSID cannot be read ({error})")
             else:
                 index.setdefault(obsid, []).append(_Candidate(path))
@@ -463,14 +473,12 @@ def _identities(path: Path) -> list[dict[str, Any]]:
 
 def _first_rows(path: Path, column: str, hdu: str | int) -> dict[int, int]:
     """The first row of each value of an integer column; empty, with a warning, if unreadable."""
-    from astropy.io import fits
-
     index: dict[int, int] = {}
     try:
-        with fits.open(path) as hdus:
-            for row, value in enumerate(hdus[hdu].data[column].tolist()):
+        with opened(path) as source:
+            for row, value in enumerate(source.handle[hdu].data[column].tolist()):
                 index.setdefault(value, row)
-    except (OSError, EOFError, KeyError, IndexError, ValueError, TypeError) as error:
+    except Exception as error:  # a damaged file raises whatever comes up
         console.warn(f"{path} is skipped: its column {column} cannot be read ({error})")
     return index
 

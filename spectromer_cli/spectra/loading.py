@@ -6,20 +6,25 @@ Memory does not grow with the number of files, nor with the number of spectra in
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectromer_cli import console
-from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
+from spectromer_cli.errors import NotASpectrum, ReadError, SpectromerError, UsageError
 from spectromer_cli.spectra import catalogues, identity, sources
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
 from spectromer_cli.spectra.readers import ReadOptions, Spectra, open_spectra
+from spectromer_cli.spectra.readers.base import FILE_TIMEOUT, MAX_FILE_SIZE
 from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
 
@@ -48,6 +53,8 @@ class Inputs:
         Where the spectra of the catalogue lie.
     air : bool, optional
     wavelength_unit : str
+    max_file_size : int or str
+    file_timeout : float
         See `ReadOptions`.
     workers : int, optional
         Processes that read; None chooses by the number of files.
@@ -63,6 +70,8 @@ class Inputs:
     spectra_dir: Path | None = None
     air: bool | None = None
     wavelength_unit: str = ""
+    max_file_size: int | str = MAX_FILE_SIZE
+    file_timeout: float = FILE_TIMEOUT
     workers: int | None = None
     _names: list[str] = field(init=False, repr=False)
 
@@ -88,11 +97,12 @@ class Inputs:
                 f"--wavelength-unit {self.wavelength_unit} is not a unit of wavelength",
                 "use Angstrom, nm or um",
             )
+        _ = self.options  # refuses limits that are none
 
     @property
     def options(self) -> ReadOptions:
-        """What the files do not say themselves."""
-        return ReadOptions(self.air, self.wavelength_unit)
+        """What the files do not say themselves, and how much they may ask for."""
+        return ReadOptions(self.air, self.wavelength_unit, self.max_file_size, self.file_timeout)
 
     @property
     def from_stdin(self) -> bool:
@@ -206,7 +216,7 @@ def load_all(
     targets : iterable of Target
         What to read; consumed as the work goes on.
     options : ReadOptions
-        What the files do not say themselves.
+        What the files do not say themselves, and how much they may ask for.
     grid : Grid, optional
         Bring the spectra onto this grid; without it they keep their own sampling.
     workers : int
@@ -219,9 +229,9 @@ def load_all(
     """
     with _loader(workers, grid, options) as submit:
         window = max(1, 4 * workers)
-        first_pieces = ((unit, 0) for unit in _units(targets))
-        for (unit, _), (items, count) in _in_order(first_pieces, submit, window):
-            later = ((unit, start) for start in range(PIECE, count, PIECE))
+        first_pieces = (Piece(unit) for unit in _units(targets))
+        for (unit, *_), (items, count) in _in_order(first_pieces, submit, window):
+            later = (Piece(unit, start, count) for start in range(PIECE, count, PIECE))
             pieces = (more for _, (more, _) in _in_order(later, submit, window))
             for place, item in enumerate(chain(items, chain.from_iterable(pieces))):
                 if len(unit) == 1:
@@ -235,6 +245,25 @@ def load_all(
 
 # Numbered targets that are read together: one file, or several spectra of one file.
 Unit = list[tuple[int, Target]]
+
+
+class Piece(NamedTuple):
+    """What is read at a time: a unit, or of a file with many spectra those from `start` on.
+
+    Parameters
+    ----------
+    unit : list of (int, Target)
+    start : int
+    total : int or None
+        How many spectra the file has, once that is known.
+    """
+
+    unit: Unit
+    start: int = 0
+    total: int | None = None
+
+
+Result = tuple[list[Item], int]
 
 
 def _units(targets: Iterable[Target]) -> Iterator[Unit]:
@@ -252,10 +281,8 @@ def _units(targets: Iterable[Target]) -> Iterator[Unit]:
         yield waiting
 
 
-def _load(
-    unit: Unit, start: int, grid: Grid | None, options: ReadOptions
-) -> tuple[list[Item], int]:
-    """Read a file, from spectrum `start` on and at most `PIECE`, or the spectra named of it.
+def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
+    """Read a piece.
 
     Returns
     -------
@@ -264,38 +291,102 @@ def _load(
     count : int
         How many spectra the unit has in all.
     """
+    unit, start, _ = piece
     first = unit[0][1]
     file = str(first.path)
     if first.problem:
         return [Item(file, problem=first.problem, catalogue_row=first.catalogue_row)], 1
+    items: list[Item] = []
     try:
-        with open_spectra(first.path, options) as spectra:
+        with time_limit(options.file_timeout, file), open_spectra(first.path, options) as spectra:
             count = len(spectra)
             if not count:
                 raise ReadError(f"{file} has no spectrum in it")
             alone = first.row is None and not first.shares_file
             every = alone and own_row(first, count, options) is None
             if every:
-                rows = range(count)[start : start + PIECE]
-                asking = [first] * len(rows)
-                items = [_read_row(spectra, row, file, grid) for row in rows]
+                piece = piece._replace(total=count)
+                asking = [replace(first, row=row) for row in range(count)[start : start + PIECE]]
             else:
                 asking = [target for _, target in unit]
-                items = [_read_own(spectra, target, options, grid) for target in asking]
-            for item, target in zip(items, asking, strict=True):
+            for target in asking:
+                item = _read_own(spectra, target, options, grid)
                 item.catalogue_row = target.catalogue_row
-                item.of_many = count > 1 or target.row is not None
+                item.of_many = count > 1 or (target.row is not None and not every)
                 _compare(item, target)
+                items.append(item)
             return items, count if every else len(items)
     except ReadError as error:
-        return [
+        return _refused(piece, error, items)
+    except MemoryError:
+        return _refused(piece, ReadError(f"{file} needs more memory than there is"), items)
+    except Exception as error:  # whatever a library raises, it must not end the run
+        reason = f"{file} cannot be read ({type(error).__name__}: {error})"
+        return _refused(piece, ReadError(reason), items)
+
+
+def _refused(piece: Piece, error: ReadError, read: Sequence[Item] = ()) -> Result:
+    """The spectra of a piece that were read before an error, and the reason for all others."""
+    unit, start, total = piece
+    skipped = isinstance(error, NotASpectrum)
+    if total is not None:
+        rows = [(unit[0][1], row) for row in range(start, min(start + PIECE, total))]
+    else:
+        rows = [(target, target.row or 0) for _, target in unit]
+    return [
+        *read,
+        *(
             Item(
-                file, target.row or 0, problem=_line(error), catalogue_row=target.catalogue_row,
-                skipped=target.found_in_folder and isinstance(error, NotASpectrum),
-                of_many=target.row is not None,
+                str(target.path), row, problem=_line(error), catalogue_row=target.catalogue_row,
+                skipped=target.found_in_folder and skipped,
+                of_many=target.row is not None or (total or 1) > 1,
             )
-            for _, target in unit
-        ], len(unit)  # fmt: skip
+            for target, row in rows[len(read) :]
+        ),
+    ], len(rows) if total is None else total  # fmt: skip
+
+
+class TookTooLong(BaseException):
+    """The time of a file is over; no `except Exception` of a library may take it for its own."""
+
+
+@contextmanager
+def time_limit(seconds: float, file: str) -> Iterator[None]:
+    """Give up what takes too long, where the system can interrupt it.
+
+    Only the main thread of a process can be interrupted, not on Windows, and not while a library
+    stays in compiled code.
+
+    Parameters
+    ----------
+    seconds : float
+        0 for any time.
+    file : str
+        For the message.
+
+    Raises
+    ------
+    ReadError
+        If the time is over.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not seconds or not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise TookTooLong
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        # Once more if a library swallows the first.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+        yield
+    except TookTooLong:
+        raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _read_own(spectra: Spectra, target: Target, options: ReadOptions, grid: Grid | None) -> Item:
@@ -391,7 +482,7 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
         item.sn_median = item.prepared.sn_median
     except ReadError as error:
         item.problem = _line(error)
-    except (ValueError, ArithmeticError, IndexError) as error:  # must not end the run
+    except (ValueError, ArithmeticError, IndexError, MemoryError) as error:  # must not end the run
         item.problem = f"it could not be brought onto the grid ({type(error).__name__}: {error})"
     return item
 
@@ -403,41 +494,128 @@ def _line(error: Exception) -> str:
     return " ".join(text.split())
 
 
-Submit = Callable[[Unit, int], Callable[[], tuple[list[Item], int]]]
+Submit = Callable[[Piece], Callable[[], Result]]
 
 
 @contextmanager
 def _loader(workers: int, grid: Grid | None, options: ReadOptions) -> Iterator[Submit]:
-    """Give `submit(unit, start)`, which returns a function that waits for the result."""
+    """Give `submit(piece)`, which returns a function that waits for the result."""
     if workers == 0:
-        yield lambda unit, start: lambda: _load(unit, start, grid, options)
+        yield lambda piece: lambda: _load(piece, grid, options)
         return
+    readers = _Readers(workers, grid, options)
+    try:
+        yield readers.submit
+    finally:
+        readers.stop()
+
+
+class _Readers:
+    """Processes that read. One that dies costs no more than the file that it died of.
+
+    Parameters
+    ----------
+    workers : int
+    grid : Grid or None
+    options : ReadOptions
+    """
+
+    def __init__(self, workers: int, grid: Grid | None, options: ReadOptions) -> None:
+        self._workers, self._grid, self._options = workers, grid, options
+        self._pool = _processes(workers)
+        self._alone: ProcessPoolExecutor | None = None
+
+    def submit(self, piece: Piece) -> Callable[[], Result]:
+        """Have a piece read; gives what waits for the result."""
+        try:
+            future = self._pool.submit(_load_in_process, piece, self._grid, self._options)
+        except BrokenProcessPool:
+            self._pool.shutdown(wait=False)
+            self._pool = _processes(self._workers)
+            future = self._pool.submit(_load_in_process, piece, self._grid, self._options)
+
+        def result() -> Result:
+            try:
+                return future.result()
+            except BrokenProcessPool:  # all that was waiting, whoever it was
+                return self._read_alone(piece)
+
+        return result
+
+    def _read_alone(self, piece: Piece) -> Result:
+        """Read a piece that one process after the other may die of."""
+        try:
+            if self._alone is None:
+                self._alone = _processes(1)
+                self._alone.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            raise SpectromerError(
+                "no process that reads can be started", "read in this one: --workers 0"
+            ) from error
+        try:
+            return self._alone.submit(_load_in_process, piece, self._grid, self._options).result()
+        except BrokenProcessPool:
+            self._alone.shutdown(wait=False)
+            self._alone = None
+            file, seconds = piece.unit[0][1].path, self._options.file_timeout
+            late = f", or did not answer in {seconds:g} s" if seconds else ""
+            return _refused(piece, ReadError(f"{file}: the process that read it died{late}"))
+
+    def stop(self) -> None:
+        """End the processes."""
+        for pool in (self._pool, self._alone):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _processes(number: int) -> ProcessPoolExecutor:
     import multiprocessing
-    import signal
-    from concurrent.futures import ProcessPoolExecutor
 
     # Fresh processes: forking one in which torch runs threads may hang.
-    pool = ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+    return ProcessPoolExecutor(
+        number, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_process
     )
-    try:
-        yield lambda unit, start: pool.submit(_load, unit, start, grid, options).result
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
-Piece = tuple[Unit, int]
+def _begin_process() -> None:
+    """Leave Ctrl-C to the parent, and end with it, however it ends."""
+    import multiprocessing
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+# Seconds after which a process that stays in compiled code is ended, beyond the file's time.
+GRACE = 15.0
+
+
+def _load_in_process(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
+    """`_load`; what never comes back from compiled code ends its process."""
+    import faulthandler
+
+    if not options.file_timeout:
+        return _load(piece, grid, options)
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(options.file_timeout + GRACE, exit=True, file=nowhere)
+        try:
+            return _load(piece, grid, options)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _in_order(
     pieces: Iterable[Piece], submit: Submit, window: int
-) -> Iterator[tuple[Piece, tuple[list[Item], int]]]:
-    waiting: deque[tuple[Piece, Callable[[], tuple[list[Item], int]]]] = deque()
+) -> Iterator[tuple[Piece, Result]]:
+    waiting: deque[tuple[Piece, Callable[[], Result]]] = deque()
     for piece in pieces:
-        waiting.append((piece, submit(*piece)))
+        waiting.append((piece, submit(piece)))
         if len(waiting) >= window:
             done, result = waiting.popleft()
             yield done, result()

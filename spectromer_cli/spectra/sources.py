@@ -131,7 +131,7 @@ def _decoded(names: list[bytes]) -> Iterator[str]:
 
 def _expand_name(name: str) -> Iterator[Target]:
     if len(name) > MAX_NAME:
-        problem = f"{_shown(name)} is longer than a name can be"
+        problem = f"{shown(name)} is longer than a name can be"
         yield Target(Path(name[:_SHOWN]), problem=problem)
         return
     path = home_expanded(name)
@@ -140,7 +140,7 @@ def _expand_name(name: str) -> Iterator[Target]:
     except (OSError, ValueError) as error:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             reason = getattr(error, "strerror", None) or error
-            problem = f"{_shown(name)} cannot be opened: {reason}"
+            problem = f"{shown(name)} cannot be opened: {reason}"
             yield Target(Path(str(path)[:_SHOWN]), problem=problem)
             return
     else:
@@ -159,7 +159,7 @@ def home_expanded(name: str) -> Path:
     """The path of a name that may begin with ``~``."""
     try:
         return Path(name).expanduser()
-    except RuntimeError:  # ~someone who does not exist: an ordinary name
+    except (RuntimeError, ValueError):  # ~someone who does not exist: an ordinary name
         return Path(name)
 
 
@@ -275,7 +275,7 @@ def _expand_pattern(pattern: str) -> Iterator[Target]:
         found = (target for match in matches for target in _expand_path(Path(match)))
     first = next(found, None)
     if first is None:
-        problem = f"no file is or matches {_shown(pattern)}; check the name"
+        problem = f"no file is or matches {shown(pattern)}; check the name"
         first = Target(Path(pattern[:_SHOWN]), problem=problem)
     yield first
     yield from found
@@ -319,6 +319,6 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return len(pattern) in places
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name, or the beginning of one that would fill the screen."""
     return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}… ({len(name)} characters)"

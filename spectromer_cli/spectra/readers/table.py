@@ -231,9 +231,9 @@ def _hdf5_table(file: Any, place: str, options: ReadOptions) -> Table:
     found = columns.find_spectrum(n for n in names if fields or getattr(item[n], "ndim", 0) == 1)
     assert found is not None
     parts = tuple(place.strip("/").split("/")) if place != "/" else ()
-    for names in [parts] if fields else [(*parts, name) for name in found.values()]:
-        dataset = inside(file, names)
-        refuse_large("/".join(names), dataset.size * dataset.dtype.itemsize, options.max_bytes)
+    for one in [parts] if fields else [(*parts, name) for name in found.values()]:
+        dataset = inside(file, one)
+        refuse_large("/".join(one), dataset.size * dataset.dtype.itemsize, options.max_bytes)
     if fields:
         from astropy.io.misc.hdf5 import meta_path, read_table_hdf5
 
