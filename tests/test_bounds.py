@@ -46,14 +46,8 @@ def soon(seconds: float = 10.0) -> Iterator[None]:
 
 def refused(path: Path, match: str, **options: object) -> None:
     """A file is refused soon, and costs a spectrum beside it nothing."""
-    with (
-        soon(),
-        pytest.raises(ReadError, match=match),
-        open_spectra(
-            path,
-            ReadOptions(**options),  # type: ignore[arg-type]
-        ) as spectra,
-    ):
+    reading = ReadOptions(**options)  # type: ignore[arg-type]
+    with soon(), pytest.raises(ReadError, match=match), open_spectra(path, reading) as spectra:
         for row in range(len(spectra)):
             spectra.get(row)
 
@@ -221,11 +215,41 @@ def test_more_pixels_than_a_spectrum_has(tmp_path: Path) -> None:
 
 def test_a_text_column_of_a_parquet_table_is_not_unpacked(tmp_path: Path) -> None:
     """One long text, repeated in a dictionary, takes bytes on disk and terabytes in memory."""
-    text = pyarrow.array(["1" * 1_000_000] * 1000).dictionary_encode()
+    text = pyarrow.DictionaryArray.from_arrays(np.zeros(1000, "i4"), ["1" * 1_000_000])
     pyarrow.parquet.write_table(
         pyarrow.table({"wavelength": WAVE[:1000], "flux": text}), tmp_path / "a.parquet"
     )
     refused(tmp_path / "a.parquet", "not numbers")
+
+
+def test_columns_of_text_that_are_wider_than_their_rows(tmp_path: Path) -> None:
+    columns = [
+        fits.Column("wavelength", "F10.3", array=WAVE),
+        fits.Column("flux", "F10.3", array=FLUX),
+    ]
+    fits.TableHDU.from_columns(columns).writeto(tmp_path / "a.fits")
+    assert len(read(tmp_path / "a.fits")) == 1
+    refused(with_cards(tmp_path / "a.fits", TFORM2="'F999999999.3'"), "columns that need more")
+
+
+def test_an_image_of_a_row_without_end(tmp_path: Path) -> None:
+    image = fits.PrimaryHDU(np.zeros(1_000_001, "u1"))
+    image.header.update({"CRVAL1": 4000.0, "CDELT1": 1e-3, "CRPIX1": 1.0, "CUNIT1": "Angstrom"})
+    image.writeto(tmp_path / "a.fits")
+    refused(tmp_path / "a.fits", "too many for a spectrum")
+
+
+def test_meta_data_that_hold_themselves_many_times(tmp_path: Path) -> None:
+    """YAML names what it has said already: ten lines are 10^10 words."""
+    lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+    head = ["%ECSV 1.0", "---", "datatype:", "- {name: wavelength, datatype: float64}"]
+    head += ["- {name: flux, datatype: float64}", "meta:", *(f"  {line}" for line in lines)]
+    rows = [f"{w} {f}" for w, f in zip(WAVE, FLUX, strict=True)]
+    text = "\n".join([*(f"# {line}" for line in head), "wavelength flux", *rows, ""])
+    (tmp_path / "a.ecsv").write_text(text)
+    with soon():
+        assert len(read(tmp_path / "a.ecsv")[0].flux) == 2000
 
 
 # --- HDF5 data elsewhere --------------------------------------------------------------------------

@@ -51,6 +51,7 @@ class Spectrum:
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        refuse_long(np.size(self.wavelength))
         self.wavelength = np.asarray(self.wavelength, dtype=np.float64)
         self.flux = np.array(self.flux, dtype=np.float64)
         self.ivar = np.array(self.ivar, dtype=np.float64)

@@ -40,10 +40,12 @@ from spectromer_cli.spectra.readers.base import (
     is_arm,
     spectra_of_parts,
 )
-from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter
+from spectromer_cli.spectra.spectrum import Spectrum, ivar_from_scatter, refuse_long
 
 # Fewer pixels are no spectrum; more rows are an image of a slit, unless a table says what they are.
 MIN_PIXELS, MAX_ROWS = 50, 10
+# Those of an image, which become float64: 2 GB.
+MAX_VALUES = 250_000_000
 # From so many orders on, a file of different ranges is an echelle spectrum and not a few arms.
 MIN_ORDERS = 5
 
@@ -318,8 +320,11 @@ def _data(hdu: Any) -> np.ndarray:
     Raises
     ------
     ReadError
-        If the scale cannot be understood.
+        If the scale cannot be understood, or there are too many values for spectra.
     """
+    refuse_long(hdu.shape[-1])
+    if np.prod(hdu.shape, dtype=float) > MAX_VALUES:
+        raise ReadError(f"an image of {hdu.shape} values is too large for spectra")
     scale = [card(hdu.header, name) for name in ("BSCALE", "BZERO")]
     if any(isinstance(value, str) for value in scale):
         # Headers of text cards carry along the scale of the raw frame's 16-bit integers.

@@ -26,7 +26,7 @@ from spectromer_cli.spectra.readers.base import (
     spectra_of_parts,
 )
 from spectromer_cli.spectra.readers.records import PREFIX, is_product, meta_of
-from spectromer_cli.spectra.spectrum import Spectrum
+from spectromer_cli.spectra.spectrum import Spectrum, refuse_long
 
 # PypeIt: optimal extraction before that of a box.
 _PREFIXES = ("", PREFIX, "opt_", "box_")
@@ -235,7 +235,10 @@ def _spectrum(source: Source, table: _Table, row: int, options: ReadOptions) -> 
 
 
 def _column(hdu: Any, name: str, row: int, a_row_each: bool) -> Column:
+    if not a_row_each:
+        refuse_long(hdu.header["NAXIS2"])
     values = hdu.data[name][row] if a_row_each else hdu.data[name]
+    refuse_long(np.size(values))
     plain = name.lower()
     for prefix in _PREFIXES[1:]:
         plain = plain.removeprefix(prefix)

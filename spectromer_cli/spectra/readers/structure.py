@@ -92,11 +92,14 @@ def check(plain: Path, max_bytes: int) -> None:
                     f"{_amount(size)}, and {_amount(left)} are there",
                     "fetch it again",
                 )
-            if header.cards.get("XTENSION") == "BINTABLE":
-                size_in_memory = max(size, _unpacked_size(header, plain, number, size, max_bytes))
-            else:
-                size_in_memory = size
-            refuse_large(f"HDU {number}", size_in_memory, max_bytes)
+            kind = header.cards.get("XTENSION")
+            in_memory = size
+            if kind == "BINTABLE":
+                in_memory = max(size, _unpacked_size(header, plain, number, size, max_bytes))
+            elif kind == "TABLE":
+                _check_text_columns(header, number)
+            if header.whole("NAXIS") < 3:  # cubes hold no spectra, and nobody reads their data
+                refuse_large(f"HDU {number}", in_memory, max_bytes)
             place = header.start + -(-size // BLOCK) * BLOCK
             number += 1
 
@@ -202,6 +205,24 @@ def _size(header: _Header, number: int, length: int) -> int:
         )
     elements = prod(axes[1:] if in_groups else axes) if axes else 0
     return abs(bitpix) // 8 * groups * (extra + elements) if axes else 0
+
+
+def _check_text_columns(header: _Header, number: int) -> None:
+    """Refuse a table in ASCII whose columns are wider than its rows.
+
+    Raises
+    ------
+    ReadError
+        If one is.
+    """
+    width = header.whole("NAXIS1", 0)
+    for column in range(1, header.whole("TFIELDS", 0) + 1):
+        digits = re.search(r"\d+", header.cards.get(f"TFORM{column}", ""))
+        if digits and (len(digits[0]) > 9 or int(digits[0]) > width):
+            raise ReadError(
+                f"HDU {number} claims rows of {width} bytes, and columns that need more",
+                "fetch the file again",
+            )
 
 
 def _unpacked_size(header: _Header, plain: Path, number: int, size: int, max_bytes: int) -> int:

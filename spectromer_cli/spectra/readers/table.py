@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
 from spectromer_cli.spectra.readers.hdf5_tables import inside, is_hard
 from spectromer_cli.spectra.readers.structure import refuse_large
 from spectromer_cli.spectra.spectrum import Spectrum, refuse_long
+
+# Lines of meta data that are looked at.
+MAX_COMMENTS = 10_000
 
 
 @dataclass(kw_only=True)
@@ -74,8 +78,25 @@ class Table:
                 np.ma.filled(values.astype(np.float64), np.nan), name, str(own.unit or ""),
                 " ".join(str(text) for text in said if text),
             )  # fmt: skip
-        comments = "\n".join(f"{key}: {value}" for key, value in table.meta.items())
-        return cls(columns=read, header=table.meta, comments=comments)
+        header = {str(key): value for key, value in table.meta.items() if _is_plain(value)}
+        comments = "\n".join(islice(_texts(table.meta), MAX_COMMENTS))
+        return cls(columns=read, header=header, comments=comments)
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | np.generic)
+
+
+def _texts(meta: Any, name: str = "") -> Iterator[str]:
+    """What meta data say, a line for each value. Those of YAML may hold themselves many times."""
+    if isinstance(meta, Mapping):
+        for key, value in meta.items():
+            yield from _texts(value, str(key))
+    elif isinstance(meta, list | tuple):
+        for value in meta:
+            yield from _texts(value, name)
+    else:
+        yield f"{name}: {meta}"
 
 
 def _is_array(column: Any) -> bool:
