@@ -76,7 +76,7 @@ class Table:
             said = (own.description, own.meta.get("ucd"), own.meta.get("utype"))
             read[name] = Column(
                 np.ma.filled(values.astype(np.float64), np.nan), name, str(own.unit or ""),
-                " ".join(str(text) for text in said if text),
+                " ".join(text for text in said if isinstance(text, str)),
             )  # fmt: skip
         header = {str(key): value for key, value in table.meta.items() if _is_plain(value)}
         comments = "\n".join(islice(_texts(table.meta), MAX_COMMENTS))
