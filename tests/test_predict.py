@@ -124,9 +124,9 @@ def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
     reads = []
     original = loading._load
 
-    def load(unit, start, grid, options):
-        items, count = original(unit, start, grid, options)
-        reads.append((start, len(items)))
+    def load(piece, grid, options):
+        items, count = original(piece, grid, options)
+        reads.append((piece.start, len(items)))
         return items, count
 
     monkeypatch.setattr(loading, "_load", load)
