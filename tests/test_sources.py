@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
+from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.outputs.tables import open_writer
 from spectromer_cli.spectra.catalogues import find_targets, read_catalogue
@@ -389,6 +390,7 @@ def test_targets_of_the_early_desi_layout(tmp_path: Path) -> None:
 
 
 def test_a_folder_says_what_it_leaves_out(folder, capsys):
+    console.set_quiet(0)  # a command of another test may have said less
     spectra = ["a.FLM", "b.asc", "c.ascii", "d.tsv", "e.tab", "f.spec", "g.vot", "h.dat.bz2",
                "i.fits.xz", "j.txt.zst", "k.csv.gz", "sub/l.asci"]  # fmt: skip
     touch(*(f"all/{name}" for name in spectra), "all/1.png", "all/2.png", "all/sub/3.log", "all/4")
