@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spectromer_cli.metrics import OUTLIERS
 from spectromer_cli.outputs.plotting import (
     BLUE,
     ORANGE,
@@ -114,7 +115,7 @@ def _draw_redshifts(
         xscale="log", yscale="log", xlim=(0.98, high), ylim=(0.98, high), xlabel="1 + z, reference",
         ylabel="1 + z, predicted", title="Redshifts",
     )  # fmt: skip
-    for limit in (1000 / 299792.458, 0.01):
+    for limit in (OUTLIERS["1000kms"], OUTLIERS["0.01"]):
         residual.axhline(limit, color="0.7", lw=1, ls="--")
     residual.set(
         xscale="log", yscale="log", xlabel="median S/N per pixel", ylabel="|Δz|/(1+z)",

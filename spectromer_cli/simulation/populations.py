@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from spectromer_cli.errors import SpectromerError
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.template_fit import Basis, from_arrays
-from spectromer_cli.simulation.spectral_physics import LIGHT_SPEED
 from spectromer_cli.simulation.template_library import Drawn, ZRange, radial_velocity
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.weights.store import Weights

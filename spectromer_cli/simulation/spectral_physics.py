@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.spectra.grid import Grid
-
-LIGHT_SPEED = 299792.458  # km/s
 
 
 class Templates:

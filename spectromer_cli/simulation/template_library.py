@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from spectromer_cli.errors import ReadError
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.simulation.spectral_physics import (
-    LIGHT_SPEED,
     Templates,
     broad_absorption,
     extend_blue,

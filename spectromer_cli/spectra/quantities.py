@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spectromer_cli.errors import ReadError
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.spectra.spectrum import (
     Spectrum,
     air_to_vacuum,
@@ -37,7 +38,6 @@ FLAGS = {
     "PIXELS_MERGED": "repeated or overlapping wavelengths were sorted and averaged",
     "REST_FRAME": "the file says that its wavelengths were shifted to the rest frame",
 }
-SPEED_OF_LIGHT = 299792.458  # km/s
 # A mask that leaves a smaller share of the pixels is questioned.
 MIN_UNMASKED = 0.1
 
@@ -471,7 +471,7 @@ def _to_barycentre(
         if velocity is None:
             flags.append("FRAME_ASSUMED")
         else:
-            return wavelength * (1.0 + velocity / SPEED_OF_LIGHT), frame
+            return wavelength * (1.0 + velocity / LIGHT_SPEED), frame
     elif not frame:
         flags.append("FRAME_ASSUMED")
         return wavelength, "barycentric"

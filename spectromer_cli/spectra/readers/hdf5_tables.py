@@ -228,7 +228,7 @@ def _scalars(file: Any, group: Place, row: int, count: int) -> dict[str, Any]:
                 and not item.external and not item.is_virtual
             ):  # fmt: skip
                 cells[name.lower()] = item[row]
-    attributes = _attributes(file)
+    attributes = attributes_of(file)
     for name in ("obs_collection", "survey", "data_release"):
         if name not in cells and attributes.get(name):
             cells[name] = attributes[name]
@@ -236,19 +236,19 @@ def _scalars(file: Any, group: Place, row: int, count: int) -> dict[str, Any]:
 
 
 def _said(file: Any, places: list[Place]) -> Said:
-    header: dict[str, Any] = dict(_attributes(file))
+    header: dict[str, Any] = dict(attributes_of(file))
     units, descriptions = {}, {}
     for place in places:
         if len(place) > 1:
-            header |= _attributes(file[place[0]])
-        said = _attributes(file["/".join(place)])
+            header |= attributes_of(file[place[0]])
+        said = attributes_of(file["/".join(place)])
         units[place] = next((said[key] for key in ("unit", "units") if key in said), "")
         descriptions[place] = " ".join(v for k, v in said.items() if k not in ("unit", "units"))
     comments = "\n".join(f"{key}: {value}" for key, value in header.items())
     return Said(header, comments, units, descriptions)
 
 
-def _attributes(item: Any) -> dict[str, str]:
+def attributes_of(item: Any) -> dict[str, str]:
     """The attributes of a file, group or dataset that are text or numbers, in lower case."""
     said = {}
     for key in item.attrs:

@@ -16,7 +16,7 @@ from spectromer_cli.errors import ReadError
 from spectromer_cli.spectra.quantities import Column, Measured, spectrum_of
 from spectromer_cli.spectra.readers import columns
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
-from spectromer_cli.spectra.readers.hdf5_tables import inside, is_hard
+from spectromer_cli.spectra.readers.hdf5_tables import attributes_of, inside, is_hard
 from spectromer_cli.spectra.readers.structure import refuse_large
 from spectromer_cli.spectra.spectrum import Spectrum, refuse_long
 
@@ -264,21 +264,10 @@ def _hdf5_table(file: Any, place: str, options: ReadOptions) -> Table:
         return Table.all_of_astropy(read_table_hdf5(file, place))[0]
     read = {}
     for name in found.values():
-        said = _attributes(item[name])
-        unit = next((said[key] for key in ("unit", "units", "UNIT", "UNITS") if key in said), "")
-        words = " ".join(said[key] for key in said if key.lower() not in ("unit", "units"))
+        said = attributes_of(item[name])
+        unit = next((said[key] for key in ("unit", "units") if key in said), "")
+        words = " ".join(said[key] for key in said if key not in ("unit", "units"))
         read[name] = Column(np.asarray(item[name][()], dtype=np.float64), name, unit, words)
-    header = _attributes(file) | _attributes(item)
+    header = attributes_of(file) | attributes_of(item)
     comments = "\n".join(f"{key}: {value}" for key, value in header.items())
     return Table(columns=read, header=header, comments=comments)
-
-
-def _attributes(item: Any) -> dict[str, str]:
-    """The attributes of a group or dataset that are text or numbers."""
-    said = {}
-    for key, value in item.attrs.items():
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", errors="replace")
-        if isinstance(value, str | int | float | np.number | np.bool_):
-            said[key] = str(value)
-    return said
