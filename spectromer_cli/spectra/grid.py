@@ -52,7 +52,7 @@ class Prepared:
     ivar : array of float32, shape (n,)
         Inverse variance in the same unit; 0 where nothing was measured.
     scale : float
-        The median of \\|flux\\| over the good pixels.
+        Its `level`.
     sn_median : float
         Median S/N per pixel of the spectrum's own sampling, over the good pixels on the grid.
     """
@@ -67,6 +67,8 @@ class Prepared:
 MIN_GOOD_PIXELS = 300
 # In units of the median level; the strongest emission lines reach some thousand.
 MAX_FLUX = 1e6
+# Of the 90th percentile of the flux; ordinary spectra have a median above that.
+BRIGHT_SHARE = 0.4
 # Message and hint for a spectrum without any light.
 NO_FLUX = ("the flux is zero throughout", "is this a sky or an unplugged fibre?")
 
@@ -95,7 +97,7 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
     spectrum = _without_wild(in_window(spectrum, grid))
     flux, ivar = _copy(spectrum, grid) if _on_grid(spectrum, grid) else _rebin(spectrum, grid)
     good = ivar > 0
-    scale = float(np.median(np.abs(flux[good]))) if good.any() else 1.0
+    scale = level(flux[good]) if good.any() else 1.0
     if not scale > 0:
         raise ReadError(*NO_FLUX)
     # An error below 1e-4 of the level is no measurement; it would swamp the float32 image.
@@ -111,6 +113,24 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
         )
     flux = np.where(good, flux / scale, 0.0).astype(np.float32)
     return Prepared(flux, scaled, scale, spectrum.sn_median)
+
+
+def level(flux: np.ndarray) -> float:
+    """The level of a spectrum, by which it is divided before an image is drawn.
+
+    Parameters
+    ----------
+    flux : array
+        Of the good pixels.
+
+    Returns
+    -------
+    float
+        The median of \\|flux\\|; of a spectrum that is dark over half of its length, as a quasar is
+        beyond z 5.5, a share of its brighter part.
+    """
+    middle, bright = np.percentile(np.abs(flux), [50.0, 90.0])
+    return float(max(middle, BRIGHT_SHARE * bright))
 
 
 def in_window(spectrum: Spectrum, grid: Grid) -> Spectrum:
