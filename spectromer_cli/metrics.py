@@ -11,7 +11,7 @@ LIGHT_SPEED = 299792.458  # km/s
 # |Δz|/(1+z) beyond which a redshift counts as wrong: 1000 km/s, the usual limit, and far off.
 OUTLIERS = {"1000kms": 1000.0 / LIGHT_SPEED, "0.01": 0.01, "0.05": 0.05}
 # Spectral types that follow each other.
-LETTERS = "OBAFGKML"
+LETTERS = "OBAFGKMLT"
 
 
 # 68 %: what lies within 1 σ of a normal distribution.

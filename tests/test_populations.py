@@ -1,5 +1,6 @@
 """Populations: what they draw has the redshift and the shape of the spectra that they learned."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from small_set import in_memory
 
 from spectromer_cli.errors import SpectromerError
-from spectromer_cli.model import tasks
+from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.template_fit import Basis
 from spectromer_cli.simulation.populations import (
@@ -131,6 +132,18 @@ def test_there_and_back_through_a_file(tmp_path: Path, source: Populations) -> N
     members: Population = loaded.members["GALAXY"]
     np.testing.assert_array_equal(members.subclass, source.members["GALAXY"].subclass)
     np.testing.assert_allclose(members.z, source.members["GALAXY"].z, atol=2e-4)
+    # Weights that know no T number what comes after it by one less.
+    few = [t for t in taxonomy.SUBCLASSES if t != "STAR T"]
+    own = [{**t, "labels": few} if t["name"] == "subclass" else t for t in config.tasks]
+    tensors["populations.GALAXY.subclass"] = torch.full_like(
+        tensors["populations.GALAXY.subclass"], few.index("GALAXY AGN")
+    )
+    (tmp_path / "few").mkdir()
+    write_weights(tmp_path / "few", "few.v1", tensors, replace(config, tasks=own),
+                  {"licence": "none"})  # fmt: skip
+    loaded = load_populations(resolve(str(tmp_path / "few")), GRID)
+    drawn = loaded.draw(np.random.default_rng(0), "GALAXY")
+    assert drawn.subclass == "GALAXY AGN"
 
 
 def test_weights_without_populations_say_so(random_weights: Path) -> None:

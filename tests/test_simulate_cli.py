@@ -128,3 +128,20 @@ def test_every_command_takes_the_truth(
     judged = run("evaluate", "--catalog", truth, *weights, "-o", tmp_path / "report")
     assert judged.code == 0, judged.err
     assert (tmp_path / "report" / "report.json").exists()
+
+
+def test_as_other_spectrographs_would_have_taken_them(
+    run: Run, tmp_path: Path, templates: Path
+) -> None:
+    options = ("-n", 12, "--templates", templates, "--survey", "BOSS")
+    widths = {}
+    for share in (0, 1):
+        folder = tmp_path / str(share)
+        result = run("simulate", *options, "--elsewhere", share, "-o", folder)
+        assert result.code == 0, result.err
+        truth = Table.read(folder / "truth.ecsv")
+        assert truth.meta["elsewhere"] == str(share)
+        spectra = [read(folder / name)[0] for name in truth["file"]]
+        widths[share] = np.median([(one.ivar > 0).sum() for one in spectra])
+    assert widths[1] < 0.9 * widths[0]
+    assert run("simulate", *options, "--elsewhere", 2, "-o", tmp_path / "b").code == 2

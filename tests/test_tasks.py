@@ -112,7 +112,15 @@ def test_galaxy_subclasses() -> None:
 
 @pytest.mark.parametrize(
     ("label", "place"),
-    [("O5e", 5), ("B9.5III", 19.5), ("A0", 20), ("F3/F5V (30743)", 33), ("G2V", 42), ("dM0", 60)],
+    [
+        ("O5e", 5),
+        ("B9.5III", 19.5),
+        ("A0", 20),
+        ("F3/F5V (30743)", 33),
+        ("G2V", 42),
+        ("dM0", 60),
+        ("T6", 86),
+    ],
 )
 def test_decimal_types(label: str, place: float) -> None:
     assert taxonomy.star_place(label) == place
@@ -131,7 +139,7 @@ def test_a_type_keeps_to_its_letter() -> None:
     assert [taxonomy.SEQUENCE[i] for i in place] == ["F9", "G0"]
     np.testing.assert_allclose(error, 1.0, atol=0.02)  # 1.25² − 0.75²
     # Far wings move neither the type nor its error by much.
-    wings = 0.97 * p + 0.03 * np.eye(80)[[20, 75]]
+    wings = 0.97 * p + 0.03 * np.eye(len(places))[[20, 75]]
     same, wider = decoding.decode_type(wings, ["F", "G"])
     assert same.tolist() == place.tolist()
     np.testing.assert_allclose(wider, error, rtol=0.1)

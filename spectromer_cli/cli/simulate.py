@@ -23,6 +23,8 @@ spectromer simulate -n 100 -o simulated/
 
 spectromer simulate -n 50 --class QSO --z 2:3 --sn 3:10 --survey DESI -o quasars/
 
+spectromer simulate -n 100 --elsewhere 1 -o elsewhere/
+
 spectromer evaluate --catalog simulated/truth.ecsv -o report/
 """
 TRUTH = "truth.ecsv"
@@ -74,6 +76,18 @@ def simulate(
             show_default=False,
         ),
     ] = None,
+    elsewhere: Annotated[
+        float,
+        typer.Option(
+            "--elsewhere",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Share of the spectra that are changed as other spectrographs would have taken "
+            "them: window, resolution, calibration, errors.",
+            rich_help_panel=DRAW,
+        ),
+    ] = 0.0,
     seed: Annotated[
         int,
         typer.Option("--seed", min=0, help="Another seed, other spectra.", rich_help_panel=DRAW),
@@ -122,12 +136,13 @@ def simulate(
         )
     shares = {name: SHARES[name] for name in names if name in source.classes}
     simulator = Simulator(
-        source, source.grid, shares=shares, sn_range=sn_range, z_range=z_range, taken_by=taken_by
-    )
+        source, source.grid, shares=shares, sn_range=sn_range, z_range=z_range, taken_by=taken_by,
+        elsewhere=elsewhere,
+    )  # fmt: skip
     _clear(output, overwrite)
     asked = {
         "seed": str(seed), "classes": " ".join(shares), "sn": sn, "z": z or "all",
-        "surveys": " ".join(taken_by), **origin,
+        "surveys": " ".join(taken_by), "elsewhere": f"{elsewhere:g}", **origin,
     }  # fmt: skip
     _write(simulator, count, seed, output, asked)
     print(output / TRUTH)

@@ -159,8 +159,8 @@ def decode_type(p: np.ndarray, letters: Sequence[str]) -> tuple[np.ndarray, np.n
     low, median, high = (_quantile(p, share) for share in (0.1587, 0.5, 0.8413))
     place = np.rint(median).astype(int)
     for i, letter in enumerate(letters):
-        if letter and letter in "OBAFGKML":
-            first = 10 * "OBAFGKML".index(letter)
+        if letter and letter in "OBAFGKMLT":
+            first = 10 * "OBAFGKMLT".index(letter)
             place[i] = min(max(place[i], first), first + 9)
     # Less what the labels were spread by for learning, and the variance of a bin's width.
     variance = (0.5 * (high - low)) ** 2 - Ordered.SPREAD**2 - 1.0 / 12.0

@@ -204,7 +204,7 @@ class Redshift(_Probabilities):
     """
 
     name: str = "z"
-    bins: int = 1000
+    bins: int = 1080
     x0: float = -0.01
     dx: float = 0.00196
     weight: float = 1.0

@@ -6,7 +6,7 @@ import math
 import re
 
 CLASSES = ("STAR", "GALAXY", "QSO")
-STAR_TYPES = ("O", "B", "A", "F", "G", "K", "M", "L", "WD", "CV", "Carbon")
+STAR_TYPES = ("O", "B", "A", "F", "G", "K", "M", "L", "T", "WD", "CV", "Carbon")
 GALAXY_TYPES = ("PASSIVE", "STARFORMING", "STARBURST", "AGN", "BROADLINE")
 # WEAKLINE: the survey's pipeline found no broad line that it was sure of.
 QSO_TYPES = ("BROADLINE", "WEAKLINE")
@@ -18,10 +18,10 @@ SUBCLASSES = {
 }
 # Parameters of stars: effective temperature (K), log10 of surface gravity (cm/s²), [Fe/H] (dex).
 PARAMETERS = ("teff", "logg", "feh")
-# The sequence of spectral types with their decimals, O0 to L9.
-SEQUENCE = tuple(f"{letter}{decimal}" for letter in "OBAFGKML" for decimal in range(10))
+# The sequence of spectral types with their decimals, O0 to T9.
+SEQUENCE = tuple(f"{letter}{decimal}" for letter in "OBAFGKMLT" for decimal in range(10))
 
-_STAR_TYPE = re.compile(r"^(?:e?sd|usd|d|g)?([OBAFGKML])(?:[\d.VI/+:]|$)")
+_STAR_TYPE = re.compile(r"^(?:e?sd|usd|d|g)?([OBAFGKMLT])(?:[\d.VI/+:]|$)")
 
 
 def star_type(label: str) -> str | None:
@@ -46,7 +46,7 @@ def star_type(label: str) -> str | None:
     return match.group(1) if match else None
 
 
-_SUBTYPE = re.compile(r"^(?:e?sd|usd|d|g)?([OBAFGKML])(\d(?:\.\d)?)")
+_SUBTYPE = re.compile(r"^(?:e?sd|usd|d|g)?([OBAFGKMLT])(\d(?:\.\d)?)")
 
 
 def star_place(label: str) -> float:
@@ -65,7 +65,7 @@ def star_place(label: str) -> float:
     match = _SUBTYPE.match(label.strip())
     if not match or star_type(label) != match.group(1):
         return math.nan
-    return 10.0 * "OBAFGKML".index(match.group(1)) + float(match.group(2))
+    return 10.0 * "OBAFGKMLT".index(match.group(1)) + float(match.group(2))
 
 
 def subclass_label(class_name: str, subclass: str, lines_classified: bool) -> str | None:

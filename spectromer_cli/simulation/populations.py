@@ -149,12 +149,18 @@ def load_populations(weights: Weights, grid: Grid) -> Populations:
 
     tensors = {k: np.asarray(v, np.float32) for k, v in load_file(weights.path).items()}
     bases, members = {}, {}
+    number = {name: i for i, name in enumerate(taxonomy.SUBCLASSES)}
+    # Weights number the subclasses that they know, which may be fewer.
+    own = next((t["labels"] for t in weights.config.tasks if t["name"] == "subclass"), ())
+    if not own or not {*own} <= {*number}:  # labels of the user's own say nothing of these
+        own = tuple(number)
+    numbers = np.array([*(number[name] for name in own), -1])
     for name, basis in from_arrays(tensors, weights.config.templates).items():
         if f"{PREFIX}{name}.z" not in tensors:
             continue
         bases[name] = basis
         parts = {part.name: tensors[f"{PREFIX}{name}.{part.name}"] for part in fields(Population)}
-        parts["subclass"] = parts["subclass"].round().astype(int)
+        parts["subclass"] = numbers[parts["subclass"].round().astype(int)]
         members[name] = Population(**parts)
     if not members:
         raise SpectromerError(

@@ -15,15 +15,19 @@ import numpy as np
 from spectromer_cli.errors import ReadError
 from spectromer_cli.model import taxonomy
 from spectromer_cli.simulation import survey_effects
+from spectromer_cli.simulation.spectrographs import taken_elsewhere
 from spectromer_cli.simulation.survey_effects import SURVEYS
 from spectromer_cli.simulation.template_library import Drawn, ZRange
-from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.spectra.grid import Grid, level
 
 # What a draw is, and how often: real sets are short of galaxies and quasars at high z.
 SHARES = {"STAR": 0.25, "GALAXY": 0.35, "QSO": 0.4}
 SN_RANGE = (1.0, 60.0)
 # A spectrum is drawn again until the survey's window shows this share of the grid.
 MIN_SHARE, MAX_TRIES = 0.25, 50
+# A window whose brightest pixels have a smaller share of the bright part's flux shows the dark side
+# of a quasar only, or of a dwarf.
+MIN_BRIGHT = 0.2
 # Surveys that take their spectra with the instrument of another.
 SAME_INSTRUMENT = {"eBOSS": "BOSS", "SEGUE": "SDSS", "STELIB": "MILES"}
 
@@ -97,6 +101,8 @@ class Simulator:
         source likes where it is None.
     taken_by : sequence of str
         Names in `SURVEYS`, each as often as the others.
+    elsewhere : float
+        Share of the draws that are changed as another spectrograph would have taken them.
     """
 
     def __init__(
@@ -109,6 +115,7 @@ class Simulator:
         sn_range: tuple[float, float] = SN_RANGE,
         z_range: ZRange | None = None,
         taken_by: Sequence[str] = tuple(SURVEYS),
+        elsewhere: float = 0.0,
     ) -> None:
         self.source = source
         self.grid = grid
@@ -118,6 +125,7 @@ class Simulator:
         self.sn_range = sn_range
         self.z_range = z_range
         self.taken_by = tuple(taken_by)
+        self.elsewhere = elsewhere
 
     def draw(self, rng: np.random.Generator, n: int) -> Simulated:
         """Draw `n` spectra.
@@ -171,25 +179,37 @@ class Simulator:
         covered = np.isfinite(flux)
         flux = np.where(covered, survey_effects.blur(flux, SURVEYS[survey], grid), 0.0)
         flux = flux * survey_effects.warp(rng, grid, 0.12)
+        bright = np.percentile(np.abs(flux[covered]), 95.0) if covered.any() else 0.0
         covered &= seen
         if covered.sum() < enough:
+            return False
+        if np.percentile(np.abs(flux[covered]), 99.0) < MIN_BRIGHT * bright:
             return False
         if error is None:
             error = survey_effects.noise_shape(rng, flux, seen, grid)
         sn = np.exp(rng.uniform(*np.log(self.sn_range)))
-        signal = np.abs(flux[covered])
-        if np.median(signal) <= 0:
+        # Of a spectrum that is dark over half of its length, the S/N is that of the rest.
+        ratio = level(flux[covered] / error[covered])
+        if not ratio > 0:
             return False
-        error = error * float(np.median(signal / error[covered])) / sn
+        error = error * ratio / sn
         flux = flux + rng.normal(size=grid.n) * error
         for hit in rng.integers(grid.n, size=rng.poisson(1.5)):
             flux[hit] += error[hit] * rng.exponential(20.0)  # cosmic rays that nobody masked
         covered &= rng.random(grid.n) > rng.exponential(0.005)
         if covered.sum() < enough:
             return False
-        level = float(np.median(np.abs(flux[covered])))
-        out.flux[i] = np.where(covered, flux / level, 0.0)
-        out.ivar[i] = np.where(covered, (level / error) ** 2, 0.0)
+        ivar = np.where(covered, 1.0 / error**2, 0.0)
+        if rng.random() < self.elsewhere:
+            flux, ivar = taken_elsewhere(rng, flux, ivar, grid)
+            covered = ivar > 0
+            if covered.sum() < enough / 2:
+                return False
+        scale = level(flux[covered])
+        if not scale > 0:
+            return False
+        out.flux[i] = np.where(covered, flux / scale, 0.0)
+        out.ivar[i] = np.minimum(ivar * scale**2, 1e8)
         out.sn[i], out.survey[i] = sn, survey
         return True
 

@@ -108,7 +108,7 @@ def smooth(flux: np.ndarray, sigma: float) -> np.ndarray:
     """Convolve with a Gaussian of σ pixels; pixels that are not covered stay so."""
     if sigma < 0.3:
         return flux
-    reach = int(np.ceil(3.5 * sigma))
+    reach = min(int(np.ceil(3.5 * sigma)), (flux.size - 1) // 2)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     covered = np.isfinite(flux)
     total = np.convolve(np.where(covered, flux, 0.0), kernel, mode="same")
@@ -168,6 +168,41 @@ def lyman_forest(rng: np.random.Generator, wavelength: np.ndarray, z: float) -> 
         depth = np.convolve(depth, [0.3, 0.7, 1.0, 0.7, 0.3], mode="same")
         transmission = np.exp(-depth)
         transmission[forest] /= transmission[forest].mean()
-    if rng.random() < 0.4:
-        transmission = np.where(wavelength < 912.0 * rng.uniform(0.8, 1.0), 0.05, transmission)
+    transmission *= mean_transmission(wavelength, z, from_z=min(z, 2.5))
+    if rng.random() < 0.4 or z > 4.0:
+        limit = 912.0 * (rng.uniform(0.8, 1.0) if z < 4.0 else 1.0)
+        transmission = np.where(wavelength < limit, 0.05 if z < 4.0 else 0.0, transmission)
     return transmission
+
+
+def mean_transmission(wavelength: np.ndarray, z: float, from_z: float | None = None) -> np.ndarray:
+    """Mean transmission of the intergalactic medium, by Lyman α and β.
+
+    Parameters
+    ----------
+    wavelength : array
+        Rest-frame wavelength in Å.
+    z : float
+        Redshift of the source.
+    from_z : float, optional
+        The templates hold the absorption that a source at this redshift has; only what is beyond
+        that is applied.
+
+    Notes
+    -----
+    Effective optical depth of Lyman α: Fan et al. 2006 (AJ 132, 117), section 3: 0.85
+    ((1 + z)/5)^4.3, steeper with a power of 10.9 beyond z 5.5. That of Lyman β is smaller by its
+    oscillator strength times wavelength, 0.16.
+    """
+
+    def depth(source_z: float) -> np.ndarray:
+        total = np.zeros_like(wavelength)
+        for line, strength in ((1215.67, 1.0), (1025.72, 0.16)):
+            absorber = (1.0 + source_z) * wavelength / line  # 1 + z of the gas
+            tau = np.where(
+                absorber < 6.5, 0.85 * (absorber / 5.0) ** 4.3, 2.63 * (absorber / 6.5) ** 10.9
+            )
+            total += np.where(wavelength < line, strength * np.minimum(tau, 50.0), 0.0)
+        return total
+
+    return np.exp(-(depth(z) - (0.0 if from_z is None else depth(from_z))))

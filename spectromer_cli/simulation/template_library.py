@@ -19,6 +19,7 @@ from spectromer_cli.simulation.spectral_physics import (
     extend_blue,
     gaussian_line,
     lyman_forest,
+    mean_transmission,
     reddening,
     smooth,
 )
@@ -28,6 +29,14 @@ from spectromer_cli.spectra.grid import Grid
 BALMER = {"Ha": 6564.61, "Hb": 4862.69, "Hg": 4341.69, "Hd": 4102.90}
 # Case B at 10⁴ K, relative to Hβ (Osterbrock & Ferland 2006, table 4.4).
 CASE_B = {"Ha": 2.86, "Hb": 1.0, "Hg": 0.468, "Hd": 0.259}
+
+# Interstellar absorption in the rest ultraviolet: vacuum wavelength and equivalent width [Å]
+# (Shapley et al. 2003, ApJ 588, 65, table 3; Mg II and Fe II: Erb et al. 2012, ApJ 759, 26).
+INTERSTELLAR = {
+    1260.42: 1.6, 1303.3: 2.2, 1334.53: 1.7, 1393.76: 1.8, 1402.77: 1.2, 1526.71: 1.7,
+    1549.5: 3.0, 1608.45: 1.0, 1670.79: 1.5, 2344.21: 1.5, 2374.46: 1.3, 2382.76: 1.8,
+    2586.65: 1.5, 2600.17: 2.0, 2796.35: 2.0, 2803.53: 1.7,
+}  # fmt: skip
 
 ZRange = tuple[float, float]
 
@@ -111,17 +120,22 @@ class Library:
         kind = rng.choice(kinds, p=weight / weight.sum())
         number = rng.choice(np.flatnonzero(self.star_types == kind))
         flux = self.stars.flux[number] * reddening(
-            self.stars.rest_wavelength(), rng.exponential(0.15)
+            self.stars.rest_wavelength(),
+            rng.exponential(0.15) if rng.random() < 0.9 else rng.uniform(0.2, 1.0),
         )
         z = radial_velocity(rng) / LIGHT_SPEED
         observed = self.stars.observe(flux, z, self.grid)
         return Drawn(smooth(observed, rng.uniform(0.0, 1.5)), z, f"STAR {kind}")
 
     def _galaxy(self, rng: np.random.Generator, z_range: ZRange | None) -> Drawn:
-        nearby = rng.random() < 0.45
-        z = np.expm1(rng.uniform(0.0, 0.25)) if nearby else rng.uniform(0.05, 1.3)
+        pick = rng.random()
+        z = np.expm1(rng.uniform(0.0, 0.25)) if pick < 0.4 else rng.uniform(0.05, 1.7)
+        if pick > 0.85:
+            z = rng.uniform(1.5, 6.2)
         if z_range:
             z = between(rng, z_range)
+        if z > 1.7:
+            return self._young_galaxy(rng, z)
         wavelength = self.galaxies.rest_wavelength()
         parts = rng.integers(len(self.galaxies), size=rng.integers(1, 4))
         shares = rng.dirichlet(np.ones(len(parts)))
@@ -132,6 +146,46 @@ class Library:
         if rng.random() < 0.65:
             flux, subclass = self._add_lines(rng, wavelength, flux)
         return Drawn(self.galaxies.observe(flux, z, self.grid), z, subclass)
+
+    def _young_galaxy(self, rng: np.random.Generator, z: float) -> Drawn:
+        """A star-forming galaxy of which the rest ultraviolet is seen.
+
+        A power law with interstellar lines, Lyman α in emission or absorption, and the break
+        (Shapley et al. 2003, ApJ 588, 65: composite spectra of Lyman-break galaxies).
+        """
+        wavelength = self.galaxies.rest_wavelength()
+        wavelength = np.concatenate([np.exp(np.arange(np.log(820.0), np.log(wavelength[0]), 1e-4)),
+                                     wavelength])  # fmt: skip
+        flux = (wavelength / 1500.0) ** rng.normal(-1.6, 0.6)
+        old = self.galaxies.flux[rng.integers(len(self.galaxies))]
+        old = np.interp(wavelength, self.galaxies.rest_wavelength(), np.nan_to_num(old))
+        flux = np.where(wavelength > 1800.0, flux + rng.exponential(0.3) * old, flux)
+        strength = rng.lognormal(0.0, 0.4)
+        for line, width in INTERSTELLAR.items():
+            sigma = rng.uniform(150.0, 350.0) / LIGHT_SPEED
+            centre = line * (1.0 - rng.normal(150.0, 100.0) / LIGHT_SPEED)  # outflow
+            depth = strength * width * float(np.interp(line, wavelength, flux))
+            flux -= gaussian_line(wavelength, centre, sigma, depth)
+        flux = np.clip(flux, 0.0, None)
+        level = float(np.interp(1260.0, wavelength, flux))
+        emitter = rng.random() < 0.6
+        flux *= mean_transmission(wavelength, min(z, 2.5)) * lyman_forest(rng, wavelength, z)
+        if emitter:
+            sigma = rng.uniform(80.0, 300.0) / LIGHT_SPEED
+            centre = 1215.67 * (1.0 + rng.normal(250.0, 150.0) / LIGHT_SPEED)
+            amount = level * np.exp(rng.uniform(np.log(5.0), np.log(250.0)))
+            lya = gaussian_line(wavelength, centre, sigma, amount)
+            # The blue side is absorbed.
+            flux += lya / (1.0 + np.exp(np.clip((1215.67 - wavelength) / 0.3, -50.0, 50.0)))
+        else:
+            damped = rng.exponential(12.0)
+            flux *= 1.0 - 0.95 * np.exp(-0.5 * ((wavelength - 1215.67) / (3.0 + damped)) ** 2)
+        for line, width in {1908.7: 4.0, 1663.5: 1.0, 3728.5: 60.0}.items():
+            amount = np.interp(line, wavelength, flux) * width * rng.exponential(0.7)
+            flux += gaussian_line(wavelength, line, 120.0 / LIGHT_SPEED, amount)
+        flux = np.where(wavelength < 912.0, 0.0, flux)
+        position = self.grid.wavelength / (1.0 + z)
+        return Drawn(np.interp(position, wavelength, flux, 0.0, np.nan), z, "")
 
     def _add_lines(
         self, rng: np.random.Generator, wavelength: np.ndarray, flux: np.ndarray
@@ -163,7 +217,8 @@ class Library:
             9071.1: 0.3,
             9533.2: 0.7,
         }
-        width_ha = 10 ** rng.uniform(-0.3, 2.3)  # equivalent width of Hα in Å
+        # Equivalent width of Hα in Å; that of green peas and their like at its upper end.
+        width_ha = 10 ** (rng.uniform(-0.3, 2.3) if rng.random() < 0.85 else rng.uniform(2.0, 3.1))
         level = float(np.nanmedian(flux[np.abs(wavelength - 6564.6) < 100.0]))
         sigma = rng.uniform(50.0, 250.0) / LIGHT_SPEED
         dust = reddening(wavelength, rng.exponential(0.2))
@@ -188,8 +243,8 @@ class Library:
     def _quasar(self, rng: np.random.Generator, z_range: ZRange | None) -> Drawn:
         pick = rng.random()
         z = rng.uniform(0.03, 1.0) if pick < 0.3 else rng.uniform(0.8, 3.8)
-        if pick > 0.9:
-            z = rng.uniform(3.5, 5.8)
+        if pick > 0.85:
+            z = rng.uniform(3.5, 7.1)
         if z_range:
             z = between(rng, z_range)
         eigen = self.quasars_low if z < 1.5 else self.quasars_high
@@ -202,16 +257,23 @@ class Library:
         flux = np.clip(flux, 0.0, None) * (wavelength / 2500.0) ** rng.normal(0.0, 0.4)
         # The Small Magellanic Cloud's dust has no bump: k = 1.39 (λ/µm)^−1.2 (Prevot et al.
         # 1984, A&A 132, 389).
-        flux *= 10 ** (-0.4 * rng.exponential(0.04) * 1.39 * (wavelength / 1e4) ** -1.2)
+        ebv = rng.exponential(0.04) if rng.random() < 0.85 else rng.uniform(0.05, 0.5)
+        flux *= 10 ** (-0.4 * ebv * 1.39 * (wavelength / 1e4) ** -1.2)
         if rng.random() < 0.12:
             flux *= broad_absorption(rng, wavelength)
+        end = float(np.nanmedian(flux[np.isfinite(flux)][:50]))
         if z > 1.9:
             flux *= lyman_forest(rng, wavelength, z)
         observed = eigen.observe(flux, z, self.grid)
+        if z > 4.0:  # what lies blueward of the templates is dark, not unseen
+            rest = self.grid.wavelength / (1.0 + z)
+            beyond = ~np.isfinite(observed) & (rest < 1030.0)
+            light = np.where(rest > 912.0, end, 0.0) * mean_transmission(rest, z, from_z=2.5)
+            observed = np.where(beyond, light, observed)
         if z < 0.9 and rng.random() < 0.7:
             host = self.galaxies.flux[rng.integers(len(self.galaxies))]
             host = self.galaxies.observe(host, z, self.grid)
-            share = rng.uniform(0.0, 0.6)
+            share = rng.uniform(0.0, 0.75)
             observed = (1 - share) * observed / np.nanmedian(observed) + share * np.where(
                 np.isfinite(host), host / np.nanmedian(host), 0.0
             )
