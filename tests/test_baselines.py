@@ -116,7 +116,7 @@ def test_items_are_the_spectra_and_know_no_label(labelled: Path) -> None:
     assert all(set(item.meta) == {"survey", "object_id", "has_ivar"} for item in items)
     flux, _ = split.data.take(split.testing).on_grid(GRID)
     assert items[3].prepared is not None
-    np.testing.assert_allclose(items[3].prepared.flux * items[3].prepared.scale, flux[3], rtol=1e-5)
+    np.testing.assert_allclose(items[3].prepared.flux, flux[3], rtol=1e-5)
 
 
 def test_objects_that_a_fine_tuning_has_seen_are_left_out(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from conftest import EXAMPLES, ROOT, Run
+from small_set import write_labelled
+from survey_files import made, write_spec
 
 from spectromer_cli.accuracy import markdown
 from spectromer_cli.accuracy.summary import summarise
@@ -295,3 +299,42 @@ def test_missing_files_count_as_wrong(run: Run, tmp_path: Path, weights) -> None
     assert result.code == 3
     assert json.loads(result.out)["classes"]["accuracy"] == 0.0
     assert run("evaluate", "-q").code == 2
+
+
+WRONG = ("5207", "56018", "260")  # plate, mjd, fiber
+
+
+def test_a_label_that_is_known_to_be_wrong_is_not_judged(run: Run, tmp_path: Path, weights) -> None:
+    for name in ("a.fits", "b.fits"):
+        write_spec(tmp_path / name, made(n=3000), "BOSS")
+    with fits.open(tmp_path / "b.fits", mode="update") as file:
+        for card, value in zip(("PLATEID", "MJD", "FIBERID"), WRONG, strict=True):
+            file[0].header[card] = int(value)
+        for card, value in zip(("PLATE", "MJD", "FIBERID"), WRONG, strict=True):
+            file[2].data[card] = int(value)
+    catalogue = tmp_path / "t.csv"
+    catalogue.write_text("file,class,z\na.fits,QSO,3.82\nb.fits,QSO,3.82\n")
+    result = run("evaluate", "--catalog", catalogue, "-o", tmp_path / "r", *weights)
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["classes"]["n"] == 1
+    text = (tmp_path / "r" / "report.md").read_text()
+    assert "Left out, their labels being known to be wrong: 1 spectrum." in text
+    table = Table.read(tmp_path / "r" / "predictions.ecsv")
+    assert len(table) == 2 and str(table["class_true"][1]) in ("", "--")
+    # The reader's own label of it is judged.
+    catalogue.write_text("file,class,z\na.fits,QSO,3.82\nb.fits,STAR,0\n")
+    result = run("evaluate", "--catalog", catalogue, "-o", tmp_path / "r", *weights)
+    assert json.loads(result.out)["classes"]["n"] == 2
+    assert "Left out" not in (tmp_path / "r" / "report.md").read_text()
+
+
+def test_nor_in_a_labelled_set(run: Run, tmp_path: Path, weights) -> None:
+    path = write_labelled(tmp_path / "set.h5", n=12)
+    options = ("--held-out", 1, "-o", tmp_path / "r", *weights)
+    whole = json.loads(run("evaluate", "--data", path, *options).out)["classes"]["n"]
+    with h5py.File(path, "r+") as file:
+        key = [f"1-2-{i}" for i in range(11)] + ["-".join(WRONG)]
+        file.create_dataset("key", data=key, dtype=h5py.string_dtype())
+        file["survey"][11], file["z"][11] = "BOSS", 3.826
+    assert json.loads(run("evaluate", "--data", path, *options).out)["classes"]["n"] == whole - 1
+    assert "known to be wrong: 1 spectrum" in (tmp_path / "r" / "report.md").read_text()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from http_server import FileServer
 from safetensors.torch import load_file
 
@@ -138,7 +139,7 @@ def test_tasks_that_nothing_new_is_learned_for_go_on_predicting(
     )
     assert [row["kind"] for row in after] == ["a" if "nova" in p.name else "b" for p in spectra]
     assert set(before[0]) < set(after[0])
-    tolerance = {"head": 1e-3, "full": 0.1}[mode]
+    tolerance = {"head": 1e-3, "full": 0.15}[mode]
     for name in ("p_star", "p_galaxy", "p_qso"):
         old, new = ([float(row[name]) for row in rows] for rows in (before, after))
         np.testing.assert_allclose(new, old, atol=tolerance)
@@ -481,6 +482,13 @@ def test_training_and_evaluation_print_the_same_figures(run, table, tmp_path) ->
     )
     trained = run("train", recipe, "--data", labels, "-o", tmp_path / "run", "--workers", 0)
     assert trained.code == 0, trained.err
+    twice = run("train", recipe, "--data", labels, "--data", labels, "-o", tmp_path / "two",
+                "--workers", 0)  # fmt: skip
+    assert twice.code == 0, twice.err
+    one, both = (Table.read(tmp_path / name / "split.ecsv") for name in ("run", "two"))
+    assert len(both) == 2 * len(one)
+    sides = [set(both["split"][both["content"] == content]) for content in one["content"]]
+    assert all(len(side) == 1 for side in sides)  # a copy of a spectrum is on the same side
     figures = {line.split("\t")[0]: line.split("\t")[1:] for line in trained.out.splitlines()}
     judged = run(
         "evaluate", "--data", labels, "--model", tmp_path / "run", "-o", tmp_path / "report"

@@ -10,13 +10,13 @@ import pytest
 import torch
 from astropy.table import Table
 from safetensors.torch import load_file
-from small_set import write_labelled, write_templates
+from small_set import in_memory, write_labelled, write_templates
 
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.simulation.simulator import Simulator
 from spectromer_cli.simulation.template_library import Library
-from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.spectra.grid import Grid, level
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.training import dataset, loop, split, targets
 from spectromer_cli.training.batches import Batches, balance
@@ -40,7 +40,7 @@ def _one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("set")
     return {
-        "data": write_labelled(folder / "real.h5"),
+        "data": [write_labelled(folder / "real.h5")],
         "templates": write_templates(folder / "templates.npz"),
     }
 
@@ -125,11 +125,11 @@ def test_training_goes_on_from_weights_of_our_own(files, tmp_path) -> None:
         other = replace(RECIPE, backbone="vit_small_patch16_224")
         run(files, tmp_path / "c", other, pretrained=first)
     with pytest.raises(ReadError, match="does not fit"):
-        run(files, tmp_path / "d", pretrained=files["data"])
+        run(files, tmp_path / "d", pretrained=files["data"][0])
 
 
 def labelled(files: dict[str, Path]) -> tuple[dataset.LabelledSpectra, list[targets.Target]]:
-    source = dataset.find(files["data"])
+    source = dataset.find(files["data"][0])
     data = source.read(source.general(), Grid(), ReadOptions())
     return data, targets.general(data)
 
@@ -205,14 +205,24 @@ def test_split_goes_by_object() -> None:
     assert ((split.places(group, 2) < 0.2) != held).any()
 
 
+def same_but_for_level(flux: np.ndarray, whole: np.ndarray) -> None:
+    """The pixels of another grid, divided by the level that is seen there."""
+    levels = np.array([[level(one)] for one in whole.astype("f4")])
+    np.testing.assert_allclose(flux, whole.astype("f4") / levels, rtol=1e-5)
+    np.testing.assert_allclose([level(one) for one in flux], 1.0, rtol=1e-5)
+
+
 def test_a_set_on_another_grid_is_cut_or_rebinned(files) -> None:
     data, _ = labelled(files)
     flux, ivar = data.on_grid(Grid())
     first = round((Grid().loglam0 - 3.55) / 1e-4)
-    np.testing.assert_array_equal(flux, data.flux[:, first : first + Grid().n].astype("f4"))
+    same_but_for_level(flux, data.flux[:, first : first + Grid().n])
     wide, weight = data.on_grid(Grid(3.54, 1e-4, 4900))  # reaches beyond the set at both ends
     assert not weight[:, :100].any() and weight[:, 100:4800].all() and not weight[:, 4800:].any()
-    np.testing.assert_array_equal(wide[:, 100:4800], data.flux.astype("f4"))
+    same_but_for_level(wide[:, 100:4800], data.flux)
+    assert weight[0, 200] * wide[0, 200] ** 2 == pytest.approx(
+        float(data.ivar[0, 100]) * float(data.flux[0, 100]) ** 2
+    )
     coarse, _ = data.on_grid(Grid(3.56, 2e-4, 2000))
     middle = data.flux[:, 101:4101].astype(float).reshape(len(data), -1, 2).mean(axis=2)
     assert np.corrcoef(coarse[:, 500:1500].ravel(), middle[:, 500:1500].ravel())[0, 1] > 0.9
@@ -301,3 +311,180 @@ def test_the_faster_precision_is_taken(slow: torch.dtype | None) -> None:
 
     other = None if slow is not None else torch.bfloat16
     assert FASTEST(Patient(), CPU, 10) is other
+
+
+def on_usual_grid(**labels: np.ndarray) -> dataset.LabelledSpectra:
+    n = len(next(iter(labels.values())))
+    return in_memory(Grid(), np.ones((n, Grid().n)), **labels)
+
+
+def test_sets_are_joined(files) -> None:
+    one = on_usual_grid(**{"class": np.array(["STAR", "QSO"]), "teff": np.array([5000.0, np.nan])})
+    two = on_usual_grid(**{"class": np.array(["GALAXY"]), "z": np.array([0.123456789012345])})
+    both = one.joined(two)
+    assert len(both) == 3
+    assert both.labels["class"].tolist() == ["STAR", "QSO", "GALAXY"]
+    assert both.labels["teff"].mask.tolist() == [False, False, True]
+    assert both.labels["z"].mask.tolist() == [True, True, False]
+    assert both.labels["z"][2] == 0.123456789012345
+    assert np.isnan(targets.general(both)[-1].values[:2]).all()
+    other = in_memory(Grid(3.55, 1e-4, 4700), np.ones((1, 4700)), z=np.array([0.1]))
+    with pytest.raises(UsageError, match="different grids"):
+        one.joined(other)
+
+
+def test_joined_sets_know_their_common_objects() -> None:
+    """An object of both sets must not be learned from and tested by."""
+    one, two = (on_usual_grid(z=np.arange(3.0)) for _ in range(2))
+    for number, flux in enumerate([*one.flux, *two.flux], start=1):
+        flux[:] = number
+    one.ra, one.dec = np.array([10.0, 20.0, np.nan]), np.array([1.0, 2.0, np.nan])
+    two.ra, two.dec = np.array([20.0, 30.0, np.nan]), np.array([2.0 + 0.5 / 3600, 3.0, np.nan])
+    both = one.joined(two)
+    assert both.group[:3].tolist() == one.group.tolist()
+    assert both.group[3] == "1"  # by position
+    assert len({*both.group.tolist()}) == 5  # numbers of two sets are no names
+    copy = replace(two, flux=np.stack([two.flux[0], two.flux[1], one.flux[2]]))
+    assert one.joined(copy).group[5] == "2"  # a copy of a spectrum
+    named = replace(one, group=np.array(["a", "b", "c"]))
+    other = replace(two, group=np.array(["d", "a", "e"]), ra=np.full(3, np.nan))
+    assert named.joined(other).group.tolist() == ["a", "b", "c", "d", "a", "e"]
+
+
+def test_data_may_be_given_twice(files, tmp_path) -> None:
+    more = write_labelled(tmp_path / "more.h5", n=6)
+    import h5py
+
+    with h5py.File(more, "r+") as file:
+        del file["group"]
+        names = [f"other {i}" for i in range(6)]
+        file.create_dataset("group", data=names, dtype=h5py.string_dtype())
+    whole = {**files, "data": [*files["data"], more]}
+    pretrain(RECIPE, tmp_path / "a", **whole, pretrained=None, device=CPU, workers=0)
+    split_table = Table.read(tmp_path / "a" / "split.ecsv")
+    assert set(split_table["file"]) == {"real.h5", "more.h5"}
+    card = (tmp_path / "a" / "test.v1.md").read_text()
+    assert "real.h5" in card and "more.h5" in card
+
+
+def test_a_set_that_does_not_state_its_grid(files, tmp_path) -> None:
+    import h5py
+
+    path = write_labelled(tmp_path / "bare.h5", n=6)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["loglam0"], file.attrs["dloglam"]
+    data = dataset.from_hdf5(path).spectra
+    assert data is not None and data.grid == dataset.USUAL_GRID
+    with h5py.File(path, "r+") as file:
+        file.attrs["loglam0"] = 3.6
+    with pytest.raises(ReadError, match="dloglam"):
+        dataset.from_hdf5(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["loglam0"]
+        for name in ("flux", "ivar"):
+            values = file[name][:, :4000]
+            del file[name]
+            file[name] = values
+    with pytest.raises(ReadError, match="loglam0"):
+        dataset.from_hdf5(path)
+
+
+def test_a_head_with_fewer_bins_predicts_the_same(tmp_path) -> None:
+    """More bins of redshift, and more types, leave what was learned as it was."""
+    from spectromer_cli.model.config import ModelConfig
+    from spectromer_cli.model.network import SpectralViT
+    from spectromer_cli.training.initialise import start
+    from spectromer_cli.weights.save import write_weights
+
+    few = [tasks.Ordered("star_type", taxonomy.SEQUENCE[:80]), tasks.Redshift(bins=1000)]
+    config = ModelConfig(
+        backbone="vit_tiny_patch16_224", image="tiles", tokens=2, grid=Grid(),
+        tasks=[tasks.to_dict(task) for task in few],
+    )  # fmt: skip
+    torch.manual_seed(1)
+    old = SpectralViT(config).eval()
+    torch.nn.init.normal_(old.head.weight)
+    entry = {"licence": "none", "description": "x", "trained_on": "nothing"}
+    write_weights(tmp_path, "few.v0", old.state_dict(), config, entry)
+    more = [tasks.Ordered("star_type", taxonomy.SEQUENCE), tasks.Redshift()]
+    wider = replace(config, tasks=[tasks.to_dict(task) for task in more])
+    new = start(wider, tmp_path / "few.v0.safetensors").eval()
+    rng = np.random.default_rng(0)
+    flux = torch.from_numpy(1.0 + 0.1 * rng.normal(size=(3, Grid().n)).astype("f4"))
+    with torch.no_grad():
+        before, after = (net(flux, torch.full_like(flux, 100.0)) for net in (old, new))
+    for name, size in (("star_type", 80), ("z", 1000)):
+        torch.testing.assert_close(after[name][:, :size], before[name], atol=0.1, rtol=0.02)
+        assert not after[name][:, size:].any()
+    # The last of all bins lies beyond z 7.
+    assert np.expm1(tasks.Redshift().x[-1]) > 7.1
+
+
+def test_labels_that_are_known_to_be_wrong_are_left_out(tmp_path) -> None:
+    import h5py
+
+    from spectromer_cli.accuracy import wrong_labels
+
+    entry = wrong_labels.KNOWN[0]
+    path = write_labelled(tmp_path / "set.h5", n=12)
+    key = [f"1-2-{i}" for i in range(12)]
+    key[2], key[8] = entry.key, entry.key
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("key", data=key, dtype=h5py.string_dtype())
+        z, class_ = file["z"][:], file["class"].asstr()[:]
+        survey = np.array([entry.survey] * 12, object)
+        z[2], class_[2], survey[8] = entry.z, entry.class_, "LAMOST"
+        z[3], class_[3] = entry.z, entry.class_  # another spectrum of the object
+        file["z"][:], file["class"][:] = z, class_
+        file["survey"][:] = survey
+    data = dataset.from_hdf5(path).spectra
+    assert data is not None
+    for values in data.labels.values():
+        assert values.mask[[2, 3]].all()
+    assert not data.labels["class"].mask[4:].any()
+    assert len(data.mislabelled) == 2
+    assert "2 spectra" in dataset.describe([], data)[-1]
+    assert "white dwarf" in dataset.describe([], data)[-1]
+    # The split is by object, whatever is left out.
+    assert data.group[2] == "object 1"
+
+
+@pytest.mark.parametrize(
+    ("survey", "key", "labels", "left_out"),
+    [
+        ("BOSS", "5207-56018-0260", {"class": "QSO", "z": 3.8256}, True),
+        ("eBOSS", "5207-56018-260", {"class": "qso"}, True),
+        ("BOSS", "5207-56018-0260", {"class": "STAR", "z": 0.0}, False),  # put right by the user
+        ("BOSS", "5207-56018-0260", {"teff": 9000.0}, False),
+        ("BOSS", "5207-56018-0261", {"class": "QSO", "z": 3.8256}, False),
+        ("LAMOST", "5207-56018-260", {"class": "QSO", "z": 3.8256}, False),
+        ("BOSS", "", {"class": "QSO", "z": 3.8256}, False),
+    ],
+)
+def test_which_labels_are_wrong(survey, key, labels, left_out) -> None:
+    from spectromer_cli.accuracy import wrong_labels
+
+    columns = {name: np.ma.array([value]) for name, value in labels.items()}
+    found = wrong_labels.wrong(np.array([survey]), np.array([key]), np.array([0]), columns)
+    assert bool(found) == left_out
+
+
+def test_labels_in_the_numbers_of_weights_that_know_fewer_types() -> None:
+    old = [
+        tasks.Category("class", taxonomy.CLASSES),
+        tasks.Category("subclass", tuple(n for n in taxonomy.SUBCLASSES if n != "STAR T")),
+        tasks.Ordered("star_type", taxonomy.SEQUENCE[:80]),
+        tasks.Redshift(bins=1000),
+    ]
+    names = {"class": ["STAR", "STAR", "STAR"], "subclass": ["WD", "T6", "L5"]}
+    data = on_usual_grid(**{name: np.array(values) for name, values in names.items()})
+    named = {target.name: target for target in targets.general(data, old)}
+    assert named["subclass"].shown.tolist() == ["STAR WD", "", "STAR L"]
+    assert (named["subclass"].values < 18).all()
+    np.testing.assert_array_equal(named["star_type"].values, [np.nan, np.nan, 75.0])
+    assert named["z"].fixed == old[-1]
+    letters = targets.references([*named.values()], np.arange(3))["letter"]
+    assert letters.tolist() == ["WD", "", "L"]
+    now = {target.name: target for target in targets.general(data)}
+    assert now["subclass"].shown.tolist() == ["STAR WD", "STAR T", "STAR L"]
+    np.testing.assert_array_equal(now["star_type"].values, [np.nan, 86.0, 75.0])

@@ -23,12 +23,12 @@ spectromer train weights/recipes/spectromer-tiny.v1.toml --data real.h5
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="How to train.")],
     data: Annotated[
-        Path,
+        list[Path],
         typer.Option(
             "--data",
             metavar="FILE|DIR",
             help="Labelled real spectra: an HDF5 set, a table of labels, or a folder, as "
-            "spectromer finetune takes it.",
+            "spectromer finetune takes it; several may be given.",
         ),
     ],
     output: options.OutputFolder,

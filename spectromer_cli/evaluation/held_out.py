@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spectromer_cli.accuracy import wrong_labels
 from spectromer_cli.errors import ReadError, UsageError
 
 if TYPE_CHECKING:
@@ -52,17 +53,18 @@ class HeldOut:
         surveys = Counter(self.data.survey[self.testing].tolist())
         counts = ", ".join(f"{name or 'unknown'} {n}" for name, n in surveys.most_common())
         count = int(self.testing.sum())
-        labels = (
-            "The reference values are the labels of the set, at whatever S/N. Some of them are "
-            "wrong, and count against the prediction all the same."
-        )
+        labels = [
+            "The reference values are the labels of the set, at whatever S/N. Where they are wrong "
+            "without being known to be, they count against the prediction all the same.",
+            *wrong_labels.remark(self.data.mislabelled),
+        ]
         unread = len(self.data.unread)
         missing = [f"{unread} spectra of the set cannot be read and are not judged."] * bool(unread)
         if not self.training.any():
             return [
                 f"Judged: all {count} spectra of the set that have a label ({counts}). That "
                 "training saw none of them is the user's word, not checked.",
-                labels,
+                *labels,
                 *missing,
             ]
         return [
@@ -72,7 +74,7 @@ class HeldOut:
             "The temperatures of the probabilities and, of the general model, the scales of the "
             "redshift errors, the table of confidences and the limits of the outlier score were "
             "fitted on held-out spectra too; nothing else was.",
-            labels,
+            *labels,
             *missing,
         ]
 

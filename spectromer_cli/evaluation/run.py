@@ -170,7 +170,7 @@ def _on_catalogue(
     """All spectra that a catalogue names."""
     from astropy.table import Table
 
-    from spectromer_cli.accuracy import summary
+    from spectromer_cli.accuracy import summary, wrong_labels
     from spectromer_cli.training import dataset, targets
 
     run = Run(inputs, settings, _written(output, page))
@@ -196,8 +196,30 @@ def _on_catalogue(
     run.catalogue = Table(targets.true_columns(found, every))
     table = run.table()
     references = {target.name: np.asarray(table[f"{target.name}_true"]) for target in found}
+    reasons = _without_wrong(table, references)
     report = summary.compare(table, references, known)
-    return Evaluation(report, table, run.failures, run.provenance, [], references)
+    remarks = wrong_labels.remark(reasons)
+    return Evaluation(report, table, run.failures, run.provenance, remarks, references)
+
+
+def _without_wrong(table: Table, references: dict[str, np.ndarray]) -> list[str]:
+    """Take out reference values that are known to be wrong, in place; says what is wrong."""
+    from spectromer_cli.accuracy import wrong_labels
+
+    survey, key = (np.asarray(table[name]).astype(str) for name in ("survey", "object_id"))
+    unknown = {name: "" if values.dtype.kind in "OUS" else np.nan
+               for name, values in references.items()}  # fmt: skip
+    masked = {
+        name: np.ma.MaskedArray(values, mask=np.array([v == "" for v in values], dtype=bool))
+        for name, values in references.items()
+    }
+    found = wrong_labels.wrong(survey, key, np.arange(len(table)), masked)
+    rows = list(found)
+    for name, values in references.items():
+        references[name] = values.copy()
+        references[name][rows] = unknown[name]
+        table[f"{name}_true"][rows] = unknown[name]
+    return list(found.values())
 
 
 def _written(output: Path, page: Path | None) -> list[Path]:
@@ -253,7 +275,7 @@ def _on_labelled_set(
     spectra = source.read(wanted, model.grid, reading, options["workers"] or 0)
     found = targets.of_tasks(spectra.labels, model.tasks, len(spectra))
     if general:
-        learned = targets.general(spectra)
+        learned = targets.general(spectra, model.tasks)
         own = {target.name for target in learned}
         found = [*learned, *(target for target in found if target.name not in own)]
     if not any(target.known.any() for target in found):

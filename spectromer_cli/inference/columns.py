@@ -37,7 +37,7 @@ REDSHIFT_COLUMNS = (
 # What describes a star, and is left empty for a galaxy.
 STELLAR = ("star_type", "teff", "logg", "feh")
 # Stars without reference values of Teff, log g and [Fe/H] in any training set.
-WITHOUT_PARAMETERS = ("L", "WD", "CV", "Carbon")
+WITHOUT_PARAMETERS = ("L", "T", "WD", "CV", "Carbon")
 # Below this, half of a grid's pixels, lines that a prediction rests on are often missing.
 MIN_COVERAGE = 0.5
 # A class scheme of one's own with more labels has no column of probability for each.
@@ -309,7 +309,7 @@ def _fill_ordered(
     classes = [""] * len(good)
     if task.name == "star_type" and "subclass" in columns:
         classes = list(columns["subclass"][good])
-        applies = applies & np.isin(classes, list("OBAFGKML"))
+        applies = applies & np.isin(classes, list("OBAFGKMLT"))
     place, error = decoding.decode_type(p, classes)
     name = column_of(task)
     for i in np.flatnonzero(applies):

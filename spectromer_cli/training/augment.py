@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from spectromer_cli.simulation.spectrographs import taken_elsewhere
 from spectromer_cli.simulation.survey_effects import warp, window
-from spectromer_cli.spectra.grid import Grid
+from spectromer_cli.spectra.grid import Grid, level
 
 
 def shift(flux: np.ndarray, ivar: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +41,7 @@ def real(
     z: float,
     is_star: bool,
     grid: Grid,
+    elsewhere: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """A real spectrum as it might also have been taken.
 
@@ -53,6 +55,8 @@ def real(
     is_star : bool
         Stars move by radial velocities only.
     grid : Grid
+    elsewhere : float
+        The chance that it is changed as another spectrograph would have taken it.
 
     Returns
     -------
@@ -81,6 +85,9 @@ def real(
         # A star's continuum tells its type: a strong warp would make the label untrue.
         factor = warp(rng, grid, 0.05 if is_star else 0.12).astype(np.float32)
         flux, ivar = flux * factor, ivar / factor**2
+    if rng.random() < elsewhere:
+        flux, ivar = taken_elsewhere(rng, flux, ivar, grid)
     good = ivar > 0
-    scale = float(np.median(np.abs(flux[good]))) or 1.0
-    return np.where(good, flux / scale, 0.0), ivar * scale**2, z
+    scale = level(flux[good]) or 1.0
+    flux = np.where(good, flux / scale, 0.0).astype(np.float32)
+    return flux, np.minimum(ivar * scale**2, 1e8).astype(np.float32), z

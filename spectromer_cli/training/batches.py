@@ -43,6 +43,8 @@ class Batches(Dataset):
         Draws the simulated spectra.
     simulated_share : float
         Share of each batch that is simulated.
+    elsewhere : float
+        Share of the real spectra that are changed as other spectrographs would have taken them.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Batches(Dataset):
         shares: Mapping[str, float] | None = None,
         simulator: Simulator | None = None,
         simulated_share: float = 0.0,
+        elsewhere: float = 0.0,
     ) -> None:
         labelled = np.any([target.known for target in targets], axis=0)
         self.rows = rows[labelled[rows]]
@@ -66,6 +69,7 @@ class Batches(Dataset):
         self.batch_size = batch_size
         self.steps = steps
         self.seed = seed
+        self.elsewhere = elsewhere
         self.simulator = simulator
         self.simulated = round(batch_size * simulated_share) if simulator else 0
         own = data.take(self.rows)
@@ -88,7 +92,13 @@ class Batches(Dataset):
         picked = self._choose(rng)
         changed = [
             augment.real(
-                rng, self.flux[i], self.ivar[i], float(self.z[i]), bool(self.fixed[i]), self.grid
+                rng,
+                self.flux[i],
+                self.ivar[i],
+                float(self.z[i]),
+                bool(self.fixed[i]),
+                self.grid,
+                self.elsewhere,
             )
             for i in picked
         ]

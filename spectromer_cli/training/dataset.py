@@ -7,15 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spectromer_cli import console
+from spectromer_cli.accuracy import wrong_labels
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra import positions
 from spectromer_cli.spectra.catalogues import LABEL_COLUMNS, read_catalogue
-from spectromer_cli.spectra.grid import Grid, prepare
+from spectromer_cli.spectra.grid import Grid, level, prepare
 from spectromer_cli.spectra.loading import Item, item_of, load_all
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra
 from spectromer_cli.spectra.sources import Target, expand
@@ -35,6 +36,8 @@ MISSING = ("", "nan", "none", "null", "n/a", "na", "--", "-", "unknown")
 # So many unreadable spectra are named one by one.
 NAMED_PROBLEMS = 5
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+# The grid of an HDF5 set that states none, if it has so many pixels: SDSS's sampling.
+USUAL_GRID = Grid(3.55, 1e-4, 4700)
 
 
 @dataclass
@@ -62,6 +65,9 @@ class LabelledSpectra:
         Label columns by name, as the source has them, masked where there is no label.
     unread : list of str
         Why other spectra could not be read.
+    mislabelled : list of str
+        What is wrong with the labels of those whose labels are left out (see
+        `accuracy.wrong_labels`).
     """
 
     grid: Grid
@@ -77,6 +83,7 @@ class LabelledSpectra:
     dec: np.ndarray
     labels: dict[str, np.ma.MaskedArray]
     unread: list[str] = field(default_factory=list)
+    mislabelled: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.flux)
@@ -90,6 +97,59 @@ class LabelledSpectra:
         }
         labels = {name: values[which] for name, values in self.labels.items()}
         return replace(self, labels=labels, **picked)
+
+    def joined(self, other: LabelledSpectra) -> LabelledSpectra:
+        """These spectra and others on the same grid; labels that one lacks are missing there.
+
+        Objects are the same by position (within 1″), as copies of a spectrum, or by name, where
+        their sets name them.
+
+        Raises
+        ------
+        UsageError
+            If the grids differ.
+        """
+        if self.grid != other.grid:
+            raise UsageError(
+                "the sets of spectra lie on different grids", "bring them onto one grid first"
+            )
+        both: dict[str, Any] = {
+            name: np.concatenate([value, getattr(other, name)])
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray)
+        }
+        both["group"] = np.concatenate([self.group, self._names_in(other)])
+        known = self.labels | other.labels
+        labels = {
+            name: np.ma.concatenate([
+                data.labels.get(name, np.ma.masked_all(len(data), known[name].dtype))
+                for data in (self, other)
+            ])
+            for name in known
+        }  # fmt: skip
+        return replace(
+            self, labels=labels, unread=self.unread + other.unread,
+            mislabelled=self.mislabelled + other.mislabelled, **both,
+        )  # fmt: skip
+
+    def _names_in(self, other: LabelledSpectra) -> np.ndarray:
+        """The objects of another set, by this set's names where it has them too."""
+        n = len(self)
+        # Sets of files number their objects, each from 0 on.
+        numbered = {name for name in self.group.tolist() if name.isdecimal() and int(name) < n}
+        own = [f"{name}+{n}" if name in numbered else name for name in other.group.tolist()]
+        one = positions.same_objects(
+            np.append(self.ra, other.ra),
+            np.append(self.dec, other.dec),
+            [flux.tobytes() for data in (self, other) for flux in data.flux],
+        )
+        first = dict(zip(one[:n][::-1], self.group[::-1], strict=True))
+        known = {
+            name: first[number]
+            for name, number in zip(own, one[n:], strict=True)
+            if number in first
+        }
+        return np.array([known.get(name, name) for name in own])
 
     def on_grid(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
         """Flux and inverse variance on another grid.
@@ -110,6 +170,11 @@ class LabelledSpectra:
         if high > low:
             flux[:, low - first : high - first] = self.flux[:, low:high]
             ivar[:, low - first : high - first] = self.ivar[:, low:high]
+        for i in range(len(self)):  # the level of what the model sees
+            good = ivar[i] > 0
+            scale = level(flux[i, good]) if good.any() else 1.0
+            if scale > 0:
+                flux[i], ivar[i] = flux[i] / scale, np.minimum(ivar[i] * scale**2, 1e8)
         return flux, ivar
 
     def _rebinned(self, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -287,12 +352,17 @@ class Source:
             labels = {name: np.ma.asarray(self.labels[c])[rows] for name, c in columns.items()}
             ra, dec = positions.of_table(self.labels, rows, metas)
         group = positions.same_objects(ra, dec, [values.tobytes() for values in flux])
+        survey, key = (
+            np.array([str(meta.get(name) or "") for meta in metas])
+            for name in ("survey", "object_id")
+        )
+        labels, mislabelled = _without_wrong(labels, survey, key, group)
         return LabelledSpectra(
             grid=grid,
             flux=np.stack(flux),
             ivar=np.stack(ivar),
             has_ivar=np.array([meta.get("has_ivar") is not False for meta in metas]),
-            survey=np.array([str(meta.get("survey") or "") for meta in metas]),
+            survey=survey,
             group=group.astype(str),
             sn=np.array([item.sn_median for item in items]),
             file=np.array([item.file for item in items]),
@@ -301,6 +371,7 @@ class Source:
             dec=dec,
             labels=labels,
             unread=unread,
+            mislabelled=mislabelled,
         )
 
     def ranges(self, options: ReadOptions, most: int = 40) -> np.ndarray:
@@ -390,13 +461,14 @@ def from_hdf5(path: Path) -> Source:
     path : Path
         File with datasets ``flux`` and ``ivar`` (n, pixels), ``class``, ``subclass``, ``z``,
         ``zwarning``, ``survey``, ``group``, ``has_ivar``, ``sn`` (n,), and attributes
-        ``loglam0`` and ``dloglam``; where there are any, also ``teff``, ``logg``, ``feh`` of
-        stars, ``ra`` and ``dec`` (n,). Labels with a warning (``zwarning`` > 0) are left out.
+        ``loglam0`` and ``dloglam`` (a set of 4700 pixels that states neither has `USUAL_GRID`);
+        where there are any, also ``key`` (for SDSS plate-mjd-fiber), ``teff``, ``logg``, ``feh``
+        of stars, ``ra`` and ``dec`` (n,). Labels with a warning (``zwarning`` > 0) are left out.
 
     Raises
     ------
     ReadError
-        If the file is missing or a dataset is.
+        If the file or a dataset is missing, or nothing says which wavelengths its pixels have.
     """
     import h5py
 
@@ -417,7 +489,11 @@ def from_hdf5(path: Path) -> Source:
                 file[name][:].astype(float) if name in file else np.full(len(sn), np.nan)
                 for name in ("ra", "dec")
             )
-            grid = Grid(float(file.attrs["loglam0"]), float(file.attrs["dloglam"]), flux.shape[1])
+            key = file["key"].asstr()[:] if "key" in file else text["group"]
+            grid = USUAL_GRID
+            if {"loglam0", "dloglam"} & {*file.attrs} or flux.shape[1] != grid.n:
+                first, step = file.attrs["loglam0"], file.attrs["dloglam"]
+                grid = Grid(float(first), float(step), flux.shape[1])
     except (OSError, KeyError) as error:
         raise ReadError(f"{path} is not a labelled set of spectra: {error}") from error
     bad = ~np.isfinite(flux) | ~np.isfinite(ivar)
@@ -430,15 +506,30 @@ def from_hdf5(path: Path) -> Source:
         name: np.ma.MaskedArray(values, mask=doubted | ~np.isfinite(values))
         for name, values in numbers.items()
     }
+    labels, mislabelled = _without_wrong(labels, text["survey"], key, text["group"])
     data = LabelledSpectra(
         grid=grid, flux=flux, ivar=ivar, has_ivar=has_ivar, survey=text["survey"],
         group=text["group"], sn=sn, file=np.full(len(sn), path.name), row=np.arange(len(sn)),
-        ra=ra, dec=dec, labels=labels,
+        ra=ra, dec=dec, labels=labels, mislabelled=mislabelled,
     )  # fmt: skip
     return Source(f"the labelled set {path}", spectra=data)
 
 
 # --- the parts ------------------------------------------------------------------------------
+
+
+def _without_wrong(
+    labels: dict[str, np.ma.MaskedArray], survey: np.ndarray, key: np.ndarray, group: np.ndarray
+) -> tuple[dict[str, np.ma.MaskedArray], list[str]]:
+    """The labels, missing where they are known to be wrong; and what is wrong with those."""
+    found = wrong_labels.wrong(survey, key, group, labels)
+    if not found:
+        return labels, []
+    struck = np.isin(np.arange(len(group)), list(found))
+    return {
+        name: np.ma.MaskedArray(values, mask=np.ma.getmaskarray(values) | struck)
+        for name, values in labels.items()
+    }, list(found.values())
 
 
 def _header_label(metas: list[dict], name: str) -> np.ma.MaskedArray:
@@ -469,13 +560,16 @@ def _range(spectrum: Spectrum | None) -> tuple[float, float, float] | None:
     return float(good[0]), float(good[-1]), float(np.median(np.diff(loglam)))
 
 
-def describe(source: Source, data: LabelledSpectra, categories: Sequence[str] = ()) -> list[str]:
+def describe(
+    sources: Sequence[Source], data: LabelledSpectra, categories: Sequence[str] = ()
+) -> list[str]:
     """What was found, line by line, to be read before the training.
 
     Parameters
     ----------
-    source : Source
+    sources : sequence of Source
     data : LabelledSpectra
+        Of all of them.
     categories : sequence of str
         The label columns that are classes even if they look like numbers.
     """
@@ -484,13 +578,14 @@ def describe(source: Source, data: LabelledSpectra, categories: Sequence[str] = 
     first, last = data.grid.wavelength[[0, -1]]
     objects = len(np.unique(data.group))
     return [
-        f"found {source.how}",
+        *(f"found {source.how}" for source in sources),
         f"{len(data)} spectra of {objects} objects; {len(data.unread)} cannot be read; "
         f"{len(data) - objects} repeat observations of an object",
         f"S/N per pixel: median {sn[1]:.3g}, two thirds between {sn[0]:.3g} and {sn[2]:.3g}",
         f"grid {first:.0f} to {last:.0f} Å in {data.grid.n} pixels, of which the median spectrum "
         f"fills {np.median(covered):.0%}",
         *(f"{name}: {_summary(v, name in categories)}" for name, v in data.labels.items()),
+        *wrong_labels.remark(data.mislabelled),
     ]
 
 

@@ -145,7 +145,7 @@ def finetune(
         origin, said = origin.on_grid_of(source, options)
     spectra = source.read(list(asked), origin.config.grid, options, workers)
     categories = [name for name, is_class in asked.items() if is_class]
-    found = [*dataset.describe(source, spectra, categories), said]
+    found = [*dataset.describe([source], spectra, categories), said]
     for line in found:
         console.info(line)
     learned = targets.make(spectra.labels, spectra.group, asked)

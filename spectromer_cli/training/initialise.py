@@ -276,6 +276,6 @@ def _outputs(asked: list[tasks.Task]) -> list[tuple[object, ...]]:
         if isinstance(task, tasks.Category | tasks.Ordered):
             found += [(task.kind, task.name, label) for label in task.labels]
         else:
-            settings = {k: v for k, v in tasks.to_dict(task).items() if k != "weight"}
+            settings = {k: v for k, v in tasks.to_dict(task).items() if k not in ("weight", "bins")}
             found += [(*settings.items(), number) for number in range(task.size)]
     return found

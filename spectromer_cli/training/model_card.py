@@ -101,8 +101,8 @@ A {config.backbone} that started from {origin} and sees a spectrum as `{config.i
 {lines}
 - split by object: {", ".join(f"{name} {count}" for name, count in sorted(parts.items()))} (spectra)
 
-Labels are those of the source; some of them are wrong, and count against the prediction all the
-same.
+Labels are those of the source. Where they are wrong without being known to be, they count against
+the prediction all the same.
 
 ## Training
 

@@ -5,6 +5,7 @@ Data → targets → split → model → fit → export: the same steps as in `f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,16 @@ from spectromer_cli.training.templates import learn_populations, learn_templates
 # quasars are few, and are learned by heart where they come too often.
 CLASS_SHARES = {"STAR": 0.45, "GALAXY": 0.3, "QSO": 0.25}
 STAGE = "training"
+# Shares of the simulated and of the real spectra that are changed as other spectrographs would have
+# taken them.
+ELSEWHERE, REAL_ELSEWHERE = 0.5, 0.35
 
 
 def pretrain(
     recipe: Recipe,
     output: Path,
     *,
-    data: Path,
+    data: Sequence[Path],
     templates: Path | None,
     pretrained: Path | None,
     device: torch.device,
@@ -62,8 +66,8 @@ def pretrain(
     recipe : Recipe
     output : Path
         Folder for everything: weights, manifest, card, checkpoint, metrics, split, predictions.
-    data : Path
-        Labelled real spectra, in any form that `dataset.find` knows.
+    data : sequence of Path
+        Labelled real spectra, each in any form that `dataset.find` knows.
     templates : Path or None
         Rest-frame templates for the simulator; None where the recipe simulates nothing.
     pretrained : Path or None
@@ -105,15 +109,21 @@ def pretrain(
             tasks=[tasks.to_dict(task) for task in tasks.default_tasks()],
             split={"fraction": recipe.validation_fraction, "seed": recipe.split_seed},
         )
-        source = dataset.find(data, spectra_dir)
-        spectra = source.read(source.general(), config.grid, options or ReadOptions(), workers)
-        found = dataset.describe(source, spectra)
+        sources = [dataset.find(path, spectra_dir) for path in data]
+        spectra, *others = (
+            source.read(source.general(), config.grid, options or ReadOptions(), workers)
+            for source in sources
+        )
+        for other in others:
+            spectra = spectra.joined(other)
+        found = dataset.describe(sources, spectra)
         learned = targets.general(spectra)
         held_out = split.places(spectra.group, recipe.split_seed) < recipe.validation_fraction
         trusted = learned[0].known
         if not (trusted & ~held_out).any() or not (trusted & held_out).any():
             raise UsageError(
-                f"{data}: no spectrum with a class of {', '.join(taxonomy.CLASSES)} to "
+                f"{', '.join(map(str, data))}: no spectrum with a class of "
+                f"{', '.join(taxonomy.CLASSES)} to "
                 + ("learn from" if not (trusted & ~held_out).any() else "test by"),
                 "check the column class, and validation_fraction in the recipe",
             )
@@ -122,7 +132,7 @@ def pretrain(
             batch_size=recipe.batch_size, steps=recipe.steps, seed=recipe.seed,
             shares=CLASS_SHARES,
             simulator=_simulator(recipe, templates, spectra, ~held_out & trusted, config.grid),
-            simulated_share=recipe.simulated_share,
+            simulated_share=recipe.simulated_share, elsewhere=REAL_ELSEWHERE,
         )  # fmt: skip
         torch.manual_seed(recipe.seed)
         model = start(config, pretrained).to(device)
@@ -172,7 +182,7 @@ def _simulator(
     if known.any():
         own = spectra.take(known)
         donors = Donors(own.on_grid(grid)[1], own.survey)
-    return Simulator(Library(templates, grid), grid, donors)
+    return Simulator(Library(templates, grid), grid, donors, elsewhere=ELSEWHERE)
 
 
 def _export(

@@ -82,20 +82,30 @@ class Target:
         return tasks.Quantity(self.name, centre, scale or 1.0)
 
 
-def general(data: LabelledSpectra) -> list[Target]:
+def general(data: LabelledSpectra, known: Sequence[tasks.Task] = ()) -> list[Target]:
     """Targets of the general model's tasks, from the labels in the surveys' own words.
 
     Parameters
     ----------
     data : LabelledSpectra
         With any of the labels of `dataset.GENERAL_LABELS`.
+    known : sequence of Task
+        Of weights, which may know fewer types than `model.tasks.default_tasks`.
 
     Returns
     -------
     list of Target
-        One per task of `model.tasks.default_tasks`, in their order.
+        One per task of `model.tasks.default_tasks`, in their order; as the weights have it, where
+        they do.
     """
     n = len(data)
+    own = {(task.name, task.kind): task for task in known}
+    general_tasks = [own.get((task.name, task.kind), task) for task in tasks.default_tasks()]
+    labels = {
+        task.name: task.labels
+        for task in general_tasks
+        if isinstance(task, tasks.Category | tasks.Ordered)
+    }
     text = {
         name: np.ma.filled(data.labels[name].astype(str), "")
         if name in data.labels
@@ -108,11 +118,12 @@ def general(data: LabelledSpectra) -> list[Target]:
         taxonomy.subclass_label(name, sub, survey in LINE_CLASSIFYING) or ""
         for name, sub, survey in zip(classes, text["subclass"], data.survey, strict=True)
     ]
+    place = np.array([taxonomy.star_place(name) for name in text["subclass"]])
+    place = np.where(star & (place <= len(labels["star_type"]) - 0.5), place, np.nan)
     values: dict[str, np.ndarray] = {
-        "class": _numbers(classes, taxonomy.CLASSES),
-        "subclass": _numbers(np.array(subclasses), tuple(taxonomy.SUBCLASSES)),
-        "star_type": np.where(star, [taxonomy.star_place(name) for name in text["subclass"]],
-                              np.nan),
+        "class": _numbers(classes, labels["class"]),
+        "subclass": _numbers(np.array(subclasses), labels["subclass"]),
+        "star_type": place,
         "z": _floats("z", data.labels.get("z"), n),
     }  # fmt: skip
     for name in taxonomy.PARAMETERS:
@@ -125,7 +136,7 @@ def general(data: LabelledSpectra) -> list[Target]:
             fixed=task,
             of_z=np.array if isinstance(task, tasks.Redshift) else None,
         )
-        for task in tasks.default_tasks()
+        for task in general_tasks
     ]
 
 
@@ -185,7 +196,8 @@ def references(targets: Sequence[Target], rows: np.ndarray) -> dict[str, np.ndar
     """
     found = {target.name: target.shown[rows] for target in targets}
     labels = {target.name: target.labels for target in targets}
-    if "class" in found and labels.get("subclass") == tuple(taxonomy.SUBCLASSES):
+    subclasses = labels.get("subclass", ())
+    if "class" in found and subclasses and {*subclasses} <= {*taxonomy.SUBCLASSES}:
         letters = np.char.replace(found["subclass"].astype(str), "STAR ", "")
         found["letter"] = np.where(found["class"] == "STAR", letters, "")
     return found

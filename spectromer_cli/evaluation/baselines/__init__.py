@@ -64,11 +64,11 @@ def targets_of(targets: Sequence[Target]) -> list[Target]:
     labels and numbers.
     """
     named = {target.name: target for target in targets}
-    if not ("subclass" in named and named["subclass"].labels == tuple(taxonomy.SUBCLASSES)):
+    if not ("subclass" in named and {*named["subclass"].labels} <= {*taxonomy.SUBCLASSES}):
         return list(targets)
     letters = tuple(taxonomy.STAR_TYPES)
     number = {f"STAR {name}": i for i, name in enumerate(letters)}
-    of_subclass = np.array([*(number.get(name, -1) for name in taxonomy.SUBCLASSES), -1])
+    of_subclass = np.array([*(number.get(name, -1) for name in named["subclass"].labels), -1])
     values = of_subclass[named["subclass"].values]
     subclass = replace(named["subclass"], values=values, labels=letters, fixed=None)
     own = {"class": named["class"], "subclass": subclass, "z": named["z"]}
