@@ -10,7 +10,7 @@ from small_set import in_memory
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.decoding import STAR_MAX_X, RedshiftPrediction, decode_redshift
-from spectromer_cli.model.tasks import Redshift
+from spectromer_cli.model.tasks import Redshift, to_dict
 from spectromer_cli.model.template_fit import (
     VELOCITIES,
     Basis,
@@ -220,7 +220,8 @@ def test_counts_travel_with_the_weights(tmp_path: Path) -> None:
 
     counts = np.array([5, 4097, 4096], np.int32)  # half precision would round
     basis = Basis(3.5, np.eye(3, dtype=np.float32)[:2], 2.0, 3.0, counts)
-    config = ModelConfig("vit", "tiles", 3, GRID, [], templates={"STAR": basis.described()})
+    task = to_dict(Redshift())
+    config = ModelConfig("vit", "tiles", 3, GRID, [task], templates={"STAR": basis.described()})
     arrays = {name: torch.from_numpy(values) for name, values in to_arrays({"STAR": basis}).items()}
     write_weights(tmp_path, "made.v1", arrays, config, {})
     loaded = load_templates(resolve(str(tmp_path)))["STAR"]
