@@ -41,7 +41,7 @@ CLASS_SHARES = {"STAR": 0.45, "GALAXY": 0.3, "QSO": 0.25}
 STAGE = "training"
 # Shares of the simulated and of the real spectra that are changed as other spectrographs would have
 # taken them.
-ELSEWHERE, REAL_ELSEWHERE = 0.5, 0.35
+ELSEWHERE, REAL_ELSEWHERE = 0.5, 0.25
 
 
 def pretrain(
