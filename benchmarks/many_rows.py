@@ -1,7 +1,8 @@
-"""A long table, without a model: how fast it is read, joined and written, in how much memory.
+"""A long table, without a model: how fast it is read and written, in how much memory.
 
 The rows are those that `spectromer redshift --catalog` writes, with made-up numbers in place of
-predictions. Each step runs in a process of its own, so that its memory is its own::
+predictions; to read is to look for the files, and to put the columns beside the predictions. Each
+step runs in a process of its own, so that its memory is its own::
 
     python benchmarks/many_rows.py --rows 1000000
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ SUFFIXES = (".csv", ".ecsv", ".jsonl", ".parquet", ".fits", ".vot")
 BATCH = 4096
 
 
-def catalogue(path: Path, rows: int) -> None:
+def write_catalogue(path: Path, rows: int) -> None:
     """A catalogue of names, positions, magnitudes and a remark."""
     rng = np.random.default_rng(0)
     with path.open("w") as file:
@@ -51,8 +53,7 @@ def step(name: str, folder: Path, rows: int) -> None:
 
     from spectromer_cli.inference.columns import REDSHIFT_COLUMNS, with_catalogue
     from spectromer_cli.outputs import tables
-    from spectromer_cli.spectra.catalogues import read_table
-    from spectromer_cli.spectra.loading import Item
+    from spectromer_cli.spectra.catalogues import Catalogue
 
     texts = {"file": "spectra/spec.fits", "object_id": "266-51602-1", "survey": "SDSS",
              "class": "GALAXY", "flags": "LOW_SN;ERRORS_ESTIMATED"}  # fmt: skip
@@ -67,16 +68,13 @@ def step(name: str, folder: Path, rows: int) -> None:
             for column in REDSHIFT_COLUMNS
         }
     )
-    read_table(Path(__file__).parents[1] / "docs" / "examples" / "targets.csv")  # imports
-    path = folder / f"{rows}.csv"
-    table = read_table(path) if name == "join" else None
+    Catalogue(Path(__file__).parents[1] / "docs" / "examples" / "targets.csv", None)  # imports
     before, began = peak(), time.monotonic()
     if name == "read":
-        assert len(read_table(path)) == rows
-    elif table is not None:
-        for start in range(0, rows, BATCH):
-            items = [Item("", catalogue_row=row) for row in range(start, min(start + BATCH, rows))]
-            with_catalogue(batch[: len(items)], items, table)
+        catalogue = Catalogue(folder / f"{rows}.csv", None)
+        numbers = (target.catalogue_row for target in catalogue.targets())
+        while some := list(islice(numbers, BATCH)):
+            with_catalogue(batch[: len(some)], catalogue.rows(some))
     else:
         with tables.open_writer(folder / f"out{name}", {"version": "benchmark"}) as writer:
             for start in range(0, rows, BATCH):
@@ -97,8 +95,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         counts = (options.rows // 10, options.rows)
         for rows in counts:
-            catalogue(Path(folder) / f"{rows}.csv", rows)
-        for name in ("read", "join", *SUFFIXES):
+            write_catalogue(Path(folder) / f"{rows}.csv", rows)
+        for name in ("read", *SUFFIXES):
             found = []
             for rows in counts:
                 command = [sys.executable, __file__, "--rows", str(rows), "--step", name, folder]

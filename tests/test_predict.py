@@ -179,7 +179,7 @@ def test_catalogue_columns_come_through(model, tmp_path) -> None:
     targets = [Target(path, catalogue_row=1), Target(path, catalogue_row=0)]
     ((items, table),) = predict_targets(model, targets, options=OPTIONS)
     catalogue = Table({"name": ["first", "second"], "z": [7.0, 8.0], "cat_z": [1, 2]})
-    joined = with_catalogue(table[["file", "z"]], items, catalogue)
+    joined = with_catalogue(table[["file", "z"]], catalogue[[item.catalogue_row for item in items]])
     assert joined.colnames == ["file", "z", "name", "cat_z", "cat_cat_z"]
     assert joined["name"].tolist() == ["second", "first"]
     assert joined["cat_z"].tolist() == [8.0, 7.0]

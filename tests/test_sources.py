@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import MaskedColumn, Table
+from astropy.table import MaskedColumn, Table, vstack
 
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.outputs.tables import open_writer
-from spectromer_cli.spectra.catalogues import find_targets, read_catalogue
+from spectromer_cli.spectra import catalogues
+from spectromer_cli.spectra.catalogues import Catalogue, find_targets, read_catalogue
 from spectromer_cli.spectra.sources import Target, expand
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "fits"
@@ -229,6 +230,94 @@ def test_a_name_that_no_disk_can_have(folder, name):
     bad, good = find_targets(table, Path("c.csv"), None)
     assert "is not in ." in bad.problem
     assert good == Target(Path("a.fits"), catalogue_row=1)
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of a few rows are long ones."""
+    for name, value in (
+        ("LONG_BYTES", 0),
+        ("PIECE_BYTES", 64),
+        ("LONG_ROWS", 2),
+        ("PIECE_ROWS", 3),
+    ):
+        monkeypatch.setattr(catalogues, name, value)
+
+
+def in_pieces(path: str, spectra_dir: Path | None = None) -> tuple[list[Target], Table]:
+    """Targets and the rows beside them, four at a time."""
+    catalogue = Catalogue(Path(path), spectra_dir)
+    targets, rows = [], []
+    stream = catalogue.targets()
+    while some := list(itertools.islice(stream, 4)):
+        targets += some
+        rows.append(catalogue.rows([target.catalogue_row for target in some]))
+    return targets, vstack(rows, join_type="exact")
+
+
+CSV = (
+    "file,ra,n,code,note\n"
+    "a.fits,1,7,1.50,\n"
+    'b.fits,2,8,2.0,"two\nlines, and a comma"\n'
+    "c.fits,,9,3,x\n"
+    "d.fits,4.5,10,3,\n"
+    "a.fits,5,11,3x,y\n"
+    "e.fits,6,12,nan,z\n"
+    " f.fits ,7,13,6,z\n"
+)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_long_catalogue_in_pieces(folder, small_pieces, monkeypatch, suffix):
+    touch("a.fits", "c.fits", "f.fits")
+    Path("c.csv").write_text(CSV)
+    whole = catalogues.read_table(Path("c.csv"))
+    if suffix == ".parquet":
+        with open_writer(Path("c.parquet"), {}) as writer:
+            writer.write(whole)
+    monkeypatch.setattr(catalogues, "RECENT", 4)
+    targets, rows = in_pieces(f"c{suffix}")
+    assert targets == find_targets(whole, Path("c.csv"), None)
+    assert rows.colnames == whole.colnames
+    for name in whole.colnames:
+        assert rows[name].dtype.kind == whole[name].dtype.kind, name
+        assert rows[name].tolist() == whole[name].tolist(), name
+    assert rows["code"].tolist()[:2] == ["1.50", "2.0"]  # as it stands there
+
+
+def test_names_are_compared_across_pieces(folder, small_pieces):
+    touch("d/a.fits", "d/b.fits")
+    lines = [f"night1/x{i}.fits,{i}" for i in range(20)]
+    text = "\n".join(["file,TARGETID", "night1/a.fits,1", "night1/b.fits,2", *lines])
+    Path("c.csv").write_text(text + "\nnight2/a.fits,1\nnight1/b.fits,3\n")
+    targets, _ = in_pieces("c.csv", Path("d"))
+    assert targets[0].problem and not targets[1].problem
+    assert [t.shares_file for t in targets] == [False, True, *[False] * 21, True]
+
+
+def test_a_long_catalogue_that_only_patient_readers_take(folder, small_pieces):
+    touch("a.fits")
+    Path("c.csv").write_text("file,z\na.fits\n" + "a.fits,1\n" * 30)
+    targets, rows = in_pieces("c.csv")
+    assert len(targets) == 31 and rows["z"].tolist() == [None, *[1] * 30]
+    Path("c.csv").write_text("file,z\n" + "a.fits,1\n" * 30 + "a.fits,1,2\n")
+    with pytest.raises(ReadError, match=r"the catalogue c\.csv cannot be read"):
+        Catalogue(Path("c.csv"), None)
+
+
+def test_names_of_a_long_catalogue_are_looked_up_as_they_come(folder, monkeypatch, capsys):
+    from spectromer_cli.outputs import protect
+    from spectromer_cli.spectra.loading import Inputs
+
+    monkeypatch.setattr(protect, "COUNTABLE", 5)
+    touch("a.fits")
+    Path("c.csv").write_text("file\na.fits\n" + "b.fits\n" * 9)
+    targets, _, total = protect.checked_targets(Inputs(catalog=Path("c.csv")), [])
+    assert total == 10 and len(list(targets)) == 10
+    assert "4 of first 5 inputs do not exist" in capsys.readouterr().err
+    Path("c.csv").write_text("file\n" + "b.fits\n" * 9)
+    with pytest.raises(UsageError, match="none of the first 5 inputs exists"):
+        protect.checked_targets(Inputs(catalog=Path("c.csv")), [])
 
 
 def plate_file(path: str, fibers: list[int]) -> None:

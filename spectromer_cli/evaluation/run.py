@@ -175,25 +175,23 @@ def _on_catalogue(
 
     run = Run(inputs, settings, _written(output, page))
     assert run.catalogue is not None
-    source = dataset.Source(f"the catalogue {inputs.catalog}", labels=run.catalogue,
+    stated = run.catalogue.table()
+    source = dataset.Source(f"the catalogue {inputs.catalog}", labels=stated,
                             chosen=_chosen(columns))  # fmt: skip
     names = {task.name: source.column(task.name) for task in run.model.tasks}
-    labels = {
-        name: np.ma.asarray(run.catalogue[column]) for name, column in names.items() if column
-    }
+    labels = {name: np.ma.asarray(stated[column]) for name, column in names.items() if column}
     # The surveys' own subclasses mean something in the light of the survey: see `targets.general`.
     general = {"subclass", "star_type"} if is_general(run.model.tasks) else set()
     known = [task for task in run.model.tasks if task.name not in general]
-    found = targets.of_tasks(labels, known, len(run.catalogue))
+    found = targets.of_tasks(labels, known, len(stated))
     if not any(target.known.any() for target in found):
         raise UsageError(
             f"{source.how} states no label of {', '.join(task.name for task in known)}",
-            "name its columns: --class-column, --z-column; it has "
-            + ", ".join(run.catalogue.colnames),
+            "name its columns: --class-column, --z-column; it has " + ", ".join(stated.colnames),
         )
     make_folder(output)
-    every = np.arange(len(run.catalogue))
-    run.catalogue = Table(targets.true_columns(found, every))
+    every = np.arange(len(stated))
+    run.catalogue = run.catalogue.with_rows_of(Table(targets.true_columns(found, every)))
     table = run.table()
     references = {target.name: np.asarray(table[f"{target.name}_true"]) for target in found}
     reasons = _without_wrong(table, references)

@@ -340,17 +340,15 @@ def _to_table(columns: Columns) -> Table:
     return table
 
 
-def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Table:
+def with_catalogue(table: Table, own: Table) -> Table:
     """Put the catalogue's own columns beside the predictions.
 
     Parameters
     ----------
     table : Table
-        Rows of `items`.
-    items : sequence of Item
-        They know their rows in the catalogue.
-    catalogue : Table
-        The whole catalogue.
+        Predictions.
+    own : Table
+        The rows of the catalogue that asked for them.
 
     Returns
     -------
@@ -358,7 +356,6 @@ def with_catalogue(table: Table, items: Sequence[Item], catalogue: Table) -> Tab
         The columns of `table`, then the catalogue's, untouched; one whose name is taken
         already gets ``cat_`` before it.
     """
-    own = catalogue[[item.catalogue_row for item in items]]
     for name in own.colnames:
         new = name
         # FITS does not tell upper from lower case.

@@ -212,7 +212,7 @@ class Run:
     model : Spectromer
     columns : tuple of str
         Of the tables.
-    catalogue : Table or None
+    catalogue : Catalogue or None
         Its columns are put beside the predictions.
     failures : Failures
         Of the rows that there are so far.
@@ -266,7 +266,7 @@ class Run:
                 if self.catalogue is None:
                     yield own
                 else:
-                    yield with_catalogue(own, items, self.catalogue)
+                    yield with_catalogue(own, self.catalogue.rows(_rows_of(items)))
 
     def table(self) -> Table:
         """All rows in one table, whose ``meta`` is the provenance."""
@@ -496,6 +496,11 @@ def predict_targets(
         yield batch, model.table(batch, refined, min_z_prob)
     if skipped:
         console.info(f"skipped {skipped} files that hold no spectrum")
+
+
+def _rows_of(items: Sequence[Item]) -> list[int]:
+    """The rows of the catalogue that asked for the items."""
+    return [item.catalogue_row for item in items if item.catalogue_row is not None]
 
 
 def _cut(model: Spectromer, max_outlier_rate: float | None) -> float:

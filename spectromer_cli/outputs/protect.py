@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectromer_cli import console
 from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
+from spectromer_cli.spectra.loading import COUNTABLE
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
+    from spectromer_cli.spectra.catalogues import Catalogue
     from spectromer_cli.spectra.loading import Inputs
     from spectromer_cli.spectra.sources import Target
 
@@ -106,8 +107,8 @@ class Outputs:
 
 def checked_targets(
     inputs: Inputs, outputs: Iterable[Path]
-) -> tuple[Iterator[Target], Table | None, int | None]:
-    """The targets of `Inputs.targets`, after a look at all of them, before any work.
+) -> tuple[Iterator[Target], Catalogue | None, int | None]:
+    """The targets of `Inputs.targets`, after a look at them, before any work.
 
     Parameters
     ----------
@@ -118,8 +119,8 @@ def checked_targets(
     Returns
     -------
     targets, catalogue, total
-        As `Inputs.targets`. Of targets that come one by one, such as names from stdin, each is
-        looked at when it comes.
+        As `Inputs.targets`. Of targets that come one by one, such as names from stdin, and of
+        more than `loading.COUNTABLE`, each is looked at when it comes.
 
     Raises
     ------
@@ -130,11 +131,12 @@ def checked_targets(
     if inputs.catalog is not None:
         own.refuse(inputs.catalog, "the catalogue")
     targets, catalogue, total = inputs.targets()
-    if total is None:
-        return _looked_at(targets, own, inputs), catalogue, None
-    listed = list(_looked_at(targets, own, inputs))
-    _say_missing(listed)
-    return iter(listed), catalogue, total
+    targets = _looked_at(targets, own, inputs)
+    if total is not None:
+        head = list(islice(targets, COUNTABLE))
+        _say_missing(head, total)
+        targets = chain(head, targets)
+    return targets, catalogue, total
 
 
 def _looked_at(targets: Iterable[Target], own: Outputs, inputs: Inputs) -> Iterator[Target]:
@@ -143,8 +145,8 @@ def _looked_at(targets: Iterable[Target], own: Outputs, inputs: Inputs) -> Itera
         yield target
 
 
-def _say_missing(targets: Sequence[Target]) -> None:
-    """Say which named inputs do not exist.
+def _say_missing(targets: Sequence[Target], total: int) -> None:
+    """Say which named inputs do not exist, of the first of a total.
 
     Raises
     ------
@@ -154,16 +156,17 @@ def _say_missing(targets: Sequence[Target]) -> None:
     missing = [target for target in targets if target.problem and _is_missing(target.path)]
     if not missing:
         return
+    count = f"{len(targets)}" if len(targets) == total else f"first {len(targets)}"
     if len(missing) == len(targets):
         if len(missing) == 1:
             raise UsageError(missing[0].problem, "nothing was done")
         raise UsageError(
-            f"none of the {len(missing)} inputs exists; the first: {missing[0].problem}",
+            f"none of the {count} inputs exists; the first: {missing[0].problem}",
             "check the names; nothing was done",
         )
     names = ", ".join(str(target.path) for target in missing[:NAMED])
     more = ", …" if len(missing) > NAMED else ""
-    console.warn(f"{len(missing)} of {len(targets)} inputs do not exist: {names}{more}")
+    console.warn(f"{len(missing)} of {count} inputs do not exist: {names}{more}")
 
 
 def _is_missing(path: Path) -> bool:

@@ -5,9 +5,14 @@ CSV, ECSV, FITS, VOTable and Parquet, known by their content.
 
 from __future__ import annotations
 
+import csv
+import os
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,120 +41,230 @@ _KEYS: tuple[tuple[str, ...], ...] = (
     ("targetid",),
 )
 
+# Longer tables, in bytes of text or rows of Parquet, are read in pieces of such a size.
+LONG_BYTES, LONG_ROWS = 16 * 2**20, 200_000
+PIECE_BYTES, PIECE_ROWS = 4 * 2**20, 50_000
+# So many rows are at hand after they were given: readers run ahead of the results.
+RECENT = 20_000
+
 Identity = Mapping[str, Any]
 # The place of a spectrum, or LookupError with the reason why there is none.
 Find = Callable[..., tuple[Path, int | None]]
 
 
 def read_catalogue(path: Path, spectra_dir: Path | None) -> tuple[list[Target], Table]:
-    """Read a table of targets and find their spectra.
+    """Read a table of targets as a whole, and find their spectra.
 
     Parameters
     ----------
-    path : Path
-        CSV, ECSV, FITS, VOTable or Parquet, known by its content.
-    spectra_dir : Path or None
-        As for `find_targets`.
+    path, spectra_dir
+        As for `Catalogue`.
 
     Returns
     -------
     targets : list of Target
-        One per row of the catalogue, with `problem` where the spectrum was not found.
+        As `Catalogue.targets` gives them.
     table : astropy Table
         The catalogue.
 
     Raises
     ------
-    UsageError
-        As `find_targets`.
-    ReadError
-        If the catalogue cannot be read.
+    UsageError, ReadError
+        As `Catalogue`.
     """
     table = read_table(path)
     return find_targets(table, path, spectra_dir), table
 
 
 def find_targets(table: Table, path: Path, spectra_dir: Path | None) -> list[Target]:
-    """Find the spectra that a table names.
+    """Find the spectra that a table in memory names; as `Catalogue`."""
+    return list(Catalogue(path, spectra_dir, table).targets())
+
+
+class Catalogue:
+    """A table that names the spectra wanted.
+
+    A long CSV or Parquet table is read in pieces, of which the last few are in memory; it is read
+    once for the types of its columns and for the names that are there more than once, and again
+    for its rows. Other tables are read as a whole.
 
     Parameters
     ----------
-    table : astropy Table
-        The columns (upper or lower case) ``file`` (with ``row``, if there is one), or
-        ``plate, mjd, fiberid`` (or ``fiber``), or ``obsid``, or ``targetid`` say which
-        spectra; the first of these wins.
     path : Path
-        Where the table lies. A ``file`` is relative to `spectra_dir`, to the folder of the
-        table, or to the working directory, whichever has it; in `spectra_dir` it is also found
-        without the folders in its name, unless another row has a file of that name.
+        CSV, ECSV, FITS, VOTable or Parquet, known by its content. The columns (upper or lower
+        case) ``file`` (with ``row``, if there is one), or ``plate, mjd, fiberid`` (or ``fiber``),
+        or ``obsid``, or ``targetid`` say which spectra; the first of these wins. A ``file`` is
+        relative to `spectra_dir`, to the folder of the table, or to the working directory,
+        whichever has it; in `spectra_dir` it is also found without the folders in its name,
+        unless another row has a file of that name.
     spectra_dir : Path or None
         The folder below which spectra are looked up by number. Of several files that fit,
         one is taken only if they hold the same, or the other columns of the row tell them apart.
+    table : astropy Table, optional
+        What `path` holds, if it has been read.
 
-    Returns
-    -------
-    list of Target
-        One per row of the table, with `problem` where the spectrum was not found, or cannot be
-        told from others; with the identifiers of the row, to be compared with what is read.
+    Attributes
+    ----------
+    colnames : list of str
+        Names of its columns.
 
     Raises
     ------
     UsageError
         If the table is empty or has none of these columns, or there is no `spectra_dir`.
+    ReadError
+        If the table cannot be read.
     """
-    columns = {name.lower(): name for name in reversed(table.colnames)}
-    if "fiber" in columns:
-        columns.setdefault("fiberid", columns["fiber"])
-    key = next((key for key in _KEYS if all(name in columns for name in key)), None)
-    if key is None:
-        raise UsageError(
-            f"the catalogue {path} names no spectra; its columns are: {', '.join(table.colnames)}",
-            "give it a column file, or plate, mjd and fiberid, or obsid, or targetid",
-        )
-    if len(table) == 0:
-        raise UsageError(f"the catalogue {path} has no rows", "check that it is the right file")
-    if spectra_dir is not None and not spectra_dir.is_dir():
-        raise UsageError(f"--spectra-dir {spectra_dir} is not a directory", "check the name")
-    wanted = identity.of_table(table)
-    if key == ("file",):
-        files = table[columns["file"]].tolist()
-        find = _finder_by_name(files, path, spectra_dir)
-        key += ("row",) if "row" in columns else ()
-        shared = _named_for_several(files, wanted)
-    else:
-        find = _finder_by_number(key, path, spectra_dir)
-        shared = set()
-    rows = zip(*(table[columns[name]].tolist() for name in key), strict=True)
-    return [
-        replace(
-            _target(find, key, values, f"{path.name}, row {number}", wanted[number]),
-            catalogue_row=number, identity=wanted[number], shares_file=values[0] in shared,
-        )
-        for number, values in enumerate(rows)
-    ]  # fmt: skip
+
+    def __init__(self, path: Path, spectra_dir: Path | None, table: Table | None = None) -> None:
+        self.path = path
+        if table is None:
+            table = (_in_pieces(path) if _is_long(path) else None) or read_table(path)
+        self._source: Table | _InPieces = table
+        self._recent: deque[tuple[int, Table]] = deque()
+        self.colnames: list[str] = table.colnames
+        columns = {name.lower(): name for name in reversed(self.colnames)}
+        if "fiber" in columns:
+            columns.setdefault("fiberid", columns["fiber"])
+        key = next((key for key in _KEYS if all(name in columns for name in key)), None)
+        if key is None:
+            raise UsageError(
+                f"the catalogue {path} names no spectra; its columns are: "
+                + ", ".join(self.colnames),
+                "give it a column file, or plate, mjd and fiberid, or obsid, or targetid",
+            )
+        if len(self) == 0:
+            raise UsageError(f"the catalogue {path} has no rows", "check that it is the right file")
+        if spectra_dir is not None and not spectra_dir.is_dir():
+            raise UsageError(f"--spectra-dir {spectra_dir} is not a directory", "check the name")
+        self._shared: set[int] = set()
+        if key == ("file",):
+            several = self._named_several_times(columns["file"], in_folders=not spectra_dir)
+            self._shared = several.files
+            self._find = _finder_by_name(several.names, path, spectra_dir)
+            key += ("row",) if "row" in columns else ()
+        else:
+            self._find = _finder_by_number(key, path, spectra_dir)
+        self._key = {name: columns[name] for name in key}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def targets(self) -> Iterator[Target]:
+        """The spectra that the rows name, one by one.
+
+        Yields
+        ------
+        Target
+            One per row, with `problem` where the spectrum was not found, or cannot be told from
+            others; with the identifiers of the row, to be compared with what is read.
+        """
+        for first, piece in self._pieces():
+            wanted = identity.of_table(piece)
+            rows = zip(*(piece[name].tolist() for name in self._key.values()), strict=True)
+            for i, values in enumerate(rows):
+                yield self._target(first + i, values, wanted[i])
+
+    def rows(self, numbers: Sequence[int]) -> Table:
+        """Rows by their numbers, which are among the last `RECENT` that `targets` has given."""
+        from astropy.table import vstack
+
+        if not isinstance(self._source, _InPieces):
+            return self._source[list(numbers)]
+        parts = [
+            piece[inside]
+            for first, piece in list(self._recent)
+            if (inside := [n - first for n in numbers if first <= n < first + len(piece)])
+        ]
+        return parts[0] if len(parts) == 1 else vstack(parts)
+
+    def with_rows_of(self, table: Table) -> Catalogue:
+        """This catalogue with a table in memory in place of its columns, row by row."""
+        other = copy(self)
+        other._source, other.colnames = table, table.colnames
+        return other
+
+    def table(self) -> Table:
+        """The whole table."""
+        from astropy.table import vstack
+
+        return vstack([piece for _, piece in self._pieces()])
+
+    def _pieces(self) -> Iterator[tuple[int, Table]]:
+        """The number of the first row of each piece, and the piece."""
+        if not isinstance(self._source, _InPieces):
+            yield 0, self._source
+            return
+        self._recent.clear()
+        first = 0
+        for piece in self._source:
+            while len(self._recent) > 1 and first - self._recent[1][0] >= RECENT:
+                self._recent.popleft()
+            self._recent.append((first, piece))
+            yield first, piece
+            first += len(piece)
+
+    def _named_several_times(self, column: str, in_folders: bool) -> _Several:
+        """What of the files' names is there more than once: see `_Several`."""
+        # Of names that are looked for in the folders that they name only, none is in doubt.
+        by_name, by_file = (array("q"), array("q")), (array("q"), array("q"))
+        for _, piece in self._pieces():
+            for file, one in zip(piece[column].tolist(), identity.of_table(piece), strict=True):
+                if not in_folders:
+                    by_name[0].append(hash(Path(_name(file)).name))
+                    by_name[1].append(hash(file))
+                if one:
+                    by_file[0].append(hash(file))
+                    by_file[1].append(hash(tuple(sorted(one.items()))))
+        return _Several(_with_several(*by_name), _with_several(*by_file))
+
+    def _target(self, number: int, values: tuple[Any, ...], wanted: Identity) -> Target:
+        own: dict[str, Any] = {"catalogue_row": number, "identity": wanted}
+        own["shares_file"] = hash(values[0]) in self._shared
+        is_file = "file" in self._key
+        if not values[0] or (not is_file and None in values):
+            where = Path(f"{self.path.name}, row {number}")
+            problem = f"the catalogue gives no {', '.join(self._key)} in this row"
+            return Target(where, problem=problem, **own)
+        try:
+            found, row = self._find(*values, wanted=wanted)
+        except (LookupError, ValueError, OverflowError) as error:
+            label = " ".join(
+                f"{name} {value}" for name, value in zip(self._key, values, strict=True)
+            )
+            nameless = Path(shown(str(values[0]) if is_file else label))
+            problem = f"no whole number in the catalogue: {label}"
+            if isinstance(error, LookupError):
+                problem = str(error.args[0])
+            return Target(nameless, problem=problem, **own)
+        return Target(found, row, **own)
 
 
-def _named_for_several(files: list[Any], wanted: Sequence[Identity]) -> set[Any]:
-    """The files that rows with different identifiers name."""
-    of_file: dict[Any, Identity] = {}
-    rows = zip(files, wanted, strict=True)
-    return {file for file, one in rows if one and of_file.setdefault(file, one) != one}
+@dataclass(frozen=True)
+class _Several:
+    """Hashes of names, of which a catalogue of millions has no more than fit into memory.
+
+    Parameters
+    ----------
+    names : set of int
+        Of names of files, without folders, that stand for files of several folders.
+    files : set of int
+        Of files that rows with different identifiers name.
+    """
+
+    names: set[int]
+    files: set[int]
 
 
-def _target(
-    find: Find, key: tuple[str, ...], values: tuple[Any, ...], where: str, wanted: Identity
-) -> Target:
-    if not values[0] or (key[0] != "file" and None in values):
-        return Target(Path(where), problem=f"the catalogue gives no {', '.join(key)} in this row")
-    label = " ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
-    nameless = Path(shown(str(values[0]) if key[0] == "file" else label))
-    try:
-        found, row = find(*values, wanted=wanted)
-    except LookupError as error:
-        return Target(nameless, problem=str(error.args[0]))
-    except (ValueError, OverflowError):
-        return Target(nameless, problem=f"no whole number in the catalogue: {label}")
-    return Target(found, row)
+def _with_several(keys: array[int], values: array[int]) -> set[int]:
+    """The keys that have different values."""
+    import numpy as np
+
+    key, value = np.asarray(keys, np.int64), np.asarray(values, np.int64)
+    order = np.lexsort([value, key])
+    key, value = key[order], value[order]
+    another = (key[1:] == key[:-1]) & (value[1:] != value[:-1])
+    return set(key[1:][another].tolist())
 
 
 def _whole(value: Any) -> int:
@@ -173,38 +288,33 @@ _LAMOST = re.compile(r"(spec|med)-\d{5}-.+_sp\d\d-\d{3}\.fits(\.gz)?")
 _DESI = re.compile(r"(coadd|spectra)-.+\.fits(\.gz)?")
 
 
-def _finder_by_name(files: list[Any], catalogue: Path, spectra_dir: Path | None) -> Find:
-    folders = list(dict.fromkeys([catalogue.parent, Path()]))
-    # Files of one name in several folders cannot be told apart without their folders.
-    names = Counter(_path(file).name for file in set(files))
+def _finder_by_name(several: set[int], catalogue: Path, spectra_dir: Path | None) -> Find:
+    """By name; with strings in place of `Path`, which takes most of the time of a million."""
+    folders = list(map(str, dict.fromkeys([catalogue.parent, Path()])))
+    if spectra_dir is not None:
+        folders.insert(0, str(spectra_dir))
+    searched = " or ".join(folders)
+    hint = "the column file" if spectra_dir else "the column file, or give --spectra-dir DIR"
 
     def find(file: Any, row: Any = None, *, wanted: Identity) -> tuple[Path, int | None]:
-        name = _path(file)
-        places = [folder / name for folder in folders]
+        name = _name(file)
+        places = [os.path.join(folder, name) for folder in folders]  # noqa: PTH118
         if spectra_dir is not None:
-            flat = [spectra_dir / name.name] if names[name.name] == 1 else []
-            places = [spectra_dir / name, *places, *flat]
-        found = next((place for place in places if _is_file(place)), None)
+            # Files of one name in several folders cannot be told apart without their folders.
+            flat = Path(name).name
+            places += [] if hash(flat) in several else [str(spectra_dir / flat)]
+        found = next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113
         if found is None:
-            searched = " or ".join(map(str, [*([spectra_dir] if spectra_dir else []), *folders]))
-            hint = (
-                "the column file" if spectra_dir else "the column file, or give --spectra-dir DIR"
-            )
-            raise LookupError(f"{shown(str(name))} is not in {searched}; check {hint}")
-        return found, None if row is None else _whole(row)
+            raise LookupError(f"{shown(name)} is not in {searched}; check {hint}")
+        return Path(found), None if row is None else _whole(row)
 
     return find
 
 
-def _path(file: Any) -> Path:
-    return home_expanded(str(file or "").strip())
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that no disk can have
-        return False
+def _name(file: Any) -> str:
+    """The name that a catalogue gives for a file."""
+    name = str(file or "").strip()
+    return str(home_expanded(name)) if name.startswith("~") else name
 
 
 def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path | None) -> Find:
@@ -506,11 +616,10 @@ def read_table(path: Path) -> Table:
         If it cannot be read.
     """
     import gzip
-    import warnings
 
     from astropy.table import Table
 
-    try:
+    with _refused(path):
         with path.open("rb") as file:
             head = file.read(512)
         if head[:2] == b"\x1f\x8b":
@@ -518,20 +627,30 @@ def read_table(path: Path) -> Table:
                 head = file.read(512)
         if not head.strip():
             raise UsageError(f"the catalogue {path} is empty", "check that it is the right file")
+        if head.startswith(b"PAR1"):
+            table = _read_parquet(path)
+        elif (kind := _table_format(head, path)) == "votable":
+            with opened(path) as source:
+                table = tables_of(source.handle)[0]
+                _note_systems(table, source.handle)
+        else:
+            table = Table.read(path, format=kind)
+        if not table.has_mixin_columns:  # SkyCoord and Time have no bytes, and no dtype
+            table.convert_bytestring_to_unicode()
+        for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
+            table.rename_column(name, name.lstrip("\ufeff"))
+    return table
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Say in one line why a table cannot be read, whatever its reader raises."""
+    import warnings
+
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units and dates out of standard do no harm here
-            if head.startswith(b"PAR1"):
-                table = _read_parquet(path)
-            elif (kind := _table_format(head, path)) == "votable":
-                with opened(path) as source:
-                    table = tables_of(source.handle)[0]
-                    _note_systems(table, source.handle)
-            else:
-                table = Table.read(path, format=kind)
-            if not table.has_mixin_columns:  # SkyCoord and Time have no bytes, and no dtype
-                table.convert_bytestring_to_unicode()
-            for name in table.colnames:  # spreadsheets begin a CSV with a byte order mark
-                table.rename_column(name, name.lstrip("\ufeff"))
+            yield
     except UsageError:
         raise
     except ReadError as error:
@@ -542,7 +661,136 @@ def read_table(path: Path) -> Table:
             f"the catalogue {path} cannot be read: {reason}",
             "catalogues are CSV, ECSV, FITS, VOTable or Parquet tables",
         ) from error
-    return table
+
+
+class _InPieces:
+    """A long table, read piece by piece; columns have one type throughout.
+
+    Parameters
+    ----------
+    path : Path
+        For which `_is_long` holds.
+
+    Raises
+    ------
+    ReadError
+        If it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import numpy as np
+
+        self.path = path
+        self._length = 0
+        self._types: dict[str, Any] = {}
+        self._masked: set[str] = set()
+        for piece in self._read({}):
+            self._length += len(piece)
+            for name in piece.colnames:
+                column = piece[name]
+                self._types[name] = np.promote_types(
+                    self._types.get(name, column.dtype), column.dtype
+                )
+                if hasattr(column, "mask"):
+                    self._masked.add(name)
+        self.colnames = list(self._types)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Table]:
+        from astropy.table import MaskedColumn
+
+        for piece in self._read({name: dtype.kind for name, dtype in self._types.items()}):
+            for name, dtype in self._types.items():
+                column = piece[name].astype(dtype, copy=False)
+                piece[name] = MaskedColumn(column) if name in self._masked else column
+            yield piece
+
+    def _read(self, kinds: Mapping[str, str]) -> Iterator[Table]:
+        """The pieces; of a CSV file, with columns of these kinds, or as each piece suggests."""
+        pieces = self._opened(kinds)
+        while True:
+            with _refused(self.path):
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
+
+    def _opened(self, kinds: Mapping[str, str]) -> Iterator[Table]:
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        with self.path.open("rb") as file:
+            is_parquet = file.read(4) == b"PAR1"
+        if is_parquet:
+            with pyarrow.parquet.ParquetFile(self.path) as parquet:
+                for batch in parquet.iter_batches(PIECE_ROWS):
+                    yield from_arrow(pyarrow.Table.from_batches([batch]))
+            return
+        names = dict.fromkeys(_header(self.path), pyarrow.string())
+        with pyarrow.csv.open_csv(
+            self.path,
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=PIECE_BYTES),
+            pyarrow.csv.ParseOptions(newlines_in_values=True),
+            pyarrow.csv.ConvertOptions(column_types=names),
+        ) as reader:
+            for batch in reader:
+                columns = {
+                    name: _of_text(column, kinds.get(name, ""))
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                }
+                yield from_arrow(pyarrow.table(columns))
+
+
+def _in_pieces(path: Path) -> _InPieces | None:
+    """A long table, or None where only the more patient readers of `read_table` may take it."""
+    try:
+        return _InPieces(path)
+    except ReadError:
+        return None
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns of a CSV file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _of_text(column: pyarrow.Array, kind: str) -> pyarrow.Array:
+    """A column of text as numbers of a kind of NumPy ("i", "f"), or as the first that it fits.
+
+    Empty cells are null.
+    """
+    import pyarrow
+    from pyarrow import compute
+
+    column = compute.utf8_trim_whitespace(column)
+    column = compute.if_else(compute.equal(column, ""), None, column)
+    for numbers in (pyarrow.int64(), pyarrow.float64()):
+        if kind not in ("", numbers.to_pandas_dtype()().dtype.kind):
+            continue
+        try:
+            return column.cast(numbers)
+        except pyarrow.ArrowInvalid:
+            pass
+    return column
+
+
+def _is_long(path: Path) -> bool:
+    """Whether a table is better read in pieces, and can be: CSV with commas, and Parquet."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+        if head.startswith(b"PAR1"):
+            import pyarrow.parquet
+
+            return pyarrow.parquet.read_metadata(path).num_rows > LONG_ROWS
+        if path.stat().st_size <= LONG_BYTES or not path.name.lower().endswith(".csv"):
+            return False
+    except Exception:  # said when it is read
+        return False
+    return b"," in head.split(b"\n")[0] and _table_format(head, path) == "ascii.csv"
 
 
 def _table_format(head: bytes, path: Path) -> str:

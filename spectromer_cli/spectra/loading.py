@@ -29,7 +29,7 @@ from spectromer_cli.spectra.sources import Target
 from spectromer_cli.spectra.spectrum import Spectrum
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    from spectromer_cli.spectra.catalogues import Catalogue
 
 # At most this many spectra of one file are read at a time, so that memory stays bounded.
 PIECE = 256
@@ -48,7 +48,7 @@ class Inputs:
     files : path or sequence of paths
         As `sources.expand` takes them: files, folders, patterns, ``FILE[12]``.
     catalog : path, optional
-        As `catalogues.read_catalogue` takes it, instead of `files`.
+        As `catalogues.Catalogue` takes it, instead of `files`.
     spectra_dir : path, optional
         Where the spectra of the catalogue lie.
     air : bool, optional
@@ -109,20 +109,20 @@ class Inputs:
         """Whether names come from stdin, one by one: whoever writes them may wait for results."""
         return "-" in self._names
 
-    def targets(self) -> tuple[Iterator[Target], Table | None, int | None]:
+    def targets(self) -> tuple[Iterator[Target], Catalogue | None, int | None]:
         """What to read, in order.
 
         Returns
         -------
         targets : iterator of Target
-        catalogue : astropy Table or None
+        catalogue : Catalogue or None
             The catalogue, if there is one; the targets know their rows in it.
         total : int or None
             How many targets, where that can be told soon.
         """
         if self.catalog is not None:
-            listed, catalogue = catalogues.read_catalogue(self.catalog, self.spectra_dir)
-            return iter(listed), catalogue, len(listed)
+            catalogue = catalogues.Catalogue(self.catalog, self.spectra_dir)
+            return catalogue.targets(), catalogue, len(catalogue)
         targets = sources.expand(self._names)
         if self.from_stdin:
             return targets, None, None
