@@ -160,6 +160,21 @@ def test_a_second_run_on_one_output_is_refused(run, weights, night) -> None:
     assert not list(night.parent.glob("*spectromer*"))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--catalog", "cat.csv", "-o", "out"],
+        ["explain", "night", "-o", "out.html"],
+        ["report", "--catalog", "cat.csv", "-o", "out.html"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_command_claims_its_output(run, weights, night, arguments) -> None:
+    with claimed(night.parent / arguments[-1]):
+        result = run(*arguments, *weights)
+    assert result.code == 2 and f"another run writes {arguments[-1]}" in result.err
+
+
 def test_a_lock_that_a_killed_run_left_is_taken_over(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"

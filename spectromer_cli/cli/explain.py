@@ -11,6 +11,7 @@ from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.explain import DEFAULT_METHOD
+from spectromer_cli.paths import claimed
 
 PREDICTION = "Prediction"
 
@@ -153,7 +154,8 @@ def explain(
     elif output is None:
         export.print_regions(explanations)
     else:
-        export.write(explanations, output, rest_frame=frame == "rest", dark=dark)
+        with claimed(output):
+            export.write(explanations, output, rest_frame=frame == "rest", dark=dark)
     if failures.count:
         raise SomeInputsFailed(f"{failures.count} of {failures.seen} spectra have no explanation")
     if not failures.seen:

@@ -10,7 +10,7 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.paths import require_writable_folder
+from spectromer_cli.paths import claimed, require_writable_folder
 
 EPILOG = """Examples:
 
@@ -89,18 +89,19 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{output}: the page is HTML", "end -o in .html")
     require_writable_folder(output)
-    written = write_report(
-        results,
-        output,
-        resolve(model),
-        catalog=catalog,
-        spectra_dir=spectra_dir,
-        importance=importance,
-        air=air,
-        wavelength_unit=wavelength_unit,
-        max_file_size=max_file_size,
-        file_timeout=file_timeout,
-    )
+    with claimed(output):
+        written = write_report(
+            results,
+            output,
+            resolve(model),
+            catalog=catalog,
+            spectra_dir=spectra_dir,
+            importance=importance,
+            air=air,
+            wavelength_unit=wavelength_unit,
+            max_file_size=max_file_size,
+            file_timeout=file_timeout,
+        )
     for path in written.pages:
         print(path)
     if written.missing:

@@ -15,7 +15,7 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.columns import is_general
 from spectromer_cli.inference.run import Failures, Run, Settings
 from spectromer_cli.outputs.protect import Outputs
-from spectromer_cli.paths import atomic_path, make_folder, require_writable_folder
+from spectromer_cli.paths import atomic_path, claimed, make_folder, require_writable_folder
 from spectromer_cli.spectra.loading import Inputs
 from spectromer_cli.spectra.readers import ReadOptions
 
@@ -139,21 +139,22 @@ def evaluate(
     settings = Settings(model=model, device=device, batch_size=batch_size, refined=refined)
     columns = {"class": class_column, "z": z_column}
     folder = Path(spectra_dir) if spectra_dir else None
-    if catalog is not None:
-        inputs = Inputs(
-            catalog=Path(catalog), spectra_dir=folder, air=air, wavelength_unit=wavelength_unit,
-            max_file_size=max_file_size, file_timeout=file_timeout, workers=workers,
-        )  # fmt: skip
-        found = _on_catalogue(inputs, settings, columns, output, page)
-    else:
-        assert data is not None
-        options = dict(zip(FILE_OPTIONS, (folder, air, wavelength_unit, workers), strict=True))
-        reading = ReadOptions(air, wavelength_unit, max_file_size, file_timeout)
-        found = _on_labelled_set(
-            Path(data), options, reading, settings, columns, held_out, split_seed, baselines,
-            baseline_minutes, output, page,
-        )  # fmt: skip
-    _write(found, output, page)
+    with claimed(output):
+        if catalog is not None:
+            inputs = Inputs(
+                catalog=Path(catalog), spectra_dir=folder, air=air, wavelength_unit=wavelength_unit,
+                max_file_size=max_file_size, file_timeout=file_timeout, workers=workers,
+            )  # fmt: skip
+            found = _on_catalogue(inputs, settings, columns, output, page)
+        else:
+            assert data is not None
+            options = dict(zip(FILE_OPTIONS, (folder, air, wavelength_unit, workers), strict=True))
+            reading = ReadOptions(air, wavelength_unit, max_file_size, file_timeout)
+            found = _on_labelled_set(
+                Path(data), options, reading, settings, columns, held_out, split_seed, baselines,
+                baseline_minutes, output, page,
+            )  # fmt: skip
+        _write(found, output, page)
     return found
 
 
