@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import spectromer_cli as spectromer
 from spectromer_cli.archives import targets
 from spectromer_cli.archives.targets import safe_name, separation
 from spectromer_cli.cli import fetch
-from spectromer_cli.errors import UsageError
+from spectromer_cli.errors import NetworkError, UsageError
 from spectromer_cli.spectra.catalogues import read_catalogue
 from spectromer_cli.training.dataset import Source
 
@@ -178,6 +179,30 @@ def test_desi(run: Run, server: ArchiveServer) -> None:
     # Over the edge at 0°, 1.08 arcsec away.
     assert run("fetch", "desi", "359.9999 0.0", "-o", "edge").code == 0
     assert catalogue(Path("edge"))["separation"][0] == pytest.approx(1.08)
+
+
+class _Client:
+    """Answers as SPARCL's client does, with other records first."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def retrieve(self, ids: list[str], include: list[str]) -> types.SimpleNamespace:
+        names = dict.fromkeys(include)
+        other = names | {"sparcl_id": "another", "targetid": 1, "flux": [1.0]}
+        mine = names | {"sparcl_id": ids[0], "targetid": 2, "flux": [2.0, 3.0]}
+        return types.SimpleNamespace(records=[other, mine] if ids[0] == "mine" else [other])
+
+
+def test_the_record_that_was_asked_for(tmp_path: Path) -> None:
+    from spectromer_cli.archives import desi
+
+    desi._write(_Client(), "mine", tmp_path / "mine.fits")
+    (row,) = Table.read(tmp_path / "mine.fits")
+    assert row["targetid"] == 2 and row["flux"].tolist() == [2.0, 3.0]
+    with pytest.raises(NetworkError, match="no longer has the record gone"):
+        desi._write(_Client(), "gone", tmp_path / "gone.fits")
+    assert not (tmp_path / "gone.fits").exists()
 
 
 def test_desi_without_its_client(

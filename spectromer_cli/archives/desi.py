@@ -135,9 +135,10 @@ def _write(client: Any, sparcl_id: str, path: Path) -> None:
     answer = services.ask(
         "SPARCL", lambda: client.retrieve([sparcl_id], include=[*FIELDS, *ARRAYS]).records
     )
-    if not answer:
+    # The server does not promise the order of its answer, nor that it holds nothing else.
+    record = next((one for one in answer if str(one.get("sparcl_id")) == sparcl_id), None)
+    if record is None:
         raise NetworkError(f"SPARCL no longer has the record {sparcl_id}", "run it again")
-    record = answer[0]
     row = {key: [np.asarray(record[key])] for key in ARRAYS if record.get(key) is not None}
     row |= {key: [record[key]] for key in FIELDS if record.get(key) is not None}
     Table(row).write(path, format="fits", overwrite=True)
