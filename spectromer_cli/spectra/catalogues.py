@@ -570,11 +570,13 @@ def _desi_finder(files: list[Path]) -> Candidates:
 def _identities(path: Path) -> list[dict[str, Any]]:
     """What identifies the targets of a DESI file; empty, with a warning, if unreadable."""
     from spectromer_cli.spectra.readers import desi
-    from spectromer_cli.spectra.readers.base import opened
+    from spectromer_cli.spectra.readers.base import opened, without_astropy
 
     try:
         with opened(path) as source:
-            return desi.identities(source.handle, path) if source.kind == "fits" else []
+            if source.kind != "fits":
+                return []
+            return without_astropy(source, lambda plain: desi.identities(plain.handle, path))
     except Exception as error:  # a damaged FITS file raises whatever comes up
         reason = " ".join(str(error).split())
         console.warn(f"{path} is skipped: its column TARGETID cannot be read ({reason})")
