@@ -473,17 +473,19 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
 
     A spectrum that cannot be brought onto it has the reason in ``problem``.
     """
-    item = Item(file, row, spectrum.meta, spectrum.sn_median)
+    item = Item(file, row, spectrum.meta)
     if grid is None:
-        item.spectrum = spectrum
+        item.spectrum, item.sn_median = spectrum, spectrum.sn_median
         return item
     try:
         item.prepared = prepare(spectrum, grid)
         item.sn_median = item.prepared.sn_median
+        return item
     except ReadError as error:
         item.problem = _line(error)
     except (ValueError, ArithmeticError, IndexError, MemoryError) as error:  # must not end the run
         item.problem = f"it could not be brought onto the grid ({type(error).__name__}: {error})"
+    item.sn_median = spectrum.sn_median
     return item
 
 

@@ -69,7 +69,7 @@ class ReadOptions:
                 f"--file-timeout {self.file_timeout} is no time", "give seconds, or 0 for none"
             )
 
-    @property
+    @cached_property
     def max_bytes(self) -> int:
         """`max_file_size` in bytes."""
         said = re.fullmatch(
@@ -217,6 +217,8 @@ def _kind(magic: bytes) -> Kind:
 LOOK = 300
 # What is unpacked stays in memory up to this many bytes, and beyond in a temporary file.
 _IN_MEMORY = 1 << 25
+# Headers lie tens of kilobytes apart: few calls read them all.
+_BUFFER = 1 << 16
 # A file, or what was packed in one.
 Plain = Path | io.BytesIO
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -302,7 +304,7 @@ def _length(plain: Plain) -> int:
 
 def _binary(plain: Plain) -> AbstractContextManager[BinaryIO]:
     """A file for reading."""
-    return plain.open("rb") if isinstance(plain, Path) else nullcontext(plain)
+    return plain.open("rb", _BUFFER) if isinstance(plain, Path) else nullcontext(plain)
 
 
 def _refuse_archives(path: Path, magic: bytes) -> None:

@@ -72,6 +72,14 @@ class Header:
         place = self._places.get(name.encode().ljust(8))
         if place is None:
             raise KeyError(name)
+        return self._value(place)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a card, or the default where there is no such card."""
+        place = self._places.get(name.encode().ljust(8))
+        return default if place is None else self._value(place)
+
+    def _value(self, place: int) -> Any:
         said = self._text[place + 8 : place + CARD]
         if text := _TEXT.match(said):
             if b": " in text[1] or self._text.startswith(b"CONTINUE", place + CARD):
@@ -84,10 +92,6 @@ class Header:
         if logical := _LOGICAL.match(said):
             return logical[1] == b"T"
         raise NotPlain
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of a card, or the default where there is no such card."""
-        return self[name] if name in self else default  # noqa: SIM401 - `get` itself
 
 
 class Hdu:
@@ -163,12 +167,12 @@ class Image(Hdu):
 
 
 class _Column(NamedTuple):
-    """Where a column is in its row, and what it holds."""
+    """What a column holds, where in its row, and whether its numbers or its shape need more."""
 
     letter: str
     count: int
     place: int
-    number: int
+    is_scaled: bool
 
 
 class Table(Hdu):
@@ -222,7 +226,8 @@ class Table(Hdu):
         values = np.frombuffer(self._rows, one)["cell"]
         if column.letter != "A":
             return values
-        if np.any(np.char.find(values, b"\0") >= 0):
+        letters = np.frombuffer(values.tobytes(), np.uint8).reshape(len(self), column.count)
+        if np.any((letters[:, :-1] == 0) & (letters[:, 1:] != 0)):  # a text that goes on behind NUL
             raise NotPlain
         return np.char.rstrip(np.char.decode(values, "ascii"))
 
@@ -244,8 +249,7 @@ class Table(Hdu):
 
     def _kind(self, column: _Column) -> Any:
         """The type of a column's cells."""
-        cards = (f"{name}{column.number}" for name in ("TSCAL", "TZERO", "TDIM"))
-        if any(card in self.header for card in cards) or not column.count:
+        if column.is_scaled or not column.count:
             raise NotPlain
         if column.letter == "A":
             return f"S{column.count}"
@@ -292,7 +296,8 @@ def _columns(text: bytes) -> Columns:
             raise NotPlain
         if "(" in said and form[2] not in "PQ":
             raise NotPlain
-        found[name] = _Column(form[2], int(form[1] or 1), place, number)
+        scaled = any(f"{card}{number}" in header for card in ("TSCAL", "TZERO", "TDIM"))
+        found[name] = _Column(form[2], int(form[1] or 1), place, scaled)
         place += taken
     if place != int(cards["NAXIS1"]) or len(found) != count or "ZTABLE" in header:
         raise NotPlain

@@ -245,6 +245,8 @@ def _whole(hdu: Extent, name: str, default: int | None = None) -> int:
     text = hdu.cards.get(name)
     if text is None and default is not None:
         return default
+    if text is not None and len(text) < 19 and text.isascii() and text.isdigit():
+        return int(text)
     try:
         value = float(text or "") if len(text or "") < 30 else float("nan")
         if not value.is_integer():
@@ -329,31 +331,55 @@ def _unpacked_size(hdu: Extent, file: BinaryIO, number: int, max_bytes: int) -> 
         return prod(sides) * max(1, bits // 8)
     width, rows = _whole(hdu, "NAXIS1", 0), _whole(hdu, "NAXIS2", 0)
     room = hdu.size - _whole(hdu, "THEAP", width * rows)
-    place, total = 0, width * rows
+    total = width * rows
+    arrays, taken = _layout(hdu.text)
+    for column, form, place in arrays if rows else ():
+        found = _VARIABLE.match(form)
+        assert found is not None
+        for said in _arrays(hdu, file, ">i4" if found[2] == "P" else ">i8", place):
+            ends = said[:, 1] + said[:, 0] * ELEMENT_BYTES.get(found[3], 1 / 8)
+            used = said[:, 0] > 0
+            if said.min() < 0 or np.any(ends[used] > room):
+                raise ReadError(
+                    f"column {column} of HDU {number} has arrays that lie beyond the table",
+                    "fetch the file again",
+                )
+            # Arrays may share their bytes; each of them is read.
+            total += int(np.sum(said[:, 0] * max(1, ELEMENT_BYTES.get(found[3], 1))))
+        refuse_large(f"column {column} of HDU {number}", total, max_bytes)
+    if taken > width:
+        raise ReadError(
+            f"HDU {number} claims rows of {width} bytes, and columns that need more",
+            "fetch the file again",
+        )
+    return total
+
+
+@by_header
+def _layout(text: bytes) -> tuple[list[tuple[int, str, int]], int]:
+    """Of a table's columns, up to one that cannot be understood: what they need, by the header.
+
+    Returns
+    -------
+    arrays : list of (int, str, int)
+        Number, form and place of the columns of arrays of variable length.
+    taken : int
+        Bytes of a row, as far as they fit into it or one more column.
+    """
+    hdu = Extent(sizes_in(text), text, 0)
+    width = _whole(hdu, "NAXIS1", 0)
+    arrays, place = [], 0
     for column in range(1, _whole(hdu, "TFIELDS", 0) + 1):
         form = hdu.cards.get(f"TFORM{column}", "").upper()
         taken = cell_bytes(form)
         if taken is None:
-            return total  # astropy says what is wrong with it
-        if place + taken > width:
-            raise ReadError(
-                f"HDU {number} claims rows of {width} bytes, and columns that need more",
-                "fetch the file again",
-            )
-        if taken and rows and (array := _VARIABLE.match(form)):
-            for said in _arrays(hdu, file, ">i4" if array[2] == "P" else ">i8", place):
-                ends = said[:, 1] + said[:, 0] * ELEMENT_BYTES.get(array[3], 1 / 8)
-                used = said[:, 0] > 0
-                if said.min() < 0 or np.any(ends[used] > room):
-                    raise ReadError(
-                        f"column {column} of HDU {number} has arrays that lie beyond the table",
-                        "fetch the file again",
-                    )
-                # Arrays may share their bytes; each of them is read.
-                total += int(np.sum(said[:, 0] * max(1, ELEMENT_BYTES.get(array[3], 1))))
-            refuse_large(f"column {column} of HDU {number}", total, max_bytes)
+            break  # astropy says what is wrong with it
+        if taken and place + taken <= width and _VARIABLE.match(form):
+            arrays.append((column, form, place))
         place += taken
-    return total
+        if place > width:
+            break
+    return arrays, place
 
 
 def _arrays(hdu: Extent, file: BinaryIO, kind: str, place: int) -> Iterator[np.ndarray]:
