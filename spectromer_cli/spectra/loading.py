@@ -121,7 +121,7 @@ class Inputs:
             How many targets, where that can be told soon.
         """
         if self.catalog is not None:
-            catalogue = catalogues.Catalogue(self.catalog, self.spectra_dir)
+            catalogue = catalogues.Catalogue(self.catalog, self.spectra_dir, options=self.options)
             return catalogue.targets(), catalogue, len(catalogue)
         targets = sources.expand(self._names)
         if self.from_stdin:
@@ -298,7 +298,7 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
         return [Item(file, problem=first.problem, catalogue_row=first.catalogue_row)], 1
     items: list[Item] = []
     try:
-        with time_limit(options.file_timeout, file), open_spectra(first.path, options) as spectra:
+        with open_spectra(first.path, options) as spectra:
             count = len(spectra)
             if not count:
                 raise ReadError(f"{file} has no spectrum in it")
@@ -344,49 +344,6 @@ def _refused(piece: Piece, error: ReadError, read: Sequence[Item] = ()) -> Resul
             for target, row in rows[len(read) :]
         ),
     ], len(rows) if total is None else total  # fmt: skip
-
-
-class TookTooLong(BaseException):
-    """The time of a file is over; no `except Exception` of a library may take it for its own."""
-
-
-@contextmanager
-def time_limit(seconds: float, file: str) -> Iterator[None]:
-    """Give up what takes too long, where the system can interrupt it.
-
-    Only the main thread of a process can be interrupted, not on Windows, and not while a library
-    stays in compiled code.
-
-    Parameters
-    ----------
-    seconds : float
-        0 for any time.
-    file : str
-        For the message.
-
-    Raises
-    ------
-    ReadError
-        If the time is over.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not seconds or not main or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        raise TookTooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        # Once more if a library swallows the first.
-        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
-        yield
-    except TookTooLong:
-        raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _read_own(spectra: Spectra, target: Target, options: ReadOptions, grid: Grid | None) -> Item:

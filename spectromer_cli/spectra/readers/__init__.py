@@ -93,9 +93,7 @@ def _spectra(source: Source, options: ReadOptions) -> Spectra:
     """The spectra of any file that a reader knows."""
     reader = _reader_for(source)
     spectra = _guarded(source, reader, lambda: reader.read(source, options))
-    return replace(
-        spectra, get=lambda row: _guarded(source, reader, lambda: spectra.get(row), row)
-    )
+    return replace(spectra, get=lambda row: _guarded(source, reader, lambda: spectra.get(row), row))
 
 
 def read(path: str | Path, *, air: bool | None = None, wavelength_unit: str = "") -> list[Spectrum]:
@@ -119,7 +117,7 @@ def read(path: str | Path, *, air: bool | None = None, wavelength_unit: str = ""
     ReadError
         If the file, or any spectrum in it, cannot be read.
     """
-    with open_spectra(path, ReadOptions(air, wavelength_unit)) as spectra:
+    with open_spectra(path, ReadOptions(air, wavelength_unit, file_timeout=0)) as spectra:
         return list(spectra)
 
 

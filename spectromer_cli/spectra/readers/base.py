@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import io
 import re
+import signal
 import stat
+import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -158,6 +160,52 @@ class Spectra:
         return (self.get(row) for row in range(self.count))
 
 
+class TookTooLong(BaseException):
+    """The time of a file is over; no `except Exception` of a library may take it for its own."""
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise TookTooLong
+
+
+@contextmanager
+def time_limit(seconds: float, file: str) -> Iterator[None]:
+    """Give up what takes too long, where the system can interrupt it.
+
+    Within another limit, that one holds. Only the main thread of a process can be interrupted, not on Windows, and not while a library
+    stays in compiled code.
+
+    Parameters
+    ----------
+    seconds : float
+        0 for any time.
+    file : str
+        For the message.
+
+    Raises
+    ------
+    ReadError
+        If the time is over.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not seconds or not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+    if signal.getsignal(signal.SIGALRM) is _stop:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _stop)
+    try:
+        # Once more if a library swallows the first.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+        yield
+    except TookTooLong:
+        raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @contextmanager
 def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     """Open `path` as what its first bytes say it is, packed by gzip, bzip2, xz or zstd or not.
@@ -166,15 +214,16 @@ def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     ----------
     path : Path
     options : ReadOptions, optional
-        How large the file may be.
+        How large the file may be, and how long it may stay open.
 
     Raises
     ------
     ReadError
         If there is no such file, it is empty, truncated, larger than allowed, or no format
-        known here.
+        known here; or if the time is over.
     """
-    limit = (options or ReadOptions()).max_bytes
+    options = options or ReadOptions()
+    limit = options.max_bytes
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
             raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
@@ -186,6 +235,7 @@ def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
         reason = getattr(error, "strerror", None) or error
         raise ReadError(f"{path} cannot be opened: {reason}", "check the name") from error
     with ExitStack() as stack:
+        stack.enter_context(time_limit(options.file_timeout, str(path)))
         plain, magic = stack.enter_context(_unpacked(path, magic, limit))
         if not magic:
             raise ReadError(f"{path} is empty", "fetch the file again")
@@ -263,7 +313,7 @@ def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Plain, byt
 
     with ExitStack() as stack:
         plain: Plain = io.BytesIO()
-        file: BinaryIO = plain
+        file: Any = plain
         first, size, is_text = b"", 0, False
         try:
             with _unpacking(kind, path) as packed:
@@ -295,6 +345,8 @@ def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Plain, byt
             ) from error
         if isinstance(plain, Path):
             file.close()
+        else:
+            plain.seek(0)
         yield plain, first
 
 
@@ -356,6 +408,8 @@ def _open_fits(path: Path, plain: Plain) -> Iterator[Any]:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
+            if not isinstance(plain, Path):
+                plain.seek(0)
             # Mapped files cannot be read where integers are scaled, as masks are.
             hdus = fits.open(plain, memmap=False)
             len(hdus)  # reads every header

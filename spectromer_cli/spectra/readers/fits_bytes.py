@@ -30,6 +30,8 @@ _IN_NAMES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_- "
 # Random groups, and images packed in tables.
 _ODD = ("GROUPS", "ZIMAGE")
 _FORM = re.compile(r"(\d*)([A-Z])")
+_WHOLE_FORM = re.compile(r"(\d*)(?:([LXBIJKAEDCM])|([PQ])[A-Z](?:\(\d*\))?)")
+_CARD = re.compile(rb"(TTYPE|TFORM|TSCAL|TZERO|TDIM)(\d{1,3}) *= *(?:'([^']*))?")
 _TEXT = re.compile(rb"= +'((?:[^']|'')*)' *(?:/|$)")
 _WHOLE = re.compile(rb"= +([+-]?\d+) *(?:/|$)")
 _REAL = re.compile(rb"= +([+-]?(?:\d+\.\d*|\.\d+|\d+)(?:[ED][+-]?\d+)?) *(?:/|$)")
@@ -156,8 +158,8 @@ class Image(Hdu):
         scale = header.get("BSCALE", 1), header.get("BZERO", 0)
         if not count or count * kind.itemsize != self._extent.size or "BLANK" in header:
             raise NotPlain
-        values = np.frombuffer(self._read(first * kind.itemsize, kind.itemsize * int(np.prod(shape))),
-                               kind).reshape(shape)  # fmt: skip
+        size = int(np.prod(shape)) * kind.itemsize
+        values = np.frombuffer(self._read(first * kind.itemsize, size), kind).reshape(shape)
         if scale == (1, 0):
             return values
         if bits > 8 and scale == (1, 2 ** (bits - 1)):  # unsigned (FITS 4.0, table 11)
@@ -170,7 +172,7 @@ class _Column(NamedTuple):
     """What a column holds, where in its row, and whether its numbers or its shape need more."""
 
     letter: str
-    count: int
+    repeat: int
     place: int
     is_scaled: bool
 
@@ -226,7 +228,7 @@ class Table(Hdu):
         values = np.frombuffer(self._rows, one)["cell"]
         if column.letter != "A":
             return values
-        letters = np.frombuffer(values.tobytes(), np.uint8).reshape(len(self), column.count)
+        letters = np.frombuffer(values.tobytes(), np.uint8).reshape(len(self), column.repeat)
         if np.any((letters[:, :-1] == 0) & (letters[:, 1:] != 0)):  # a text that goes on behind NUL
             raise NotPlain
         return np.char.rstrip(np.char.decode(values, "ascii"))
@@ -238,10 +240,10 @@ class Table(Hdu):
         data = self._read(row * self._width, self._width)
         found: dict[str, Any] = {}
         for name in names:
-            column = self.columns.first.get(name)
+            column = _first(self._extent.text).get(name)
             if column is None:
                 continue
-            if column.count != 1 and column.letter != "A":
+            if column.repeat != 1 and column.letter != "A":
                 raise NotPlain
             value = np.frombuffer(data, self._kind(column), 1, column.place)[0]
             found[name] = _text(value) if column.letter == "A" else value
@@ -249,14 +251,14 @@ class Table(Hdu):
 
     def _kind(self, column: _Column) -> Any:
         """The type of a column's cells."""
-        if column.is_scaled or not column.count:
+        if column.is_scaled or not column.repeat:
             raise NotPlain
         if column.letter == "A":
-            return f"S{column.count}"
+            return f"S{column.repeat}"
         if column.letter not in _NUMBERS:
             raise NotPlain
         kind = _NUMBERS[column.letter]
-        return kind if column.count == 1 else (kind, column.count)
+        return kind if column.repeat == 1 else (kind, column.repeat)
 
 
 class Columns:
@@ -270,36 +272,67 @@ class Columns:
     def __init__(self, by_name: dict[str, _Column]) -> None:
         self._by_name = by_name
         self.names = list(by_name)
-        # Of several names that differ by their case alone, the first.
-        self.first = {name.lower(): column for name, column in reversed(by_name.items())}
+        self._lowered = {name.lower(): column for name, column in by_name.items()}
 
     def find(self, name: str) -> _Column | None:
         """The column of a name, in this case or another; None if there is none."""
         if name in self._by_name:
             return self._by_name[name]
-        if len(self.first) < len(self.names):  # Flux and FLUX: which is meant?
+        if len(self._lowered) < len(self.names):  # Flux and FLUX: which is meant?
             raise NotPlain
-        return self.first.get(name.lower())
+        return self._lowered.get(name.lower())
+
+
+@by_header
+def _described(text: bytes) -> list[tuple[str, _Column]]:
+    """Name and description of a table's columns, by its header.
+
+    What is wrong with a name, or with a column that nobody asks for, does no harm here.
+    """
+    cards: dict[bytes, dict[int, str]] = {}
+    for start in range(0, len(text), CARD):
+        if card := _CARD.match(text, start, start + CARD):
+            value = (card[3] or b"").decode("ascii", "replace").strip()
+            cards.setdefault(card[1], {})[int(card[2])] = value
+    names, forms = cards.get(b"TTYPE", {}), cards.get(b"TFORM", {})
+    more = {number for name in (b"TSCAL", b"TZERO", b"TDIM") for number in cards.get(name, ())}
+    found = []
+    place = 0
+    for number in range(1, len(forms) + 1):
+        form = _FORM.match(forms.get(number, ""))
+        taken = None if form is None else cell_bytes(form[0])
+        if form is None or taken is None:
+            raise NotPlain
+        column = _Column(form[2], int(form[1] or 1), place, number in more)
+        found.append((names.get(number, ""), column))
+        place += taken
+    if str(place) != sizes_in(text).get("NAXIS1") or b"ZTABLE  =" in text:
+        raise NotPlain
+    return found
+
+
+@by_header
+def _first(text: bytes) -> dict[str, _Column]:
+    """The columns by their names in lower case; of those that have one in common, the first."""
+    return {name.lower(): column for name, column in reversed(_described(text))}
 
 
 @by_header
 def _columns(text: bytes) -> Columns:
-    """The columns of a table, by its header."""
-    header, cards = Header(text), sizes_in(text)
-    found: dict[str, _Column] = {}
-    place, count = 0, int(cards["TFIELDS"])
-    for number in range(1, count + 1):
-        said = cards.get(f"TFORM{number}", "")
-        form, name = _FORM.fullmatch(said.split("(")[0]), header.get(f"TTYPE{number}")
-        taken = cell_bytes(said)
-        if form is None or taken is None or not isinstance(name, str) or not name.strip():
+    """The columns of a table in which nothing is out of order."""
+    header, found = Header(text), {}
+    for number, (_, column) in enumerate(_described(text), 1):
+        name, said = header.get(f"TTYPE{number}"), header.get(f"TFORM{number}")
+        form = _WHOLE_FORM.fullmatch(said) if isinstance(said, str) else None
+        if form is None or (form[2] or form[3], int(form[1] or 1)) != (
+            column.letter,
+            column.repeat,
+        ):
             raise NotPlain
-        if "(" in said and form[2] not in "PQ":
+        if not isinstance(name, str) or not name.strip() or name in found:
             raise NotPlain
-        scaled = any(f"{card}{number}" in header for card in ("TSCAL", "TZERO", "TDIM"))
-        found[name] = _Column(form[2], int(form[1] or 1), place, scaled)
-        place += taken
-    if place != int(cards["NAXIS1"]) or len(found) != count or "ZTABLE" in header:
+        found[name] = column
+    if len(found) != int(sizes_in(text)["TFIELDS"]):
         raise NotPlain
     return Columns(found)
 
@@ -369,6 +402,10 @@ def _is_regular(text: bytes) -> bool:
         and all(text.startswith(f"{n:8}= ".encode(), i * CARD) for i, n in enumerate(order))
         and all(cards[name].lstrip("-").isdigit() for name in order[1:])
         and not text[text.rindex(b"END     ") + 3 :].strip()
+        and not any(
+            text.startswith(b"CONTINUE", i) and b"&'" not in text[i - CARD : i]
+            for i in range(CARD, len(text) if b"CONTINUE" in text else 0, CARD)
+        )
     )
 
 

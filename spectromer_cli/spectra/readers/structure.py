@@ -108,7 +108,7 @@ def check(file: BinaryIO, length: int, max_bytes: int) -> list[Extent]:
         if hdu.size > left:
             raise ReadError(
                 f"the file is cut off: its end is missing. HDU {number} claims "
-                f"{_amount(hdu.size)}, and {_amount(left)} are there",
+                f"{_amount(hdu.size)}, and {_amount(max(0, left))} are there",
                 "fetch it again",
             )
         kind = hdu.cards.get("XTENSION")
@@ -174,7 +174,7 @@ def header_at(file: BinaryIO, place: int, number: int) -> Extent | None:
         # astropy takes whatever ends like a header for one.
         if _has_end(block):
             text = b"".join(blocks)
-            return Extent(sizes_in(text), text, place + len(text))
+            return Extent(sizes_in(text), text, place + len(blocks) * BLOCK)
         if len(block) < BLOCK:
             break
     if not blocks[0].startswith(b"SIMPLE" if number == 0 else b"XTENSION"):
