@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 # At most this many spectra of one file are read at a time, so that memory stays bounded.
 PIECE = 256
-# For fewer files, worker processes take longer to start than they save.
-FEW_FILES = 50
+# For fewer files, a worker process takes longer to start than it saves: reading is quick.
+FEW_FILES = 500
+# Beside a model on the CPU, each process that reads has this many cores of work next to it; on
+# fewer cores it takes from the model what it saves.
+CORES_PER_READER = 4
 # Up to this many files are counted first, so that the progress bar knows its end.
 COUNTABLE = 100_000
 
@@ -131,13 +134,33 @@ class Inputs:
             return iter(head), None, len(head)
         return chain(head, targets), None, None
 
-    def processes(self, total: int | None) -> int:
-        """How many processes read `total` targets (None: not known); 0 for this one alone."""
+    def processes(self, total: int | None, on_cpu: bool = True) -> int:
+        """How many processes read.
+
+        Parameters
+        ----------
+        total : int or None
+            How many targets; None if that is not known.
+        on_cpu : bool
+            The model needs the same cores.
+
+        Returns
+        -------
+        int
+            0 for this process alone.
+        """
         if self.workers is not None:
             return self.workers
         if self.from_stdin or (total is not None and total < FEW_FILES):
             return 0
-        return max(1, min(4, (os.cpu_count() or 2) - 1))
+        return min(4, cores() // CORES_PER_READER if on_cpu else cores() - 1)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass

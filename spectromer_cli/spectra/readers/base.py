@@ -172,8 +172,8 @@ def _stop(number: int, frame: Any) -> None:
 def time_limit(seconds: float, file: str) -> Iterator[None]:
     """Give up what takes too long, where the system can interrupt it.
 
-    Within another limit, that one holds. Only the main thread of a process can be interrupted, not on Windows, and not while a library
-    stays in compiled code.
+    Within another limit, that one holds. Only the main thread of a process can be interrupted, not
+    on Windows, and not while a library stays in compiled code.
 
     Parameters
     ----------
