@@ -1,16 +1,21 @@
-"""Cells of wide tables, taken from the bytes, are what astropy reads."""
+"""What is taken from the bytes of FITS files is what astropy reads, or is left to it."""
 
+import gzip
 import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+import survey_files
 from astropy.io import fits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.readers import base, read
 from spectromer_cli.spectra.readers import fits_bytes as module
 from spectromer_cli.spectra.readers.fits_bytes import cells
+from spectromer_cli.spectra.spectrum import Spectrum
 
 SCALARS = {"B": "u1", "I": "i2", "J": "i4", "K": "i8", "E": "f4", "D": "f8"}
 FORMS = st.lists(
@@ -98,6 +103,98 @@ def test_a_broken_header_costs_no_more_than_the_cell(card: str) -> None:
             assert cells(hdus[1], 0, ["name_0"]) == {}
     except (OSError, IndexError, TypeError, ValueError):
         pass  # astropy itself does not open it
+
+
+# --- whole files ------------------------------------------------------------------------------
+
+
+def by_astropy(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Spectrum] | str:
+    """The spectra of a file without its bytes, or why there are none."""
+    with monkeypatch.context() as patched:
+        patched.setattr(base.fits_bytes, "hdus_of", lambda *given: None)
+        return read_or_reason(path)
+
+
+def read_or_reason(path: Path) -> list[Spectrum] | str:
+    try:
+        return read(path)
+    except ReadError as error:
+        return str(error)
+
+
+def assert_same(found: list[Spectrum] | str, expected: list[Spectrum] | str) -> None:
+    if isinstance(found, str) or isinstance(expected, str):
+        assert found == expected
+        return
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("wavelength", "flux", "ivar"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert one.meta == other.meta
+
+
+def files_of_each(folder: Path) -> list[Path]:
+    """A file of each layout that is read by its bytes."""
+    one = survey_files.made(2000, CLASS="STAR", SUBCLASS="it's F5", Z=-1e-3)
+    one.and_mask[100:120] = 1 << 3
+    two = survey_files.made(2000, seed=1)
+    paths = [survey_files.write_spec(folder / f"{survey}.fits", one, survey)
+             for survey in ("SDSS", "BOSS", "eBOSS", "SDSS-V")]  # fmt: skip
+    return [
+        *paths,
+        survey_files.write_spplate(folder / "spPlate.fits", [one, two]),
+        survey_files.write_spspec(folder / "spSpec.fit", one),
+        survey_files.write_lamost_image(folder / "image.fits", one),
+        survey_files.write_lamost_image(folder / "packed.fits.gz", one),
+    ]
+
+
+def test_the_surveys_files_need_no_astropy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in files_of_each(tmp_path):
+        expected = by_astropy(path, monkeypatch)
+        with monkeypatch.context() as patched:
+            patched.setattr(base, "_open_fits", None)
+            assert_same(read_or_reason(path), expected)
+
+
+CHANGES = [
+    b"BSCALE  =                  2.0", b"BZERO   =           2147483648", b"BLANK   =  0",
+    b"HIERARCH COEFF0 = 3.7", b"coeff0  =                  3.7", b"COEFF0  = '3.58'",
+    b"CONTINUE  'x'", b"TSCAL1  =                  2.0", b"TZERO4  =           2147483648",
+    b"TDIM1   = '(2,2)'", b"TTYPE2  = 'FLUX'", b"TTYPE2  = 'Loglam'", b"PLATEID =",
+    b"MJD     =               5.2D+4", b"RUN2D   = 'v6_0'", b"EXTNAME = 'a: 1'", b"NAXIS   = 2.0",
+    b"Z       = 'caf\xe9'", b"OBSID   =", b"SIMPLE  =                    F", b"RA      =5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("card", CHANGES)
+def test_what_is_out_of_order_is_read_as_astropy_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: bytes
+) -> None:
+    """A card that is changed, in each header of a file in turn."""
+    for path in files_of_each(tmp_path)[::3]:
+        data = (gzip.decompress if path.suffix == ".gz" else bytes)(path.read_bytes())
+        with fits.open(io.BytesIO(data)) as hdus:
+            headers = [hdu.fileinfo() for hdu in hdus]
+        for number, place in enumerate(headers):
+            changed = bytearray(data)
+            at = data.find(card[:8], place["hdrLoc"], place["datLoc"])
+            if at < 0 or at % 80:  # the last card that says something
+                at = data.index(b"END" + b" " * 77, place["hdrLoc"]) - 80
+            changed[at : at + 80] = card.ljust(80)
+            other = tmp_path / f"{number}-{path.name.removesuffix('.gz')}"
+            other.write_bytes(changed)
+            assert_same(read_or_reason(other), by_astropy(other, monkeypatch))
+
+
+@pytest.mark.parametrize("size", [2880, 5760, 7000, 20_000])
+def test_the_end_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for path in files_of_each(tmp_path):
+        if path.suffix != ".gz":
+            data = path.read_bytes()
+            for changed in (data[:-size], data + b"x" * size):
+                path.write_bytes(changed)
+                assert_same(read_or_reason(path), by_astropy(path, monkeypatch))
 
 
 def test_real_files(shared: Path) -> None:
