@@ -28,7 +28,7 @@ from spectromer_cli.errors import NotASpectrum, ReadError, UsageError
 from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.catalogues import read_catalogue
 from spectromer_cli.spectra.loading import Inputs, Item, load_all
-from spectromer_cli.spectra.readers import ReadOptions, open_spectra, read, sdss
+from spectromer_cli.spectra.readers import ReadOptions, desi, open_spectra, read, sdss
 from spectromer_cli.spectra.sources import Target, expand
 
 WAVE = np.linspace(4000.0, 9000.0, 2000)
@@ -477,6 +477,48 @@ def test_each_file_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not next(load_all([Target(text)], ReadOptions(file_timeout=9))).problem
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@posix
+def test_looking_up_a_target_has_a_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "spectra"
+    folder.mkdir()
+    table(folder / "coadd-main-dark-1.fits")
+    (tmp_path / "c.csv").write_text("targetid\n5\n")
+
+    def slow(*given: object) -> list[object]:
+        time.sleep(30)
+        return []
+
+    monkeypatch.setattr(desi, "identities", slow)
+    inputs = Inputs(catalog=tmp_path / "c.csv", spectra_dir=folder, file_timeout=0.5)
+    with soon():
+        (target,) = inputs.targets()[0]
+    assert "no spectrum of targetid 5" in target.problem
+
+
+def test_a_process_that_reads_starts_without_the_model() -> None:
+    program = (
+        "import sys, spectromer_cli.spectra.loading\n"
+        "print(*{'torch', 'timm', 'astropy', 'pandas', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "total", "on_cpu", "processes"),
+    [(2, 10**6, True, 0), (8, 10**6, True, 2), (8, 100, True, 0), (8, None, False, 4)],
+)
+def test_processes_read_where_they_win(
+    monkeypatch: pytest.MonkeyPatch, cores: int, total: int | None, on_cpu: bool, processes: int
+) -> None:
+    monkeypatch.setattr(loading, "cores", lambda: cores)
+    assert Inputs(files="a.fits").processes(total, on_cpu) == processes
+    assert Inputs(files="a.fits", workers=3).processes(total, on_cpu) == 3
 
 
 @posix

@@ -255,7 +255,7 @@ class Run:
                 targets,
                 options=self.inputs.options,
                 batch_size=self.settings.batch_size,
-                workers=self.inputs.processes(self._total),
+                workers=self.inputs.processes(self._total, self.model.device.type == "cpu"),
                 refined=self.settings.refined,
                 min_z_prob=self._min_z_prob,
                 skip=done.place,
@@ -480,7 +480,8 @@ def predict_targets(
     table : astropy.table.Table
         Their rows.
     """
-    from spectromer_cli.spectra.loading import load_all
+    from spectromer_cli.model.device import room_for
+    from spectromer_cli.spectra.loading import cores, load_all
 
     skipped = 0
 
@@ -493,7 +494,9 @@ def predict_targets(
 
     items = wanted()
     while batch := list(islice(items, batch_size)):
-        yield batch, model.table(batch, refined, min_z_prob)
+        with room_for(workers, model.device, cores()):
+            table = model.table(batch, refined, min_z_prob)
+        yield batch, table
     if skipped:
         console.info(f"skipped {skipped} files that hold no spectrum")
 

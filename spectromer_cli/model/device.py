@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from spectromer_cli.errors import UsageError
@@ -42,3 +44,28 @@ def choose_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"--device {name} is not supported", "use auto, cpu, cuda, cuda:1 or mps")
     return device
+
+
+@contextmanager
+def room_for(processes: int, device: torch.device, cores: int) -> Iterator[None]:
+    """Leave cores to processes that work beside a model.
+
+    Threads of torch that wait for one another on a core that is taken lose more than that core.
+
+    Parameters
+    ----------
+    processes : int
+    device : torch.device
+        A GPU needs no cores.
+    cores : int
+        How many there are.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if processes and device.type == "cpu":
+        torch.set_num_threads(max(1, min(before, cores - processes)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra import identity
-from spectromer_cli.spectra.readers.base import opened
+from spectromer_cli.spectra.readers.base import ReadOptions, opened
 from spectromer_cli.spectra.readers.votable import tables_of
 from spectromer_cli.spectra.sources import Target, home_expanded, shown, walk
 
@@ -102,6 +102,8 @@ class Catalogue:
         one is taken only if they hold the same, or the other columns of the row tell them apart.
     table : astropy Table, optional
         What `path` holds, if it has been read.
+    options : ReadOptions
+        How much the files may ask for that are opened to find the spectra.
 
     Attributes
     ----------
@@ -116,7 +118,13 @@ class Catalogue:
         If the table cannot be read.
     """
 
-    def __init__(self, path: Path, spectra_dir: Path | None, table: Table | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spectra_dir: Path | None,
+        table: Table | None = None,
+        options: ReadOptions = ReadOptions(),
+    ) -> None:
         self.path = path
         if table is None:
             table = (_in_pieces(path) if _is_long(path) else None) or read_table(path)
@@ -144,7 +152,7 @@ class Catalogue:
             self._find = _finder_by_name(several.names, path, spectra_dir)
             key += ("row",) if "row" in columns else ()
         else:
-            self._find = _finder_by_number(key, path, spectra_dir)
+            self._find = _finder_by_number(key, path, spectra_dir, options)
         self._key = {name: columns[name] for name in key}
 
     def __len__(self) -> int:
@@ -317,7 +325,9 @@ def _name(file: Any) -> str:
     return str(home_expanded(name)) if name.startswith("~") else name
 
 
-def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path | None) -> Find:
+def _finder_by_number(
+    key: tuple[str, ...], catalogue: Path, spectra_dir: Path | None, options: ReadOptions
+) -> Find:
     if spectra_dir is None:
         raise UsageError(
             f"the catalogue {catalogue} has {', '.join(key)}, but where are the spectra?",
@@ -330,7 +340,7 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
         else:
             files.append(target.path)
     find_in = {"plate": _sdss_finder, "obsid": _lamost_finder, "targetid": _desi_finder}[key[0]]
-    candidates = find_in(files)
+    candidates = find_in(files, options)
 
     def find(*numbers: Any, wanted: Identity) -> tuple[Path, int | None]:
         whole = tuple(_whole(number) for number in numbers)
@@ -338,7 +348,7 @@ def _finder_by_number(key: tuple[str, ...], catalogue: Path, spectra_dir: Path |
         found = candidates(*whole)
         if not found:
             raise LookupError(f"no spectrum of {label} below {spectra_dir}")
-        one = _the_one(found, wanted, label)
+        one = _the_one(found, wanted, label, options)
         return one.path, one.row
 
     return find
@@ -371,7 +381,9 @@ _FILE_IDS = ("run2d", "desi_survey", "program", "healpix", "tileid", "night")
 Candidates = Callable[..., list[_Candidate]]
 
 
-def _the_one(found: list[_Candidate], wanted: Identity, label: str) -> _Candidate:
+def _the_one(
+    found: list[_Candidate], wanted: Identity, label: str, options: ReadOptions
+) -> _Candidate:
     """The candidate that is wanted.
 
     Raises
@@ -384,7 +396,7 @@ def _the_one(found: list[_Candidate], wanted: Identity, label: str) -> _Candidat
               reversed(found)}  # fmt: skip
     found = [one for one in found if one in unique.values()]
     if len(found) > 1:
-        found = [one if one.meta is not None else _with_meta(one) for one in found]
+        found = [one if one.meta is not None else _with_meta(one, options) for one in found]
         readable = {one.rank for one in found if one.meta is not None}
         found = [one for one in found if one.meta is not None or one.rank not in readable]
     reasons = [identity.contradiction(wanted, one.meta or {}, str(one.path)) for one in found]
@@ -397,7 +409,7 @@ def _the_one(found: list[_Candidate], wanted: Identity, label: str) -> _Candidat
     agreeing = [identity.agreement(telling, one.meta or {}) for one in fitting]
     fitting = [one for one, n in zip(fitting, agreeing, strict=True) if n == max(agreeing)]
     fitting = _of_first_rank(fitting)
-    if len(fitting) > 1 and not _hold_the_same(fitting):
+    if len(fitting) > 1 and not _hold_the_same(fitting, options):
         names = ", ".join(str(one.path) for one in fitting[:4]) + (", …" if fitting[4:] else "")
         raise LookupError(
             f"{label} fits {len(fitting)} files: {names}: name one in the column file"
@@ -430,18 +442,18 @@ def _have_common(one: Any, other: Any) -> bool:
     return bool(first & second)
 
 
-def _with_meta(one: _Candidate) -> _Candidate:
+def _with_meta(one: _Candidate, options: ReadOptions) -> _Candidate:
     """The candidate with what its file says; as it is if the file cannot be read."""
     from spectromer_cli.spectra.readers import open_spectra
 
     try:
-        with open_spectra(one.path) as spectra:
+        with open_spectra(one.path, options) as spectra:
             return replace(one, meta=identity.kept(spectra.get(one.row or 0).meta))
     except ReadError:
         return one
 
 
-def _hold_the_same(found: Sequence[_Candidate]) -> bool:
+def _hold_the_same(found: Sequence[_Candidate], options: ReadOptions) -> bool:
     """Whether several files hold the same spectrum, pixel by pixel."""
     import numpy as np
 
@@ -450,7 +462,7 @@ def _hold_the_same(found: Sequence[_Candidate]) -> bool:
     held = []
     for one in found:
         try:
-            with open_spectra(one.path) as spectra:
+            with open_spectra(one.path, options) as spectra:
                 spectrum = spectra.get(one.row or 0)
         except (ReadError, IndexError):
             return False
@@ -462,7 +474,7 @@ def _hold_the_same(found: Sequence[_Candidate]) -> bool:
     )
 
 
-def _sdss_finder(files: list[Path]) -> Candidates:
+def _sdss_finder(files: list[Path], options: ReadOptions) -> Candidates:
     """By plate, MJD and fibre in the files' names; spPlate files where there is no other."""
     single: dict[tuple[int, int, int], list[_Candidate]] = {}
     plates: dict[tuple[int, int], list[Path]] = {}
@@ -478,7 +490,7 @@ def _sdss_finder(files: list[Path]) -> Candidates:
         found = list(single.get((plate, mjd, fiber), ()))
         for path in plates.get((plate, mjd), ()):
             if path not in fibers:
-                fibers[path] = _first_rows(path, "FIBERID", 5), _run2d(path)
+                fibers[path] = _first_rows(path, "FIBERID", 5, options), _run2d(path, options)
             rows, meta = fibers[path]
             if fiber in rows:
                 found.append(_Candidate(path, rows[fiber], meta, rank=1))
@@ -487,16 +499,16 @@ def _sdss_finder(files: list[Path]) -> Candidates:
     return find
 
 
-def _run2d(path: Path) -> dict[str, Any]:
+def _run2d(path: Path, options: ReadOptions) -> dict[str, Any]:
     """The reduction that a spPlate file is of, where its header says it."""
     try:
-        run2d = str(_primary_header(path).get("RUN2D") or "").strip()
+        run2d = str(_primary_header(path, options).get("RUN2D") or "").strip()
     except Exception:  # a damaged file raises whatever comes up, and is refused when it is read
         return {}
     return {"run2d": run2d} if run2d else {}
 
 
-def _primary_header(path: Path) -> Any:
+def _primary_header(path: Path, options: ReadOptions) -> Any:
     """The primary header of a FITS file.
 
     Raises
@@ -504,13 +516,13 @@ def _primary_header(path: Path) -> Any:
     ReadError
         If it is none.
     """
-    with opened(path) as source:
+    with opened(path, options) as source:
         if source.kind != "fits":
             raise ReadError(f"{path} is not a FITS file")
         return source.handle[0].header
 
 
-def _lamost_finder(files: list[Path]) -> Candidates:
+def _lamost_finder(files: list[Path], options: ReadOptions) -> Candidates:
     """By obsid in the files' names, or else in the headers of files named as LAMOST does."""
     plain: dict[int, list[_Candidate]] = {}
     named: dict[int, list[_Candidate]] = {}
@@ -533,18 +545,18 @@ def _lamost_finder(files: list[Path]) -> Candidates:
             if obsid in known:
                 return known[obsid]
         if in_headers is None:
-            in_headers = _obsids(unnamed)
+            in_headers = _obsids(unnamed, options)
         return in_headers.get(obsid, [])
 
     return find
 
 
-def _obsids(files: list[Path]) -> dict[int, list[_Candidate]]:
+def _obsids(files: list[Path], options: ReadOptions) -> dict[int, list[_Candidate]]:
     index: dict[int, list[_Candidate]] = {}
     with console.progress("reading OBSIDs", len(files)) as advance:
         for path in files:
             try:
-                obsid = int(_primary_header(path).get("OBSID", 0))
+                obsid = int(_primary_header(path, options).get("OBSID", 0))
             except Exception as error:  # a damaged file raises whatever comes up
                 console.warn(f"{path} is skipped: its OBSID cannot be read ({error})")
             else:
@@ -554,38 +566,40 @@ def _obsids(files: list[Path]) -> dict[int, list[_Candidate]]:
     return index
 
 
-def _desi_finder(files: list[Path]) -> Candidates:
+def _desi_finder(files: list[Path], options: ReadOptions) -> Candidates:
     """By TARGETID in the FIBERMAPs; a coadd before the single exposures that it is of."""
     index: dict[int, list[_Candidate]] = {}
     files = [path for path in files if _DESI.fullmatch(path.name)]
     with console.progress("reading TARGETIDs", len(files)) as advance:
         for path in files:
             rank = int(path.name.startswith("spectra"))
-            for row, meta in enumerate(_identities(path)):
+            for row, meta in enumerate(_identities(path, options)):
                 index.setdefault(meta["targetid"], []).append(_Candidate(path, row, meta, rank))
             advance(1)
     return lambda targetid: index.get(targetid, [])
 
 
-def _identities(path: Path) -> list[dict[str, Any]]:
+def _identities(path: Path, options: ReadOptions) -> list[dict[str, Any]]:
     """What identifies the targets of a DESI file; empty, with a warning, if unreadable."""
     from spectromer_cli.spectra.readers import desi
-    from spectromer_cli.spectra.readers.base import opened
+    from spectromer_cli.spectra.readers.base import opened, without_astropy
 
     try:
-        with opened(path) as source:
-            return desi.identities(source.handle, path) if source.kind == "fits" else []
+        with opened(path, options) as source:
+            if source.kind != "fits":
+                return []
+            return without_astropy(source, lambda plain: desi.identities(plain.handle, path))
     except Exception as error:  # a damaged FITS file raises whatever comes up
         reason = " ".join(str(error).split())
         console.warn(f"{path} is skipped: its column TARGETID cannot be read ({reason})")
     return []
 
 
-def _first_rows(path: Path, column: str, hdu: str | int) -> dict[int, int]:
+def _first_rows(path: Path, column: str, hdu: str | int, options: ReadOptions) -> dict[int, int]:
     """The first row of each value of an integer column; empty, with a warning, if unreadable."""
     index: dict[int, int] = {}
     try:
-        with opened(path) as source:
+        with opened(path, options) as source:
             for row, value in enumerate(source.handle[hdu].data[column].tolist()):
                 index.setdefault(value, row)
     except Exception as error:  # a damaged file raises whatever comes up
@@ -630,7 +644,7 @@ def read_table(path: Path) -> Table:
         if head.startswith(b"PAR1"):
             table = _read_parquet(path)
         elif (kind := _table_format(head, path)) == "votable":
-            with opened(path) as source:
+            with opened(path, ReadOptions(file_timeout=0)) as source:
                 table = tables_of(source.handle)[0]
                 _note_systems(table, source.handle)
         else:

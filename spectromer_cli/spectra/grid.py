@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -32,13 +33,28 @@ class Grid:
 
     @property
     def loglam(self) -> np.ndarray:
-        """log10(λ/Å) of the pixel centres, shape (n,)."""
-        return self.loglam0 + self.dloglam * np.arange(self.n)
+        """log10(λ/Å) of the pixel centres, shape (n,); not to be written to."""
+        return _loglam(self)
 
     @property
     def wavelength(self) -> np.ndarray:
-        """Wavelength of the pixel centres in Å, shape (n,)."""
-        return 10.0**self.loglam
+        """Wavelength of the pixel centres in Å, shape (n,); not to be written to."""
+        return _wavelength(self)
+
+
+# Every spectrum needs them, and they are the same for all.
+@lru_cache(maxsize=8)
+def _loglam(grid: Grid) -> np.ndarray:
+    values = grid.loglam0 + grid.dloglam * np.arange(grid.n)
+    values.flags.writeable = False
+    return values
+
+
+@lru_cache(maxsize=8)
+def _wavelength(grid: Grid) -> np.ndarray:
+    values = 10.0 ** _loglam(grid)
+    values.flags.writeable = False
+    return values
 
 
 @dataclass
@@ -95,7 +111,9 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
     if not spectrum.good.any():
         raise ReadError("every pixel is masked, zero or not a number", "look at the mask and ivar")
     spectrum = _without_wild(in_window(spectrum, grid))
-    flux, ivar = _copy(spectrum, grid) if _on_grid(spectrum, grid) else _rebin(spectrum, grid)
+    position = (np.log10(spectrum.wavelength) - grid.loglam0) / grid.dloglam
+    on_grid = _on_grid(position)
+    flux, ivar = _copy(spectrum, position, grid) if on_grid else _rebin(spectrum, grid)
     good = ivar > 0
     scale = level(flux[good]) if good.any() else 1.0
     if not scale > 0:
@@ -178,22 +196,19 @@ def _without_wild(spectrum: Spectrum) -> Spectrum:
     return Spectrum(spectrum.wavelength, spectrum.flux, ivar, spectrum.meta)
 
 
-def _pixel_positions(spectrum: Spectrum, grid: Grid) -> np.ndarray:
-    """The spectrum's pixel centres in units of grid pixels."""
-    return (np.log10(spectrum.wavelength) - grid.loglam0) / grid.dloglam
-
-
-def _on_grid(spectrum: Spectrum, grid: Grid) -> bool:
-    """Whether the spectrum has the grid's own pixels, within a twentieth of one."""
-    position = _pixel_positions(spectrum, grid)
-    aligned = np.abs(position - np.round(position)) < 0.05
+def _on_grid(position: np.ndarray) -> bool:
+    """Whether pixel centres, in units of grid pixels, are the grid's own within a twentieth."""
     steps = np.diff(position)
     # Spectra binned by 3, 5 or 7 pixels would lie on it too, and leave gaps.
-    return bool(aligned.all() and np.all(steps > 0.9) and np.median(steps) < 1.5)
+    return bool(
+        np.all(np.abs(position - np.round(position)) < 0.05)
+        and np.all(steps > 0.9)
+        and np.median(steps) < 1.5
+    )
 
 
-def _copy(spectrum: Spectrum, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    index = np.round(_pixel_positions(spectrum, grid)).astype(int)
+def _copy(spectrum: Spectrum, position: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    index = np.round(position).astype(int)
     inside = (index >= 0) & (index < grid.n)
     flux, ivar = np.zeros(grid.n), np.zeros(grid.n)
     flux[index[inside]] = spectrum.flux[inside]

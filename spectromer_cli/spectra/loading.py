@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 # At most this many spectra of one file are read at a time, so that memory stays bounded.
 PIECE = 256
-# For fewer files, worker processes take longer to start than they save.
-FEW_FILES = 50
+# For fewer files, a worker process takes longer to start than it saves: reading is quick.
+FEW_FILES = 500
+# Beside a model on the CPU, each process that reads has this many cores of work next to it; on
+# fewer cores it takes from the model what it saves.
+CORES_PER_READER = 4
 # Up to this many files are counted first, so that the progress bar knows its end.
 COUNTABLE = 100_000
 
@@ -121,7 +124,7 @@ class Inputs:
             How many targets, where that can be told soon.
         """
         if self.catalog is not None:
-            catalogue = catalogues.Catalogue(self.catalog, self.spectra_dir)
+            catalogue = catalogues.Catalogue(self.catalog, self.spectra_dir, options=self.options)
             return catalogue.targets(), catalogue, len(catalogue)
         targets = sources.expand(self._names)
         if self.from_stdin:
@@ -131,13 +134,33 @@ class Inputs:
             return iter(head), None, len(head)
         return chain(head, targets), None, None
 
-    def processes(self, total: int | None) -> int:
-        """How many processes read `total` targets (None: not known); 0 for this one alone."""
+    def processes(self, total: int | None, on_cpu: bool = True) -> int:
+        """How many processes read.
+
+        Parameters
+        ----------
+        total : int or None
+            How many targets; None if that is not known.
+        on_cpu : bool
+            The model needs the same cores.
+
+        Returns
+        -------
+        int
+            0 for this process alone.
+        """
         if self.workers is not None:
             return self.workers
         if self.from_stdin or (total is not None and total < FEW_FILES):
             return 0
-        return max(1, min(4, (os.cpu_count() or 2) - 1))
+        return min(4, cores() // CORES_PER_READER if on_cpu else cores() - 1)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass
@@ -298,7 +321,7 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
         return [Item(file, problem=first.problem, catalogue_row=first.catalogue_row)], 1
     items: list[Item] = []
     try:
-        with time_limit(options.file_timeout, file), open_spectra(first.path, options) as spectra:
+        with open_spectra(first.path, options) as spectra:
             count = len(spectra)
             if not count:
                 raise ReadError(f"{file} has no spectrum in it")
@@ -344,49 +367,6 @@ def _refused(piece: Piece, error: ReadError, read: Sequence[Item] = ()) -> Resul
             for target, row in rows[len(read) :]
         ),
     ], len(rows) if total is None else total  # fmt: skip
-
-
-class TookTooLong(BaseException):
-    """The time of a file is over; no `except Exception` of a library may take it for its own."""
-
-
-@contextmanager
-def time_limit(seconds: float, file: str) -> Iterator[None]:
-    """Give up what takes too long, where the system can interrupt it.
-
-    Only the main thread of a process can be interrupted, not on Windows, and not while a library
-    stays in compiled code.
-
-    Parameters
-    ----------
-    seconds : float
-        0 for any time.
-    file : str
-        For the message.
-
-    Raises
-    ------
-    ReadError
-        If the time is over.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not seconds or not main or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        raise TookTooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        # Once more if a library swallows the first.
-        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
-        yield
-    except TookTooLong:
-        raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _read_own(spectra: Spectra, target: Target, options: ReadOptions, grid: Grid | None) -> Item:
@@ -473,17 +453,19 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
 
     A spectrum that cannot be brought onto it has the reason in ``problem``.
     """
-    item = Item(file, row, spectrum.meta, spectrum.sn_median)
+    item = Item(file, row, spectrum.meta)
     if grid is None:
-        item.spectrum = spectrum
+        item.spectrum, item.sn_median = spectrum, spectrum.sn_median
         return item
     try:
         item.prepared = prepare(spectrum, grid)
         item.sn_median = item.prepared.sn_median
+        return item
     except ReadError as error:
         item.problem = _line(error)
     except (ValueError, ArithmeticError, IndexError, MemoryError) as error:  # must not end the run
         item.problem = f"it could not be brought onto the grid ({type(error).__name__}: {error})"
+    item.sn_median = spectrum.sn_median
     return item
 
 

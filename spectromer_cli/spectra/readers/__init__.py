@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import TypeVar
 
 from spectromer_cli.errors import NotASpectrum, ReadError
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra, opened
+from spectromer_cli.spectra.readers.fits_bytes import NotPlain
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # In this order: the most particular structure first, plain tables and specutils last.
@@ -25,6 +28,8 @@ READERS = (
     *("sdss", "lamost", "desi", "parquet_tables", "hdf5_tables", "fits_tables", "fits_images"),
     *("votable", "text", "table", "specutils"),
 )
+# Those that take a file by its bytes (`Source.hdus`) as well as by astropy.
+QUICK = ("sdss", "lamost", "desi")
 
 FITS_SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz")
 
@@ -55,13 +60,40 @@ def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterat
     """
     options = options or ReadOptions()
     with opened(Path(path), options) as source:
-        reader = _reader_for(source)
-        spectra = _guarded(source, reader, lambda: reader.read(source, options))
-        yield Spectra(
-            spectra.count,
-            lambda row: _guarded(source, reader, lambda: spectra.get(row), row),
-            spectra.left_out,
-        )
+        carefully = cache(lambda: _spectra(source, options))
+        quick = _quick_spectra(source.quick, options)
+        if quick is None:
+            yield carefully()
+            return
+
+        def get(row: int) -> Spectrum:
+            try:
+                return quick.get(row)
+            except (Exception, NotPlain):  # said in the words that astropy leads to
+                return carefully().get(row)
+
+        yield replace(quick, get=get)
+
+
+def _quick_spectra(source: Source | None, options: ReadOptions) -> Spectra | None:
+    """The spectra of a survey's file by its bytes; None where that is not plain."""
+    if source is None:
+        return None
+    try:
+        for name in QUICK:
+            reader = import_module(f"spectromer_cli.spectra.readers.{name}")
+            if reader.identify(source):
+                return reader.read(source, options)
+    except (Exception, NotPlain):  # said in the words that astropy leads to
+        pass
+    return None
+
+
+def _spectra(source: Source, options: ReadOptions) -> Spectra:
+    """The spectra of any file that a reader knows."""
+    reader = _reader_for(source)
+    spectra = _guarded(source, reader, lambda: reader.read(source, options))
+    return replace(spectra, get=lambda row: _guarded(source, reader, lambda: spectra.get(row), row))
 
 
 def read(path: str | Path, *, air: bool | None = None, wavelength_unit: str = "") -> list[Spectrum]:
@@ -85,11 +117,12 @@ def read(path: str | Path, *, air: bool | None = None, wavelength_unit: str = ""
     ReadError
         If the file, or any spectrum in it, cannot be read.
     """
-    with open_spectra(path, ReadOptions(air, wavelength_unit)) as spectra:
+    with open_spectra(path, ReadOptions(air, wavelength_unit, file_timeout=0)) as spectra:
         return list(spectra)
 
 
 def _reader_for(source: Source) -> ModuleType:
+    _ = source.handle  # what cannot be opened is said here
     for name in READERS:
         reader = import_module(f"spectromer_cli.spectra.readers.{name}")
         try:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
+import signal
 import stat
+import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import numpy as np
 
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra.quantities import card, comments_of
-from spectromer_cli.spectra.readers import structure
+from spectromer_cli.spectra.readers import fits_bytes, structure
+from spectromer_cli.spectra.readers.fits_bytes import NotPlain
 from spectromer_cli.spectra.spectrum import Spectrum, joined
 
 # A spectrum of a million pixels in text has some 60 MB.
@@ -28,6 +33,7 @@ MAX_FILE_SIZE = "2GB"
 FILE_TIMEOUT = 60.0
 
 Kind = Literal["fits", "hdf5", "parquet", "text"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class ReadOptions:
                 f"--file-timeout {self.file_timeout} is no time", "give seconds, or 0 for none"
             )
 
-    @property
+    @cached_property
     def max_bytes(self) -> int:
         """`max_file_size` in bytes."""
         said = re.fullmatch(
@@ -88,14 +94,44 @@ class Source:
         The file.
     kind : {"fits", "hdf5", "parquet", "text"}
         What it is by its first bytes, never by its name.
-    handle : object
-        An ``astropy.io.fits.HDUList``, an ``h5py.File``, a ``pyarrow.parquet.ParquetFile``,
-        or for text the decoded ``str``.
+    opening : callable
+        Gives the `handle` when it is first asked for.
+    hdus : fits_bytes.Hdus, optional
+        Of a FITS file that needs no astropy: what costs no time to open.
     """
 
     path: Path
     kind: Kind
-    handle: Any
+    opening: Callable[[], Any] = field(repr=False)
+    hdus: fits_bytes.Hdus | None = field(default=None, repr=False)
+
+    @cached_property
+    def handle(self) -> Any:
+        """The open file.
+
+        An ``astropy.io.fits.HDUList``, an ``h5py.File``, a ``pyarrow.parquet.ParquetFile``, or for
+        text the decoded ``str``.
+        """
+        return self.opening()
+
+    @property
+    def quick(self) -> Source | None:
+        """The same file with its `hdus` in place of the handle; None if there are none."""
+        return None if self.hdus is None else Source(self.path, self.kind, lambda: self.hdus)
+
+
+def without_astropy(source: Source, work: Callable[[Source], T]) -> T:
+    """Do what takes long with astropy on the bytes of a plain FITS file.
+
+    Whatever goes wrong there is done again with astropy, so that what is said of a file does not
+    depend on it.
+    """
+    if source.quick is not None:
+        try:
+            return work(source.quick)
+        except (Exception, NotPlain):
+            pass
+    return work(source)
 
 
 @dataclass
@@ -124,6 +160,52 @@ class Spectra:
         return (self.get(row) for row in range(self.count))
 
 
+class TookTooLong(BaseException):
+    """The time of a file is over; no `except Exception` of a library may take it for its own."""
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise TookTooLong
+
+
+@contextmanager
+def time_limit(seconds: float, file: str) -> Iterator[None]:
+    """Give up what takes too long, where the system can interrupt it.
+
+    Within another limit, that one holds. Only the main thread of a process can be interrupted, not
+    on Windows, and not while a library stays in compiled code.
+
+    Parameters
+    ----------
+    seconds : float
+        0 for any time.
+    file : str
+        For the message.
+
+    Raises
+    ------
+    ReadError
+        If the time is over.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not seconds or not main or not hasattr(signal, "setitimer"):
+        yield
+        return
+    if signal.getsignal(signal.SIGALRM) is _stop:
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _stop)
+    try:
+        # Once more if a library swallows the first.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+        yield
+    except TookTooLong:
+        raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @contextmanager
 def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     """Open `path` as what its first bytes say it is, packed by gzip, bzip2, xz or zstd or not.
@@ -132,15 +214,16 @@ def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     ----------
     path : Path
     options : ReadOptions, optional
-        How large the file may be.
+        How large the file may be, and how long it may stay open.
 
     Raises
     ------
     ReadError
         If there is no such file, it is empty, truncated, larger than allowed, or no format
-        known here.
+        known here; or if the time is over.
     """
-    limit = (options or ReadOptions()).max_bytes
+    options = options or ReadOptions()
+    limit = options.max_bytes
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
             raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
@@ -151,21 +234,20 @@ def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
         reason = getattr(error, "strerror", None) or error
         raise ReadError(f"{path} cannot be opened: {reason}", "check the name") from error
-    with _unpacked(path, magic, limit) as (plain, magic):
+    with ExitStack() as stack:
+        stack.enter_context(time_limit(options.file_timeout, str(path)))
+        plain, magic = stack.enter_context(_unpacked(path, magic, limit))
         if not magic:
             raise ReadError(f"{path} is empty", "fetch the file again")
         _refuse_archives(path, magic)
         kind = _kind(magic)
         if kind == "fits":
-            try:
-                structure.check(plain, limit)
-            except ReadError as error:
-                raise ReadError(f"{path}: {error}", error.hint) from None
-        openers = {
-            "fits": _open_fits, "hdf5": _open_hdf5, "parquet": _open_parquet, "text": _open_text,
-        }  # fmt: skip
-        with openers[kind](path, plain) as handle:
-            yield Source(path, kind, handle)
+            hdus = stack.enter_context(_plain_hdus(path, plain, limit))
+            yield Source(path, kind, lambda: stack.enter_context(_open_fits(path, plain)), hdus)
+            return
+        openers = {"hdf5": _open_hdf5, "parquet": _open_parquet, "text": _open_text}
+        handle = stack.enter_context(openers[kind](path, plain))
+        yield Source(path, kind, lambda: handle)
 
 
 def _kind(magic: bytes) -> Kind:
@@ -183,6 +265,12 @@ def _kind(magic: bytes) -> Kind:
 
 # So many bytes tell what a file is.
 LOOK = 300
+# What is unpacked stays in memory up to this many bytes, and beyond in a temporary file.
+_IN_MEMORY = 1 << 25
+# Headers lie tens of kilobytes apart: few calls read them all.
+_BUFFER = 1 << 16
+# A file, or what was packed in one.
+Plain = Path | io.BytesIO
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 # What may hold any number of files, or needs a program of its own: by the first bytes, how.
 _ARCHIVES = {
@@ -212,21 +300,23 @@ def _unpacking(kind: str, path: Path) -> Any:
 
 
 @contextmanager
-def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Path, bytes]]:
-    """The file itself, or what it holds unpacked in a temporary file, and its first bytes."""
-    import lzma
-    import tempfile
-    import zlib
-
+def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Plain, bytes]]:
+    """The file itself, or what it holds unpacked, and its first bytes."""
     kind = next((kind for start, kind in _PACKED.items() if magic.startswith(start)), "")
     if not kind:
         yield path, magic
         return
-    with tempfile.TemporaryDirectory(prefix="spectromer-") as folder:
-        plain = Path(folder) / "unpacked"
+    import lzma
+    import shutil
+    import tempfile
+    import zlib
+
+    with ExitStack() as stack:
+        plain: Plain = io.BytesIO()
+        file: Any = plain
         first, size, is_text = b"", 0, False
         try:
-            with _unpacking(kind, path) as packed, plain.open("wb") as file:
+            with _unpacking(kind, path) as packed:
                 while piece := packed.read(1 << 20):
                     if not size:
                         first = piece[:LOOK]
@@ -242,12 +332,31 @@ def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Path, byte
                             f"{path} unpacks to more than {limit / 1e9:.2g} GB",
                             "allow more with --max-file-size",
                         )
+                    if size > _IN_MEMORY and isinstance(plain, io.BytesIO):
+                        folder = tempfile.TemporaryDirectory(prefix="spectromer-")
+                        before, plain = plain, Path(stack.enter_context(folder)) / "unpacked"
+                        file = stack.enter_context(plain.open("wb"))
+                        before.seek(0)
+                        shutil.copyfileobj(before, file)
                     file.write(piece)
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
             raise ReadError(
                 f"{path} is a damaged {kind} file: {error}", "fetch it again"
             ) from error
+        if isinstance(plain, Path):
+            file.close()
+        else:
+            plain.seek(0)
         yield plain, first
+
+
+def _length(plain: Plain) -> int:
+    return plain.stat().st_size if isinstance(plain, Path) else plain.getbuffer().nbytes
+
+
+def _binary(plain: Plain) -> AbstractContextManager[BinaryIO]:
+    """A file for reading."""
+    return plain.open("rb", _BUFFER) if isinstance(plain, Path) else nullcontext(plain)
 
 
 def _refuse_archives(path: Path, magic: bytes) -> None:
@@ -269,14 +378,38 @@ def _refuse_archives(path: Path, magic: bytes) -> None:
 
 
 @contextmanager
-def _open_fits(path: Path, plain: Path) -> Iterator[Any]:
+def _plain_hdus(path: Path, plain: Plain, limit: int) -> Iterator[fits_bytes.Hdus | None]:
+    """The HDUs of a FITS file by their bytes, where these are in order; None where they are not.
+
+    Raises
+    ------
+    ReadError
+        If the file cannot be what its headers claim.
+    """
+    import warnings
+
+    length = _length(plain)
+    with _binary(plain) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            extents = structure.check(file, length, limit)
+        except ReadError as error:
+            raise ReadError(f"{path}: {error}", error.hint) from None
+        yield fits_bytes.hdus_of(file, extents, length)
+
+
+@contextmanager
+def _open_fits(path: Path, plain: Plain) -> Iterator[Any]:
     import warnings
 
     from astropy.io import fits
 
+    length = _length(plain)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
+            if not isinstance(plain, Path):
+                plain.seek(0)
             # Mapped files cannot be read where integers are scaled, as masks are.
             hdus = fits.open(plain, memmap=False)
             len(hdus)  # reads every header
@@ -286,7 +419,6 @@ def _open_fits(path: Path, plain: Path) -> Iterator[Any]:
                 f"{path} is not a whole FITS file: {reason}", "fetch it again"
             ) from error
     # Old files break the standard in harmless ways, but a part of a file must not pass for it.
-    length = plain.stat().st_size
     messages = [str(warning.message) for warning in said]
     if any("truncated" in m or ("validating header" in m and length % 2880) for m in messages):
         hdus.close()
@@ -297,7 +429,7 @@ def _open_fits(path: Path, plain: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _open_hdf5(path: Path, plain: Path) -> Iterator[Any]:
+def _open_hdf5(path: Path, plain: Plain) -> Iterator[Any]:
     import h5py
 
     try:
@@ -309,7 +441,7 @@ def _open_hdf5(path: Path, plain: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _open_parquet(path: Path, plain: Path) -> Iterator[Any]:
+def _open_parquet(path: Path, plain: Plain) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet
 
@@ -322,14 +454,14 @@ def _open_parquet(path: Path, plain: Path) -> Iterator[Any]:
 
 
 @contextmanager
-def _open_text(path: Path, plain: Path) -> Iterator[str]:
-    size = plain.stat().st_size
+def _open_text(path: Path, plain: Plain) -> Iterator[str]:
+    size = _length(plain)
     if size > MAX_TEXT_BYTES:
         raise ReadError(
             f"{path} is a text of {size / 1e6:.0f} MB: too large for a spectrum",
             "split it into one table a spectrum, or make it a FITS, HDF5 or Parquet table",
         )
-    raw = plain.read_bytes()
+    raw = plain.read_bytes() if isinstance(plain, Path) else plain.getvalue()
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # spreadsheets on Windows
         yield raw.decode("utf-16", errors="replace")
         return
@@ -342,6 +474,24 @@ def _open_text(path: Path, plain: Path) -> Iterator[str]:
         yield raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         yield raw.decode("latin-1")
+
+
+@contextmanager
+def damaged_headers_named() -> Iterator[None]:
+    """Say of a card that cannot be read that it is the header that is damaged.
+
+    Raises
+    ------
+    ValueError
+    """
+    try:
+        yield
+    except Exception as error:
+        from astropy.io.fits import VerifyError
+
+        if isinstance(error, VerifyError | OverflowError):
+            raise ValueError(f"the header is damaged: {error}") from error
+        raise
 
 
 # --- what a FITS file says beside its data --------------------------------------------------

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from spectromer_cli.errors import NotASpectrum
-from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
+from spectromer_cli.spectra.readers.base import (
+    ReadOptions,
+    Source,
+    Spectra,
+    damaged_headers_named,
+)
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # What LAMOST writes where it knows nothing.
@@ -49,8 +54,6 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     KeyError, IndexError, ValueError, TypeError
         If the spectrum is broken; `open_spectra` says so in words.
     """
-    from astropy.io.fits import VerifyError
-
     hdus = source.handle
     if _is_medium_resolution(hdus):
         raise NotASpectrum(
@@ -58,10 +61,8 @@ def read(source: Source, options: ReadOptions) -> Spectra:
             "(4950-5350 and 6300-6800 Å)",
             "fetch the low-resolution spectrum of the object, if there is one",
         )
-    try:
+    with damaged_headers_named():
         spectrum = _from_image(hdus) if _is_image(hdus) else _from_table(hdus)
-    except (VerifyError, OverflowError) as error:
-        raise ValueError(f"the header is damaged: {error}") from error
     return Spectra(1, lambda row: spectrum)
 
 
@@ -79,13 +80,11 @@ def _is_table(hdus: Any) -> bool:
 
 
 def _is_medium_resolution(hdus: Any) -> bool:
-    from astropy.io.fits import VerifyError
-
     # Coadds of the blue and the red arm, then the single exposures, by local modified minute.
     arm = re.compile(r"COADD_[BR]|[BR]-\d+")
     try:
         return "LMJD" in hdus[0].header and any(arm.fullmatch(hdu.name) for hdu in hdus[1:])
-    except VerifyError:  # a name that cannot be read
+    except Exception:  # a name that cannot be read
         return False
 
 
@@ -110,9 +109,9 @@ def _from_image(hdus: Any) -> Spectrum:
 
 def _from_table(hdus: Any) -> Spectrum:
     """One row, each cell a whole vector."""
-    row = hdus[1].data[0]
+    table = hdus[1].data
     wavelength, flux, ivar, and_mask = (
-        np.asarray(row[name], dtype=np.float64)
+        np.asarray(table[name][0], dtype=np.float64)
         for name in ("WAVELENGTH", "FLUX", "IVAR", "ANDMASK")
     )
     return _spectrum(wavelength, flux, ivar, and_mask, hdus[0].header)

@@ -13,8 +13,13 @@ from typing import Any
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
-from spectromer_cli.spectra.readers.cells import cells
+from spectromer_cli.spectra.readers.base import (
+    ReadOptions,
+    Source,
+    Spectra,
+    damaged_headers_named,
+)
+from spectromer_cli.spectra.readers.fits_bytes import cells
 from spectromer_cli.spectra.spectrum import Spectrum
 
 # Bits of the pixel mask that do not say that a pixel is bad: a bright neighbour on the CCD and
@@ -62,15 +67,11 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     KeyError, IndexError, ValueError, TypeError
         If the file's one spectrum is broken; `open_spectra` says so in words.
     """
-    from astropy.io.fits import VerifyError
-
     hdus = source.handle
     if _is_spplate(hdus):
         return Spectra(hdus[0].shape[0], partial(_plate_row, source))
-    try:
+    with damaged_headers_named():
         spectrum = _spec(hdus) if _is_spec(hdus) else _spspec(hdus)
-    except (VerifyError, OverflowError) as error:
-        raise ValueError(f"the header is damaged: {error}") from error
     return Spectra(1, lambda row: spectrum)
 
 
@@ -122,18 +123,17 @@ def _spec(hdus: Any) -> Spectrum:
 
 
 def _plate_row(source: Source, row: int) -> Spectrum:
-    from astropy.io.fits import VerifyError
-
     hdus = source.handle
     header, plugmap = hdus[0].header, hdus[5]
-    broken = (KeyError, IndexError, ValueError, TypeError, OSError, VerifyError, OverflowError)
     try:
         flux, ivar, mask = (np.array(hdu.data[row]) for hdu in hdus[:3])
         target = cells(plugmap, row, ("fiberid", "plug_ra", "plug_dec", "ra", "dec"))
         meta = _meta(_survey(header, target), header, target)
         ivar[_bad(mask)] = 0.0
         return Spectrum(_log_linear(header, flux.size), flux, ivar, meta)
-    except broken as error:
+    except Exception as error:
+        if isinstance(error, MemoryError | RecursionError):
+            raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ReadError(f"{source.path}[{row}] is a broken spectrum ({reason})") from error
 
