@@ -302,6 +302,7 @@ def test_a_velocity_known_badly_is_a_doubt() -> None:
     found = RedshiftPrediction(
         z=np.zeros(3), z_err=z_err, z_prob=np.ones(3), alt_z=np.full((3, 5), np.nan),
         alt_prob=np.full((3, 5), np.nan), delta_chi2=np.full(3, np.nan),
+        chi2_nu=np.ones(3),
         at_edge=np.zeros(3, dtype=bool),
     )  # fmt: skip
     bits = doubts(

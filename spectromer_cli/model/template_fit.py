@@ -6,9 +6,10 @@ polynomial are fitted to the spectrum at every shift by weighted least squares.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,10 +18,22 @@ from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
 from spectromer_cli.spectra.grid import Grid, Prepared
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.
 POLYNOMIALS = 3
 # Steps in pixels: the coarse scan finds the minimum, the fine one its shape.
 COARSE, FINE = 3, 1
+# χ² at all shifts is found on pixels of so many of the grid's, for so many spectra at once.
+BIN, AT_ONCE = 4, 8
+# Of a row of its normal equations, less than this is rounding in single precision.
+PIVOT = 1e-5
+# Errors below 1 % of the level would weigh the templates' own faults, not the data.
+MAX_WEIGHT = 1e4
+# Of the trace of normal equations, added to their diagonal.
+RIDGE = 1e-12
 # A template must cover this share of the good pixels.
 MIN_OVERLAP = 0.3
 LN10 = np.log(10.0)
@@ -59,6 +72,10 @@ class Basis:
     error_scale: float = 1.0
     misfit_scale: float = 1.0
     counts: np.ndarray | None = None
+    # Of `chi2_curves`: what is the same for all spectra.
+    transforms: dict[Any, _Transforms] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def learned(self) -> np.ndarray:
@@ -104,12 +121,15 @@ class Fit:
     gain : float
         By how much the templates lower χ² against the polynomials alone, on the same pixels,
         in units of the fit's own χ² a degree of freedom where that is above one.
+    chi2_nu : float
+        χ² a degree of freedom, over the good pixels that the templates cover.
     """
 
     x: float
     x_err: float
     formal: tuple[float, float]
     gain: float
+    chi2_nu: float
 
 
 @dataclass(frozen=True)
@@ -125,12 +145,15 @@ class Refined:
     delta_chi2 : array
         By how much the best peak's fit beats that of the best alternative; below zero where
         an alternative fits better. NaN where p(z) has no alternative.
+    chi2_nu : array
+        χ² a degree of freedom of the fit, over the good pixels that the templates cover.
     """
 
     z: np.ndarray
     z_err: np.ndarray
     formal: np.ndarray
     delta_chi2: np.ndarray
+    chi2_nu: np.ndarray
 
     def rescaled(self, bases: Mapping[str, Basis], classes: Sequence[str]) -> Refined:
         """The same redshifts, with errors by the scales of these templates."""
@@ -156,6 +179,7 @@ class Refined:
             z=np.where(has, self.z, found.z),
             z_err=np.where(has, self.z_err, found.z_err),
             delta_chi2=self.delta_chi2,
+            chi2_nu=self.chi2_nu,
             at_edge=found.at_edge | (far & is_star),
         )
 
@@ -286,6 +310,281 @@ def weighted_pca(flux: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray
     return (order @ vectors).astype(np.float32)
 
 
+# --- χ² at all shifts ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curves:
+    """χ² of a batch of spectra against the redshift, for one class.
+
+    Parameters
+    ----------
+    x : array of float64, shape (shifts,)
+        ln(1 + z), rising.
+    chi2 : array of float64, shape (batch, shifts)
+        Over all good pixels; infinite where the templates cover too few of them.
+    """
+
+    x: np.ndarray
+    chi2: np.ndarray
+
+    def least(self, i: int, within: np.ndarray) -> tuple[float, float]:
+        """The least χ² of spectrum `i` among some shifts, and the ln(1 + z) where it is.
+
+        Parameters
+        ----------
+        i : int
+        within : bool array, shape (shifts,)
+
+        Returns
+        -------
+        chi2, x : float
+            Of the parabola through the three points at the minimum; infinite and NaN where
+            there is none.
+        """
+        chi2 = np.where(within, self.chi2[i], np.inf)
+        best = int(np.argmin(chi2))
+        middle = float(chi2[best])
+        if not np.isfinite(middle):
+            return np.inf, np.nan
+        if not 0 < best < len(chi2) - 1 or not np.isfinite(self.chi2[i, best - 1 : best + 2]).all():
+            return middle, float(self.x[best])
+        left, _, right = self.chi2[i, best - 1 : best + 2]
+        curvature = left - 2.0 * middle + right
+        if not curvature > 0:
+            return middle, float(self.x[best])
+        offset = float(np.clip(0.5 * (left - right) / curvature, -0.5, 0.5))
+        step = float(self.x[best + 1] - self.x[best])
+        return middle - 0.5 * curvature * offset**2, float(self.x[best]) + offset * step
+
+
+def chi2_curves(
+    prepared: Sequence[Prepared],
+    basis: Basis,
+    grid: Grid,
+    class_: str,
+    device: torch.device | str = "cpu",
+) -> Curves:
+    """χ² of spectra at all redshifts of a class.
+
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+        The spectra on the model's grid.
+    basis : Basis
+        Templates of the class.
+    grid : Grid
+        The model's.
+    class_ : str
+        Of a STAR, the radial velocities of the Galaxy are searched; else all redshifts at which
+        the templates cover enough of the grid.
+    device : torch.device or str
+        Where it is computed.
+
+    Returns
+    -------
+    Curves
+
+    Notes
+    -----
+    On a grid even in log λ a redshift is a shift s of the templates T against the pixels p, and
+    every sum that the normal equations of the weighted least-squares fit consist of is a
+    correlation, found for all s at once by fast Fourier transforms:
+    A_ij(s) = Σ_p w_p T_i(p+s) T_j(p+s) of the templates, Σ_p w_p L_a(p) T_i(p+s) of these with the
+    polynomials, b_i(s) = Σ_p w_p f_p T_i(p+s) of the flux; so Tonry & Davis (1979, AJ 84, 1511)
+    found redshifts of one template, and Glazebrook, Offer & Deeley (1998, ApJ 492, 98) those of
+    several. χ²(s) = Σ w f² − bᵀA⁻¹b.
+
+    Where templates do not reach, or were learned from too few spectra, polynomials of their own
+    are fitted, so that χ² is over the same pixels at every shift.
+
+    The pixels are `BIN` of the grid's together. In single precision, after the best polynomials
+    are taken off; χ² then holds to some 1e-5 of what the templates take off it.
+    """
+    import torch
+
+    device = torch.device("cpu" if torch.device(device).type == "mps" else device)
+    first, last = _shifts(basis, grid, class_)
+    shifts = np.arange(last, first - 1, -1)
+    x = (grid.loglam0 - basis.loglam0 - BIN * shifts * grid.dloglam) * LN10
+    transforms = _Transforms.of(basis, grid, first, last, device)
+    at_once = AT_ONCE if device.type == "cpu" else 16 * AT_ONCE
+    parts = [transforms.chi2(prepared[i : i + at_once]) for i in range(0, len(prepared), at_once)]
+    return Curves(x, np.concatenate([np.empty((0, len(x))), *parts]))
+
+
+def chi2_curve(
+    prepared: Prepared, basis: Basis, grid: Grid, class_: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """χ² of one spectrum at all redshifts of a class.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    basis : Basis
+        Templates of the class.
+    grid : Grid
+    class_ : str
+
+    Returns
+    -------
+    z, chi2 : array, shape (shifts,)
+        z rises; χ² is over all good pixels (see `chi2_curves`), infinite where the templates
+        cover too few of them.
+    """
+    curves = chi2_curves([prepared], basis, grid, class_)
+    return np.expm1(curves.x), curves.chi2[0]
+
+
+def _shifts(basis: Basis, grid: Grid, class_: str) -> tuple[int, int]:
+    """First and last shift in bins: the template's bin at the spectrum's first one."""
+    step = BIN * grid.dloglam
+    at_rest = (grid.loglam0 - basis.loglam0) / step
+    if class_ == "STAR":
+        reach = STAR_MAX_X / (LN10 * step)
+        return math.ceil(at_rest - reach), math.floor(at_rest + reach)
+    learned = np.flatnonzero(basis.learned)
+    reddest = -math.floor((1.0 - MIN_OVERLAP) * grid.n / BIN) + int(learned[0]) // BIN
+    nearest = math.floor(at_rest + PEAK_HALF_WIDTH / (LN10 * step))
+    return min(reddest, nearest), nearest
+
+
+class _Transforms:
+    """The Fourier transforms of templates and their products, for all spectra of a grid."""
+
+    def __init__(
+        self, basis: Basis, grid: Grid, first: int, last: int, device: torch.device
+    ) -> None:
+        import torch
+
+        k, m = len(basis.vectors), basis.vectors.shape[1] // BIN
+        self.bins = -(-grid.n // BIN)
+        self.grid, self.device, self.count = grid, device, last - first + 1
+        vectors = basis.vectors[:, : m * BIN].reshape(k, m, BIN).mean(axis=2)
+        learned = basis.learned[: m * BIN].reshape(m, BIN).all(axis=1)
+        # So long that no shift that is asked for meets the templates' other end.
+        stop = last + self.bins
+        self.length = _fast_length(max(stop - max(first, 0), min(m, stop) - first))
+        place = first + np.arange(self.length)
+        inside = (place >= 0) & (place < m)
+        window = np.zeros((k + 1, self.length), np.float32)
+        window[:, inside] = np.concatenate([vectors * learned, learned[None]])[:, place[inside]]
+        own, mask = torch.from_numpy(window[:k]).to(device), torch.from_numpy(window[k:]).to(device)
+        self.mask = torch.fft.rfft(mask)
+        self.vectors = torch.fft.rfft(own)
+        # Column by column of the lower triangle: row l to k − 1.
+        self.products = torch.fft.rfft(torch.cat([own[j:] * own[j] for j in range(k)]))
+        line = np.linspace(-1.0, 1.0, self.bins)
+        self.smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
+
+    @classmethod
+    def of(
+        cls, basis: Basis, grid: Grid, first: int, last: int, device: torch.device
+    ) -> _Transforms:
+        """Those of a basis, made once."""
+        key = (grid, first, last, device)
+        if key not in basis.transforms:
+            basis.transforms[key] = cls(basis, grid, first, last, device)
+        return basis.transforms[key]
+
+    def _binned(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the pixels of each bin, shape (batch, bins)."""
+        missing = self.bins * BIN - values.shape[1]
+        values = np.pad(values, ((0, 0), (0, missing)))
+        return values.reshape(len(values), self.bins, BIN).sum(axis=2)
+
+    def chi2(self, prepared: Sequence[Prepared]) -> np.ndarray:
+        """χ² at every shift, the last one first; shape (batch, shifts)."""
+        import torch
+
+        flux = np.stack([one.flux for one in prepared]).astype(np.float64)
+        ivar = np.stack([one.ivar for one in prepared])
+        weight = np.minimum(ivar, MAX_WEIGHT).astype(np.float64)
+        good = self._binned(ivar > 0)
+        total = np.einsum("bp,bp,bp->b", weight, flux, flux)
+        flux = self._binned(weight * flux)
+        weight = self._binned(weight)
+        # Weighted flux, less the polynomials that fit the whole spectrum best.
+        normal = np.einsum("bp,ip,jp->bij", weight, self.smooth, self.smooth, optimize=True)
+        normal += (
+            RIDGE * (np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1.0) * np.eye(POLYNOMIALS)
+        )
+        right = flux @ self.smooth.T
+        best = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
+        total -= np.einsum("bi,bi->b", best, right)
+        flux = flux - weight * (best @ self.smooth)
+
+        pairs = [(i, j) for j in range(POLYNOMIALS) for i in range(j, POLYNOMIALS)]
+        data = np.concatenate([
+            [weight * self.smooth[i] * self.smooth[j] for i, j in pairs],
+            [flux * one for one in self.smooth],
+            [good],
+        ]).astype(np.float32)  # fmt: skip
+        spectra = torch.fft.rfft(torch.from_numpy(data).to(self.device), n=self.length).conj()
+        taken = self._taken_off(spectra)
+        chi2 = torch.from_numpy(total).to(self.device)[:, None] - taken
+        return np.flip(chi2.double().cpu().numpy(), axis=1)
+
+    def _taken_off(self, data: Tensor) -> Tensor:
+        """What templates and polynomials take off χ² at every shift, shape (batch, shifts)."""
+        import torch
+
+        def correlations(data: Tensor, templates: Tensor) -> Tensor:
+            return torch.fft.irfft(data * templates, n=self.length)[..., : self.count]
+
+        k, pairs = len(self.vectors), POLYNOMIALS * (POLYNOMIALS + 1) // 2
+        normal, right, good = data.split([pairs, POLYNOMIALS, 1])
+        covered = correlations(data, self.mask[:, None])
+        total = data[..., :1].real
+        missed = total - covered
+        # Column by column: row j to the last of column j.
+        sizes = list(range(POLYNOMIALS, 0, -1))
+        mixed = [correlations(normal[j], self.vectors[:, None]) for j in range(POLYNOMIALS)]
+        columns = [
+            torch.cat(both) for both in zip(covered[:pairs].split(sizes), mixed, strict=True)
+        ]
+        columns += correlations(normal[0], self.products[:, None]).split(list(range(k, 0, -1)))
+        own = correlations(right[0], self.vectors[:, None])
+        scale = [column[0].clone() for column in columns]
+        taken = _eliminated(columns, torch.cat([covered[pairs:-1], own]), scale)
+        diagonal = [0, *np.cumsum(sizes)[:-1]]
+        taken += _eliminated(list(missed[:pairs].split(sizes)), missed[pairs:-1], total[diagonal])
+        enough = covered[-1] >= MIN_OVERLAP * total[-1]
+        return torch.where(enough, taken, -torch.inf)
+
+
+def _eliminated(columns: list[Tensor], right: Tensor, scale: Sequence[Tensor]) -> Tensor:
+    """bᵀA⁻¹b of many small systems at once, by elimination; A and b are overwritten.
+
+    Parameters
+    ----------
+    columns : list of Tensor, shape (size − j, batch, shifts)
+        Column j of the lower triangle of A.
+    right : Tensor, shape (size, batch, shifts)
+    scale : sequence of Tensor, shape (batch, shifts)
+        What the rows' pivots are compared with: below `PIVOT` of it nothing is left of the row but
+        rounding.
+    """
+    import torch
+
+    size = len(columns)
+    taken = torch.zeros_like(right[0])
+    for j, column in enumerate(columns):
+        inverse = torch.where(column[0] > PIVOT * scale[j], 1.0 / column[0], 0.0)
+        taken.addcmul_(right[j] ** 2, inverse)
+        factors = column[1:] * inverse
+        right[j + 1 :].addcmul_(factors, right[j], value=-1.0)
+        for i in range(j + 1, size):
+            columns[i].addcmul_(factors[i - j - 1 :], column[i - j], value=-1.0)
+    return taken
+
+
+def _fast_length(least: int) -> int:
+    """The smallest product of powers of 2, 3 and 5 from there, for fast transforms."""
+    odd = [3**i * 5**j for i in range(12) for j in range(8)]
+    return min(one * 2 ** max(0, math.ceil(math.log2(least / one))) for one in odd)
+
+
 # --- fitting --------------------------------------------------------------------------------
 
 
@@ -319,7 +618,7 @@ def refine(
     Refined
     """
     n = len(prepared)
-    refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n)))
+    refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n, n)))
     for i, (spectrum, name) in enumerate(zip(prepared, classes, strict=True)):
         if name not in bases:
             continue
@@ -332,6 +631,7 @@ def refine(
         refined.z[i] = np.expm1(best.x)
         refined.z_err[i] = best.x_err * np.exp(best.x)
         refined.formal[i] = best.formal
+        refined.chi2_nu[i] = best.chi2_nu
         others = [
             fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
             for z in found.alt_z[i]
@@ -423,6 +723,7 @@ def fit(
         x_err=x_err,
         formal=(from_noise, from_noise * float(np.sqrt(noise - 1.0))),
         gain=(window.chi2_polynomials - chi2) / noise,
+        chi2_nu=chi2 / window.freedom,
     )
 
 
