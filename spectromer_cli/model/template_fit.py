@@ -26,8 +26,12 @@ if TYPE_CHECKING:
 POLYNOMIALS = 3
 # Steps in pixels: the coarse scan finds the minimum, the fine one its shape.
 COARSE, FINE = 3, 1
-# χ² at all shifts is found on pixels of so many of the grid's, for so many spectra at once.
-BIN, AT_ONCE = 4, 8
+# χ² at all shifts is found on bins of so many pixels, for so many spectra at once.
+BIN, AT_ONCE = {"STAR": 4, "GALAXY": 3, "QSO": 8}, 8
+# So few shifts are quicker one by one than by transforms.
+FEW = 40
+# Products of two of the polynomials: the lower triangle, column by column.
+PAIRS = [(i, j) for j in range(POLYNOMIALS) for i in range(j, POLYNOMIALS)]
 # Of a row of its normal equations, less than this is rounding in single precision.
 PIVOT = 1e-5
 # Errors below 1 % of the level would weigh the templates' own faults, not the data.
@@ -73,7 +77,7 @@ class Basis:
     misfit_scale: float = 1.0
     counts: np.ndarray | None = None
     # Of `chi2_curves`: what is the same for all spectra.
-    transforms: dict[Any, _Transforms] = field(
+    shifted: dict[Any, _Shifted] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -360,63 +364,63 @@ class Curves:
 
 def chi2_curves(
     prepared: Sequence[Prepared],
-    basis: Basis,
+    bases: Mapping[str, Basis],
     grid: Grid,
-    class_: str,
     device: torch.device | str = "cpu",
-) -> Curves:
-    """χ² of spectra at all redshifts of a class.
+) -> dict[str, Curves]:
+    """χ² of spectra at all redshifts of all classes.
 
     Parameters
     ----------
     prepared : sequence of Prepared
         The spectra on the model's grid.
-    basis : Basis
-        Templates of the class.
+    bases : mapping of str to Basis
+        Templates by class. Of a STAR, the radial velocities of the Galaxy are searched; else all
+        redshifts at which the templates cover enough of the grid.
     grid : Grid
         The model's.
-    class_ : str
-        Of a STAR, the radial velocities of the Galaxy are searched; else all redshifts at which
-        the templates cover enough of the grid.
     device : torch.device or str
         Where it is computed.
 
     Returns
     -------
-    Curves
+    dict of Curves
+        By class.
 
     Notes
     -----
     On a grid even in log λ a redshift is a shift s of the templates T against the pixels p, and
-    every sum that the normal equations of the weighted least-squares fit consist of is a
-    correlation, found for all s at once by fast Fourier transforms:
-    A_ij(s) = Σ_p w_p T_i(p+s) T_j(p+s) of the templates, Σ_p w_p L_a(p) T_i(p+s) of these with the
-    polynomials, b_i(s) = Σ_p w_p f_p T_i(p+s) of the flux; so Tonry & Davis (1979, AJ 84, 1511)
-    found redshifts of one template, and Glazebrook, Offer & Deeley (1998, ApJ 492, 98) those of
-    several. χ²(s) = Σ w f² − bᵀA⁻¹b.
+    every sum in the normal equations of the weighted least-squares fit is a correlation, which
+    Fourier transforms give for all s at once: Σ_p w_p T_i(p+s) T_j(p+s) of two templates,
+    Σ_p w_p L_a(p) T_i(p+s) of a template and a polynomial, Σ_p w_p f_p T_i(p+s) of a template and
+    the flux. With these sums as A and b, χ²(s) = Σ w f² − bᵀA⁻¹b. Tonry & Davis (1979, AJ 84, 1511)
+    did so with one template and without errors, Glazebrook, Offer & Deeley (1998, ApJ 492, 98)
+    with several.
 
-    Where templates do not reach, or were learned from too few spectra, polynomials of their own
-    are fitted, so that χ² is over the same pixels at every shift.
-
-    The pixels are `BIN` of the grid's together. In single precision, after the best polynomials
-    are taken off; χ² then holds to some 1e-5 of what the templates take off it.
+    Templates and polynomials are fitted to the pixels that the templates cover at a shift. χ² is
+    that of polynomials alone, less what the templates take off it there, so that shifts of
+    different coverage compare.
     """
     import torch
 
     device = torch.device("cpu" if torch.device(device).type == "mps" else device)
-    first, last = _shifts(basis, grid, class_)
-    shifts = np.arange(last, first - 1, -1)
-    x = (grid.loglam0 - basis.loglam0 - BIN * shifts * grid.dloglam) * LN10
-    transforms = _Transforms.of(basis, grid, first, last, device)
-    at_once = AT_ONCE if device.type == "cpu" else 16 * AT_ONCE
-    parts = [transforms.chi2(prepared[i : i + at_once]) for i in range(0, len(prepared), at_once)]
-    return Curves(x, np.concatenate([np.empty((0, len(x))), *parts]))
+    shifted = {name: _Shifted.of(basis, grid, name, device) for name, basis in bases.items()}
+    at_once = AT_ONCE if device.type == "cpu" else 32 * AT_ONCE
+    parts: dict[str, list[np.ndarray]] = {
+        name: [np.empty((0, one.count))] for name, one in shifted.items()
+    }
+    with torch.inference_mode():
+        for i in range(0, len(prepared), at_once):
+            spectra = _Weighted(prepared[i : i + at_once], device)
+            for name, one in shifted.items():
+                parts[name].append(one.chi2(spectra))
+    return {name: Curves(one.x, np.concatenate(parts[name])) for name, one in shifted.items()}
 
 
 def chi2_curve(
     prepared: Prepared, basis: Basis, grid: Grid, class_: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """χ² of one spectrum at all redshifts of a class.
+    """χ² of one spectrum at all redshifts of a class (see `chi2_curves`).
 
     Parameters
     ----------
@@ -429,160 +433,179 @@ def chi2_curve(
     Returns
     -------
     z, chi2 : array, shape (shifts,)
-        z rises; χ² is over all good pixels (see `chi2_curves`), infinite where the templates
-        cover too few of them.
+        z rises; χ² is over all good pixels, infinite where the templates cover too few of them.
     """
-    curves = chi2_curves([prepared], basis, grid, class_)
+    curves = chi2_curves([prepared], {class_: basis}, grid)[class_]
     return np.expm1(curves.x), curves.chi2[0]
 
 
-def _shifts(basis: Basis, grid: Grid, class_: str) -> tuple[int, int]:
-    """First and last shift in bins: the template's bin at the spectrum's first one."""
-    step = BIN * grid.dloglam
-    at_rest = (grid.loglam0 - basis.loglam0) / step
-    if class_ == "STAR":
-        reach = STAR_MAX_X / (LN10 * step)
-        return math.ceil(at_rest - reach), math.floor(at_rest + reach)
-    learned = np.flatnonzero(basis.learned)
-    reddest = -math.floor((1.0 - MIN_OVERLAP) * grid.n / BIN) + int(learned[0]) // BIN
-    nearest = math.floor(at_rest + PEAK_HALF_WIDTH / (LN10 * step))
-    return min(reddest, nearest), nearest
+class _Weighted:
+    """What the curves of all classes need of some spectra; arrays of shape (batch, grid.n)."""
 
-
-class _Transforms:
-    """The Fourier transforms of templates and their products, for all spectra of a grid."""
-
-    def __init__(
-        self, basis: Basis, grid: Grid, first: int, last: int, device: torch.device
-    ) -> None:
+    def __init__(self, prepared: Sequence[Prepared], device: torch.device) -> None:
         import torch
 
-        k, m = len(basis.vectors), basis.vectors.shape[1] // BIN
-        self.bins = -(-grid.n // BIN)
-        self.grid, self.device, self.count = grid, device, last - first + 1
-        vectors = basis.vectors[:, : m * BIN].reshape(k, m, BIN).mean(axis=2)
-        learned = basis.learned[: m * BIN].reshape(m, BIN).all(axis=1)
-        # So long that no shift that is asked for meets the templates' other end.
-        stop = last + self.bins
-        self.length = _fast_length(max(stop - max(first, 0), min(m, stop) - first))
+        flux = torch.from_numpy(np.stack([one.flux for one in prepared])).to(device)
+        ivar = torch.from_numpy(np.stack([one.ivar for one in prepared])).to(device)
+        self.good = (ivar > 0).float()
+        self.weight = ivar.clamp(max=MAX_WEIGHT)
+        # In single precision little may be left to cancel: the best polynomials are taken off.
+        smooth = torch.from_numpy(_polynomials(flux.shape[1])).float().to(device)
+        products = torch.stack([smooth[i] * smooth[j] for i, j in PAIRS])
+        normal = torch.zeros(len(flux), POLYNOMIALS, POLYNOMIALS, device=device).double()
+        for (i, j), sums in zip(PAIRS, (self.weight @ products.T).double().T, strict=True):
+            normal[:, i, j] = normal[:, j, i] = sums
+        normal += RIDGE * torch.eye(POLYNOMIALS).to(normal) * (1.0 + normal[:, :1, :1])
+        right = ((self.weight * flux) @ smooth.T).double()
+        best = torch.linalg.solve(normal, right[..., None])[..., 0].float()
+        left = flux - best @ smooth
+        self.flux = self.weight * left
+        self.total = (self.flux * left).sum(dim=1)
+
+    def binned(self, size: int) -> Tensor:
+        """What is correlated with templates, on bins of `size` pixels; shape (rows, batch, bins).
+
+        Weights times the products of two polynomials (`PAIRS`), weighted flux times each
+        polynomial, and the number of good pixels.
+        """
+        import torch
+
+        missing = -self.good.shape[1] % size
+        weight, flux, good = (
+            torch.nn.functional.pad(one, (0, missing)).unflatten(1, (-1, size)).sum(dim=2)
+            for one in (self.weight, self.flux, self.good)
+        )
+        smooth = torch.from_numpy(_polynomials(weight.shape[1])).to(weight)
+        weights = smooth[:, None] * weight
+        return torch.cat([
+            weights,
+            torch.stack([weights[i] * smooth[j] for i, j in PAIRS[POLYNOMIALS:]]),
+            smooth[:, None] * flux,
+            good[None],
+        ])  # fmt: skip
+
+
+class _Shifted:
+    """The templates of a class and their products, ready to be shifted against any spectrum."""
+
+    def __init__(self, basis: Basis, grid: Grid, class_: str, device: torch.device) -> None:
+        import torch
+
+        self.size = BIN.get(class_, 4)
+        k, m = len(basis.vectors), basis.vectors.shape[1] // self.size
+        vectors = basis.vectors[:, : m * self.size].reshape(k, m, self.size).mean(axis=2)
+        learned = basis.learned[: m * self.size].reshape(m, self.size).all(axis=1)
+        bins = -(-grid.n // self.size)
+        # First and last shift: the template's bin at the first one of the spectrum.
+        step = self.size * grid.dloglam
+        at_rest = (grid.loglam0 - basis.loglam0) / step
+        reach = (STAR_MAX_X if class_ == "STAR" else PEAK_HALF_WIDTH) / (LN10 * step)
+        last = math.floor(at_rest + reach)
+        if class_ == "STAR":
+            first = math.ceil(at_rest - reach)
+        else:  # as far as the templates cover enough of the grid
+            blue = int(np.flatnonzero(learned)[0]) if learned.any() else 0
+            first = min(last, blue - math.floor((1.0 - MIN_OVERLAP) * bins))
+        self.count = last - first + 1
+        self.x = (at_rest - np.arange(last, first - 1, -1)) * step * LN10
+        # Templates at the bins that any shift meets, and the rest of a period of the transforms,
+        # so long that their ends do not meet.
+        stop = min(last + bins, m)
+        few = self.count <= FEW
+        whole = self.count + bins - 1
+        self.length = whole if few else _fast_length(
+            max(whole - max(-first, 0), stop - first)
+        )
         place = first + np.arange(self.length)
-        inside = (place >= 0) & (place < m)
-        window = np.zeros((k + 1, self.length), np.float32)
-        window[:, inside] = np.concatenate([vectors * learned, learned[None]])[:, place[inside]]
-        own, mask = torch.from_numpy(window[:k]).to(device), torch.from_numpy(window[k:]).to(device)
-        self.mask = torch.fft.rfft(mask)
-        self.vectors = torch.fft.rfft(own)
-        # Column by column of the lower triangle: row l to k − 1.
-        self.products = torch.fft.rfft(torch.cat([own[j:] * own[j] for j in range(k)]))
-        line = np.linspace(-1.0, 1.0, self.bins)
-        self.smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
+        inside = (place >= 0) & (place < stop)
+        rows = np.zeros((1 + k, self.length), np.float32)
+        rows[:, inside] = np.concatenate([learned[None], vectors * learned])[:, place[inside]]
+        own = torch.from_numpy(rows).to(device)
+        # The mask, the templates, and their products column by column of the lower triangle.
+        own = torch.cat([own, *(own[j:] * own[j] for j in range(1, k + 1))])
+        self.k, self.few = k, few
+        self.templates = own.unfold(1, bins, 1).contiguous() if few else torch.fft.rfft(own)
 
     @classmethod
-    def of(
-        cls, basis: Basis, grid: Grid, first: int, last: int, device: torch.device
-    ) -> _Transforms:
+    def of(cls, basis: Basis, grid: Grid, class_: str, device: torch.device) -> _Shifted:
         """Those of a basis, made once."""
-        key = (grid, first, last, device)
-        if key not in basis.transforms:
-            basis.transforms[key] = cls(basis, grid, first, last, device)
-        return basis.transforms[key]
+        key = (grid, class_, device)
+        if key not in basis.shifted:
+            basis.shifted[key] = cls(basis, grid, class_, device)
+        return basis.shifted[key]
 
-    def _binned(self, values: np.ndarray) -> np.ndarray:
-        """Sums over the pixels of each bin, shape (batch, bins)."""
-        missing = self.bins * BIN - values.shape[1]
-        values = np.pad(values, ((0, 0), (0, missing)))
-        return values.reshape(len(values), self.bins, BIN).sum(axis=2)
+    def correlations(self, data: Tensor, rows: slice) -> Tensor:
+        """Each row of templates with the data at every shift, shape (rows, …, shifts)."""
+        import torch
 
-    def chi2(self, prepared: Sequence[Prepared]) -> np.ndarray:
+        templates = self.templates[rows]
+        if self.few:
+            return torch.einsum("...p,rsp->r...s", data, templates)
+        shape = (len(templates), *(1,) * (data.ndim - 1), -1)
+        product = data * templates.reshape(shape)
+        return torch.fft.irfft(product, n=self.length)[..., : self.count]
+
+    def chi2(self, spectra: _Weighted) -> np.ndarray:
         """χ² at every shift, the last one first; shape (batch, shifts)."""
         import torch
 
-        flux = np.stack([one.flux for one in prepared]).astype(np.float64)
-        ivar = np.stack([one.ivar for one in prepared])
-        weight = np.minimum(ivar, MAX_WEIGHT).astype(np.float64)
-        good = self._binned(ivar > 0)
-        total = np.einsum("bp,bp,bp->b", weight, flux, flux)
-        flux = self._binned(weight * flux)
-        weight = self._binned(weight)
-        # Weighted flux, less the polynomials that fit the whole spectrum best.
-        normal = np.einsum("bp,ip,jp->bij", weight, self.smooth, self.smooth, optimize=True)
-        normal += (
-            RIDGE * (np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1.0) * np.eye(POLYNOMIALS)
-        )
-        right = flux @ self.smooth.T
-        best = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
-        total -= np.einsum("bi,bi->b", best, right)
-        flux = flux - weight * (best @ self.smooth)
-
-        pairs = [(i, j) for j in range(POLYNOMIALS) for i in range(j, POLYNOMIALS)]
-        data = np.concatenate([
-            [weight * self.smooth[i] * self.smooth[j] for i, j in pairs],
-            [flux * one for one in self.smooth],
-            [good],
-        ]).astype(np.float32)  # fmt: skip
-        spectra = torch.fft.rfft(torch.from_numpy(data).to(self.device), n=self.length).conj()
-        taken = self._taken_off(spectra)
-        chi2 = torch.from_numpy(total).to(self.device)[:, None] - taken
+        data = spectra.binned(self.size)
+        good = data[-1].sum(dim=1)
+        if not self.few:
+            data = torch.fft.rfft(data, n=self.length).conj()
+        covered = self.correlations(data, slice(0, 1))[0]
+        own, products = slice(1, 1 + self.k), slice(1 + self.k, None)
+        mixed = [self.correlations(data[j], own) for j in range(POLYNOMIALS)]
+        # Column by column: row j to the last of column j.
+        smooth = covered[: len(PAIRS)].split(list(range(POLYNOMIALS, 0, -1)))
+        columns = [torch.cat(both) for both in zip(smooth, mixed, strict=True)]
+        columns += self.correlations(data[0], products).split(list(range(self.k, 0, -1)))
+        flux = self.correlations(data[len(PAIRS)], own)
+        gain = _gain(columns, torch.cat([covered[len(PAIRS) : -1], flux]))
+        enough = covered[-1] >= MIN_OVERLAP * good[:, None]
+        chi2 = torch.where(enough, spectra.total[:, None] - gain, torch.inf)
         return np.flip(chi2.double().cpu().numpy(), axis=1)
 
-    def _taken_off(self, data: Tensor) -> Tensor:
-        """What templates and polynomials take off χ² at every shift, shape (batch, shifts)."""
-        import torch
 
-        def correlations(data: Tensor, templates: Tensor) -> Tensor:
-            return torch.fft.irfft(data * templates, n=self.length)[..., : self.count]
-
-        k, pairs = len(self.vectors), POLYNOMIALS * (POLYNOMIALS + 1) // 2
-        normal, right, good = data.split([pairs, POLYNOMIALS, 1])
-        covered = correlations(data, self.mask[:, None])
-        total = data[..., :1].real
-        missed = total - covered
-        # Column by column: row j to the last of column j.
-        sizes = list(range(POLYNOMIALS, 0, -1))
-        mixed = [correlations(normal[j], self.vectors[:, None]) for j in range(POLYNOMIALS)]
-        columns = [
-            torch.cat(both) for both in zip(covered[:pairs].split(sizes), mixed, strict=True)
-        ]
-        columns += correlations(normal[0], self.products[:, None]).split(list(range(k, 0, -1)))
-        own = correlations(right[0], self.vectors[:, None])
-        scale = [column[0].clone() for column in columns]
-        taken = _eliminated(columns, torch.cat([covered[pairs:-1], own]), scale)
-        diagonal = [0, *np.cumsum(sizes)[:-1]]
-        taken += _eliminated(list(missed[:pairs].split(sizes)), missed[pairs:-1], total[diagonal])
-        enough = covered[-1] >= MIN_OVERLAP * total[-1]
-        return torch.where(enough, taken, -torch.inf)
-
-
-def _eliminated(columns: list[Tensor], right: Tensor, scale: Sequence[Tensor]) -> Tensor:
-    """bᵀA⁻¹b of many small systems at once, by elimination; A and b are overwritten.
+def _gain(columns: list[Tensor], right: Tensor) -> Tensor:
+    """By how much templates lower χ² against the polynomials alone, for many fits at once.
 
     Parameters
     ----------
     columns : list of Tensor, shape (size − j, batch, shifts)
-        Column j of the lower triangle of A.
+        Column j of the lower triangle of the normal equations' A; the polynomials come first.
     right : Tensor, shape (size, batch, shifts)
-    scale : sequence of Tensor, shape (batch, shifts)
-        What the rows' pivots are compared with: below `PIVOT` of it nothing is left of the row but
-        rounding.
+        Their b. Both are overwritten.
+
+    Notes
+    -----
+    By elimination, A = L D Lᵀ, bᵀA⁻¹b is the sum of (L⁻¹b)²/D over the rows, in which each row
+    stands for what it adds to those before it.
     """
     import torch
 
-    size = len(columns)
-    taken = torch.zeros_like(right[0])
+    gain = torch.zeros_like(right[0])
+    least = [PIVOT * column[0] for column in columns]
     for j, column in enumerate(columns):
-        inverse = torch.where(column[0] > PIVOT * scale[j], 1.0 / column[0], 0.0)
-        taken.addcmul_(right[j] ** 2, inverse)
+        inverse = torch.where(column[0] > least[j], 1.0 / column[0], 0.0)
+        if j >= POLYNOMIALS:
+            gain.addcmul_(right[j] ** 2, inverse)
         factors = column[1:] * inverse
         right[j + 1 :].addcmul_(factors, right[j], value=-1.0)
-        for i in range(j + 1, size):
+        for i in range(j + 1, len(columns)):
             columns[i].addcmul_(factors[i - j - 1 :], column[i - j], value=-1.0)
-    return taken
+    return gain
 
 
 def _fast_length(least: int) -> int:
     """The smallest product of powers of 2, 3 and 5 from there, for fast transforms."""
     odd = [3**i * 5**j for i in range(12) for j in range(8)]
-    return min(one * 2 ** max(0, math.ceil(math.log2(least / one))) for one in odd)
+    return min(one * 2 ** max(1, math.ceil(math.log2(least / one))) for one in odd)
+
+
+def _polynomials(n: int) -> np.ndarray:
+    """Legendre polynomials over n pixels, shape (POLYNOMIALS, n)."""
+    return np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, n), POLYNOMIALS - 1).T
 
 
 # --- fitting --------------------------------------------------------------------------------
