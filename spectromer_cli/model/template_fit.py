@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.
 POLYNOMIALS = 3
-# Steps in pixels: the coarse scan finds the minimum, the fine one its shape.
-COARSE, FINE = 3, 1
+# The step in pixels that finds a minimum; its shape is found pixel by pixel.
+COARSE = 3
 # χ² at all shifts is found on bins of so many pixels, for so many spectra at once.
-BIN, AT_ONCE = {"STAR": 4, "GALAXY": 3, "QSO": 8}, 8
+BIN, AT_ONCE = {"STAR": 4, "GALAXY": 3, "QSO": 8}, (200_000, 10_000)
 # So few shifts are quicker one by one than by transforms.
 FEW = 40
 # Products of two of the polynomials: the lower triangle, column by column.
@@ -81,7 +82,17 @@ class Basis:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    @property
+    @cached_property
+    def products(self) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors and the products of two of them, in double precision.
+
+        Shapes (k, m) and (k (k + 1) / 2, m), the latter by rows of the lower triangle.
+        """
+        vectors = self.vectors.astype(np.float64)
+        rows, columns = np.tril_indices(len(vectors))
+        return vectors, vectors[rows] * vectors[columns]
+
+    @cached_property
     def learned(self) -> np.ndarray:
         """The pixels that fits may use, bool of shape (m,): learned from enough spectra.
 
@@ -332,7 +343,7 @@ class Curves:
     x: np.ndarray
     chi2: np.ndarray
 
-    def least(self, i: int, within: np.ndarray) -> tuple[float, float]:
+    def least(self, i: int, within: np.ndarray) -> tuple[float, float | None]:
         """The least χ² of spectrum `i` among some shifts, and the ln(1 + z) where it is.
 
         Parameters
@@ -343,14 +354,14 @@ class Curves:
         Returns
         -------
         chi2, x : float
-            Of the parabola through the three points at the minimum; infinite and NaN where
+            Of the parabola through the three points at the minimum; infinite and None where
             there is none.
         """
         chi2 = np.where(within, self.chi2[i], np.inf)
         best = int(np.argmin(chi2))
         middle = float(chi2[best])
         if not np.isfinite(middle):
-            return np.inf, np.nan
+            return np.inf, None
         if not 0 < best < len(chi2) - 1 or not np.isfinite(self.chi2[i, best - 1 : best + 2]).all():
             return middle, float(self.x[best])
         left, _, right = self.chi2[i, best - 1 : best + 2]
@@ -405,16 +416,11 @@ def chi2_curves(
 
     device = torch.device("cpu" if torch.device(device).type == "mps" else device)
     shifted = {name: _Shifted.of(basis, grid, name, device) for name, basis in bases.items()}
-    at_once = AT_ONCE if device.type == "cpu" else 32 * AT_ONCE
-    parts: dict[str, list[np.ndarray]] = {
-        name: [np.empty((0, one.count))] for name, one in shifted.items()
-    }
+    if not prepared:
+        return {name: Curves(one.x, np.empty((0, one.count))) for name, one in shifted.items()}
     with torch.inference_mode():
-        for i in range(0, len(prepared), at_once):
-            spectra = _Weighted(prepared[i : i + at_once], device)
-            for name, one in shifted.items():
-                parts[name].append(one.chi2(spectra))
-    return {name: Curves(one.x, np.concatenate(parts[name])) for name, one in shifted.items()}
+        spectra = _Weighted(prepared, device)
+        return {name: Curves(one.x, one.chi2(spectra)) for name, one in shifted.items()}
 
 
 def chi2_curve(
@@ -462,7 +468,7 @@ class _Weighted:
         self.flux = self.weight * left
         self.total = (self.flux * left).sum(dim=1)
 
-    def binned(self, size: int) -> Tensor:
+    def binned(self, size: int, rows: slice) -> Tensor:
         """What is correlated with templates, on bins of `size` pixels; shape (rows, batch, bins).
 
         Weights times the products of two polynomials (`PAIRS`), weighted flux times each
@@ -473,7 +479,7 @@ class _Weighted:
         missing = -self.good.shape[1] % size
         weight, flux, good = (
             torch.nn.functional.pad(one, (0, missing)).unflatten(1, (-1, size)).sum(dim=2)
-            for one in (self.weight, self.flux, self.good)
+            for one in (self.weight[rows], self.flux[rows], self.good[rows])
         )
         smooth = torch.from_numpy(_polynomials(weight.shape[1])).to(weight)
         weights = smooth[:, None] * weight
@@ -513,9 +519,7 @@ class _Shifted:
         stop = min(last + bins, m)
         few = self.count <= FEW
         whole = self.count + bins - 1
-        self.length = whole if few else _fast_length(
-            max(whole - max(-first, 0), stop - first)
-        )
+        self.length = whole if few else _fast_length(max(whole - max(-first, 0), stop - first))
         place = first + np.arange(self.length)
         inside = (place >= 0) & (place < stop)
         rows = np.zeros((1 + k, self.length), np.float32)
@@ -523,7 +527,7 @@ class _Shifted:
         own = torch.from_numpy(rows).to(device)
         # The mask, the templates, and their products column by column of the lower triangle.
         own = torch.cat([own, *(own[j:] * own[j] for j in range(1, k + 1))])
-        self.k, self.few = k, few
+        self.k, self.few, self.device = k, few, device
         self.templates = own.unfold(1, bins, 1).contiguous() if few else torch.fft.rfft(own)
 
     @classmethod
@@ -534,37 +538,55 @@ class _Shifted:
             basis.shifted[key] = cls(basis, grid, class_, device)
         return basis.shifted[key]
 
-    def correlations(self, data: Tensor, rows: slice) -> Tensor:
-        """Each row of templates with the data at every shift, shape (rows, …, shifts)."""
-        import torch
-
-        templates = self.templates[rows]
-        if self.few:
-            return torch.einsum("...p,rsp->r...s", data, templates)
-        shape = (len(templates), *(1,) * (data.ndim - 1), -1)
-        product = data * templates.reshape(shape)
-        return torch.fft.irfft(product, n=self.length)[..., : self.count]
-
     def chi2(self, spectra: _Weighted) -> np.ndarray:
         """χ² at every shift, the last one first; shape (batch, shifts)."""
+
+        at_once = max(1, AT_ONCE[self.device.type == "cpu"] // self.count)
+        return np.concatenate(
+            [
+                self._chi2(spectra, slice(i, i + at_once))
+                for i in range(0, len(spectra.total), at_once)
+            ]
+        )
+
+    def _chi2(self, spectra, rows):
         import torch
 
-        data = spectra.binned(self.size)
-        good = data[-1].sum(dim=1)
+        data = spectra.binned(self.size, rows)
+        good = data[-1].sum(dim=1, keepdim=True)
         if not self.few:
             data = torch.fft.rfft(data, n=self.length).conj()
-        covered = self.correlations(data, slice(0, 1))[0]
-        own, products = slice(1, 1 + self.k), slice(1 + self.k, None)
-        mixed = [self.correlations(data[j], own) for j in range(POLYNOMIALS)]
-        # Column by column: row j to the last of column j.
-        smooth = covered[: len(PAIRS)].split(list(range(POLYNOMIALS, 0, -1)))
-        columns = [torch.cat(both) for both in zip(smooth, mixed, strict=True)]
-        columns += self.correlations(data[0], products).split(list(range(self.k, 0, -1)))
-        flux = self.correlations(data[len(PAIRS)], own)
-        gain = _gain(columns, torch.cat([covered[len(PAIRS) : -1], flux]))
-        enough = covered[-1] >= MIN_OVERLAP * good[:, None]
-        chi2 = torch.where(enough, spectra.total[:, None] - gain, torch.inf)
+        n, mask, own = POLYNOMIALS, self.templates[:1], self.templates[1 : 1 + self.k]
+        weights, flux = data[: len(PAIRS)].split(list(range(n, 0, -1))), data[len(PAIRS) : -1]
+        # Column by column of the lower triangle: row j to the last; then the right side.
+        parts = [part for j in range(n) for part in ((weights[j], mask), (data[j : j + 1], own))]
+        parts += [(data[:1], self.templates[1 + self.k :])]
+        parts += [(flux, mask), (flux[:1], own), (data[-1:], mask)]
+        sums = self._correlations(parts)
+        size = n + self.k
+        *columns, right, covered = sums.split([*range(size, 0, -1), size, 1])
+        enough = covered[0] >= MIN_OVERLAP * good
+        chi2 = torch.where(enough, spectra.total[rows, None] - _gain(columns, right), torch.inf)
         return np.flip(chi2.double().cpu().numpy(), axis=1)
+
+    def _correlations(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Rows of data with rows of templates (or all with one) at every shift, one after another.
+
+        Shape (rows, batch, shifts).
+        """
+        import torch
+
+        if self.few:
+            return torch.cat([
+                torch.einsum("abp,csp->acbs", data, templates).flatten(0, 1)
+                for data, templates in parts
+            ])  # fmt: skip
+        rows = [max(len(data), len(templates)) for data, templates in parts]
+        _, batch, length = parts[0][0].shape
+        product = parts[0][0].new_empty((sum(rows), batch, length))
+        for part, (data, templates) in zip(product.split(rows), parts, strict=True):
+            torch.mul(data, templates[:, None], out=part)
+        return torch.fft.irfft(product, n=self.length)[..., : self.count]
 
 
 def _gain(columns: list[Tensor], right: Tensor) -> Tensor:
@@ -587,9 +609,9 @@ def _gain(columns: list[Tensor], right: Tensor) -> Tensor:
     gain = torch.zeros_like(right[0])
     least = [PIVOT * column[0] for column in columns]
     for j, column in enumerate(columns):
-        inverse = torch.where(column[0] > least[j], 1.0 / column[0], 0.0)
+        inverse = torch.maximum(column[0], least[j]).reciprocal_()
         if j >= POLYNOMIALS:
-            gain.addcmul_(right[j] ** 2, inverse)
+            gain.addcmul_(right[j], right[j] * inverse)
         factors = column[1:] * inverse
         right[j + 1 :].addcmul_(factors, right[j], value=-1.0)
         for i in range(j + 1, len(columns)):
@@ -617,6 +639,7 @@ def refine(
     classes: Sequence[str],
     bases: Mapping[str, Basis],
     grid: Grid,
+    device: torch.device | str = "cpu",
 ) -> Refined:
     """Fit templates around the peaks of p(z).
 
@@ -635,6 +658,8 @@ def refine(
         Templates by class.
     grid : Grid
         The model's.
+    device : torch.device or str
+        Where χ² at all redshifts is computed.
 
     Returns
     -------
@@ -642,27 +667,22 @@ def refine(
     """
     n = len(prepared)
     refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n, n)))
+    curves = chi2_curves(prepared, bases, grid, device)
     for i, (spectrum, name) in enumerate(zip(prepared, classes, strict=True)):
         if name not in bases:
             continue
         if name == "STAR":  # all radial velocities of the Galaxy
             best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X, VELOCITIES)
         else:
-            best = fit(spectrum, bases[name], grid, np.log1p(found.z[i]), PEAK_HALF_WIDTH)
+            x = float(np.log1p(found.z[i]))
+            _, near = curves[name].least(i, np.abs(curves[name].x - x) <= PEAK_HALF_WIDTH)
+            best = fit(spectrum, bases[name], grid, x, PEAK_HALF_WIDTH, near=near)
         if best is None:
             continue
         refined.z[i] = np.expm1(best.x)
         refined.z_err[i] = best.x_err * np.exp(best.x)
         refined.formal[i] = best.formal
         refined.chi2_nu[i] = best.chi2_nu
-        others = [
-            fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
-            for z in found.alt_z[i]
-            if np.isfinite(z)
-        ]
-        gains = [other.gain for other in others if other is not None]
-        if gains:
-            refined.delta_chi2[i] = best.gain - max(gains)
     return refined
 
 
@@ -673,6 +693,7 @@ def fit(
     x: float,
     half_width: float,
     velocities: Sequence[tuple[float, float]] = (),
+    near: float | None = None,
 ) -> Fit | None:
     """Fit templates within `half_width` of a redshift.
 
@@ -690,6 +711,9 @@ def fit(
         How far, in ln(1 + z).
     velocities : sequence of (float, float)
         What is known of the velocity beforehand (see `velocity_prior`); nothing by default.
+    near : float, optional
+        ln(1 + z) where χ² is known to be least within these limits (see `chi2_curves`); without
+        it they are scanned.
 
     Returns
     -------
@@ -702,37 +726,47 @@ def fit(
     that prior and spectrum are weighed as the error says. Its curvature gives the error; of a star,
     the other minima of the range count too, each by its probability.
     """
+    per_pixel = LN10 * grid.dloglam
+    at_rest = (grid.loglam0 - basis.loglam0) * LN10
     # Template pixel of the first pixel of the spectrum, at the centre of the search.
-    centre = round((grid.loglam0 - x / LN10 - basis.loglam0) / grid.dloglam)
-    reach = int(np.ceil(half_width / (LN10 * grid.dloglam)))
+    centre = round((at_rest - x) / per_pixel)
+    reach = int(np.ceil(half_width / per_pixel))
     reach += -reach % COARSE
     window = _Window(prepared, basis, grid, centre - reach - 3, centre + reach + 3)
     if window.overlap < MIN_OVERLAP:
         return None
-    per_pixel = LN10 * grid.dloglam
 
     def scan(starts: np.ndarray) -> tuple[np.ndarray, float, float, float]:
         """What is to be least; the least χ², that per degree of freedom, and s there."""
-        chi2 = np.array([window.chi2(int(start)) for start in starts])
+        chi2 = window.chi2(starts)
         noise = max(float(chi2.min()) / window.freedom, 1.0)
         scale = float(np.hypot(basis.error_scale, basis.misfit_scale * np.sqrt(noise - 1.0)))
-        shifts = (grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel
+        shifts = at_rest - starts * per_pixel
         return chi2 / scale**2 + velocity_prior(shifts, velocities), float(chi2.min()), noise, scale
 
-    coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
-    everywhere = scan(coarse)[0]
-    best = int(coarse[np.argmin(everywhere)])
-    fine = np.arange(best - COARSE, best + COARSE + 1, FINE)
-    total, chi2, noise, scale = scan(fine)
+    if near is None:
+        coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
+        everywhere = scan(coarse)[0]
+        best = int(coarse[np.argmin(everywhere)])
+    else:
+        best = round((at_rest - near) / per_pixel)
+    for _ in range(2 * reach // COARSE + 1):
+        best = min(max(best, centre - reach), centre + reach)
+        fine = np.arange(best - COARSE, best + COARSE + 1)
+        total, chi2, noise, scale = scan(fine)
+        least = int(np.argmin(total))
+        if 0 < least < len(fine) - 1 or not centre - reach < fine[least] < centre + reach:
+            break
+        best = int(fine[least])  # the minimum lies farther on
     # A parabola through the three points at the minimum; at an end of the scan, the end.
-    i = int(np.clip(np.argmin(total), 1, len(fine) - 2))
+    i = min(max(least, 1), len(fine) - 2)
     left, middle, right = total[i - 1 : i + 2]
     curvature = left - 2.0 * middle + right
     offset = float(np.clip(0.5 * (left - right) / curvature, -1, 1)) if curvature > 0 else 0.0
     start = float(fine[i]) + offset
     # Where there is no minimum, the error is that of the scan.
     x_err = per_pixel * (float(np.sqrt(2.0 / curvature)) if curvature > 0 else COARSE * scale)
-    if velocities:
+    if velocities and near is None:
         # The whole range was searched: minima that are nearly as deep widen the error.
         beside = np.abs(coarse - start) > COARSE
         chance = COARSE * np.exp(-0.5 * np.maximum(everywhere[beside] - total.min(), 0.0))
@@ -742,7 +776,7 @@ def fit(
         x_err = float(np.sqrt(variance))
     from_noise = x_err / scale
     return Fit(
-        x=float((grid.loglam0 - basis.loglam0) * LN10 - start * per_pixel),
+        x=float(at_rest - start * per_pixel),
         x_err=x_err,
         formal=(from_noise, from_noise * float(np.sqrt(noise - 1.0))),
         gain=(window.chi2_polynomials - chi2) / noise,
@@ -807,62 +841,88 @@ def template_curve(
     reach = int(np.ceil(PEAK_HALF_WIDTH / per_pixel))
     window = _Window(prepared, basis, grid, centre - reach, centre + reach)
     starts = np.arange(centre - reach, centre + reach + 1)
-    chi2 = np.array([window.chi2(int(start)) for start in starts])
+    chi2 = window.chi2(starts)
     z = np.expm1((grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel)
     return np.stack([z, chi2], axis=1), window.model(centre)
 
 
 class _Window:
-    """The spectrum beside the stretch of the templates that a scan passes over."""
+    """The spectrum beside the stretch of the templates that a scan passes over.
+
+    In double precision: of a bright star, χ² is a small difference of large sums.
+    """
 
     def __init__(self, prepared: Prepared, basis: Basis, grid: Grid, first: int, last: int) -> None:
-        n, k = grid.n, len(basis.vectors)
-        self.first = first
-        stretch = np.zeros((k, last - first + n))
-        learned = np.zeros(last - first + n, dtype=bool)
-        low, high = max(first, 0), min(last + n, basis.vectors.shape[1])
-        if high > low:
-            stretch[:, low - first : high - first] = basis.vectors[:, low:high]
-            learned[low - first : high - first] = basis.learned[low:high]
-        self.templates = sliding_window_view(stretch, n, axis=1)
-        self.learned = sliding_window_view(learned, n)
+        n, m = grid.n, basis.vectors.shape[1]
+        self.basis, self.n = basis, n
         # Only pixels that the templates cover at every shift count, so that χ² compare.
-        covered = self.learned.all(axis=0)
+        place = np.arange(first, last + n)
+        unknown = ~((place >= 0) & (place < m))
+        unknown[~unknown] = ~basis.learned[place[~unknown]]
+        before = np.concatenate([[0], np.cumsum(unknown)])
+        covered = before[last - first + 1 :] == before[:n]
         good = prepared.ivar > 0
         self.overlap = float((good & covered).sum() / max(good.sum(), 1))
-        # Errors below 1 % of the level would weigh the templates' own faults, not the data.
-        weight = np.where(covered, np.minimum(prepared.ivar, 1e4), 0.0)
-        # In double precision: of a bright star, χ² is a small difference of large sums.
-        self.root = np.sqrt(weight.astype(np.float64))
-        self.flux = prepared.flux * self.root
-        self.total = float(self.flux @ self.flux)
-        line = np.linspace(-1.0, 1.0, n)
-        smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
-        self.design = np.empty((k + POLYNOMIALS, n))
-        self.design[k:] = smooth * self.root
-        self.freedom = max(int((weight > 0).sum()) - k - POLYNOMIALS, 1)
-        self.chi2_polynomials = self._chi2(self.design[k:])
+        weight = np.where(covered, np.minimum(prepared.ivar, MAX_WEIGHT), 0.0)
+        self.smooth = _polynomials(n)
+        flux = weight * prepared.flux
+        self.total = float(flux @ prepared.flux)
+        weighted = weight * self.smooth
+        self.smooth_normal, self.smooth_right = weighted @ self.smooth.T, self.smooth @ flux
+        # What templates are multiplied by: weight times each polynomial, the first of which is 1,
+        # and weighted flux.
+        self.data = np.concatenate([weighted, flux[None]])
+        self.freedom = max(int((weight > 0).sum()) - len(basis.vectors) - POLYNOMIALS, 1)
+        self.chi2_polynomials = self.total - float(
+            self.smooth_right @ _solved(self.smooth_normal[None], self.smooth_right[None])[0]
+        )
 
-    def chi2(self, start: int) -> float:
-        """χ² with the templates' pixel `start` at the spectrum's first pixel."""
-        k = len(self.templates)
-        np.multiply(self.templates[:, start - self.first], self.root, out=self.design[:k])
-        return self._chi2(self.design)
+    def chi2(self, starts: np.ndarray) -> np.ndarray:
+        """χ² with the templates' pixel `start` at the spectrum's first pixel, for even starts."""
+        normal, right = self._equations(starts)
+        return self.total - np.einsum("si,si->s", right, _solved(normal, right))
 
     def model(self, start: int) -> np.ndarray:
         """The best fit with the templates' pixel `start` at the spectrum's first pixel."""
-        self.chi2(start)
-        line = np.linspace(-1.0, 1.0, self.design.shape[1])
-        smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
-        own = self.templates[:, start - self.first]
-        design = np.concatenate([own, smooth])
-        weights = self._solve(self.design)
-        return np.where(self.learned[start - self.first], weights @ design, np.nan)
+        normal, right = self._equations(np.array([start]))
+        place = start + np.arange(self.n)
+        known = (place >= 0) & (place < self.basis.vectors.shape[1])
+        known[known] = self.basis.learned[place[known]]
+        model = np.full(self.n, np.nan)
+        design = np.concatenate([self.basis.vectors[:, place[known]], self.smooth[:, known]])
+        model[known] = _solved(normal, right)[0] @ design
+        return model
 
-    def _solve(self, design: np.ndarray) -> np.ndarray:
-        normal = design @ design.T
-        normal[np.diag_indices_from(normal)] += 1e-12 * (np.trace(normal) + 1.0)
-        return np.linalg.solve(normal, design @ self.flux)
+    def _equations(self, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Normal equations: templates, then polynomials; shapes (starts, size, size), (…, size)."""
+        n, size, count = self.n, POLYNOMIALS, len(starts)
+        step = int(starts[1] - starts[0]) if count > 1 else 1
+        # The data shifted against the templates, instead of these, which are longer and many.
+        span = (count - 1) * step
+        padded = np.zeros((size + 1, n + 2 * span))
+        padded[:, span : span + n] = self.data
+        shifted = sliding_window_view(padded, n + span, axis=1)[:, ::step]
+        low, high = max(int(starts[0]), 0), int(starts[0]) + span + n
+        shifted = np.ascontiguousarray(shifted[:, :, low - int(starts[0]) :])
+        vectors, products = self.basis.products
+        vectors, products = vectors[:, low:high], products[:, low:high]
+        shifted = shifted[:, :, : vectors.shape[1]]
+        own = products @ shifted[0].T
+        mixed = np.tensordot(vectors, shifted, axes=(1, 2))
+        k = len(vectors)
+        normal = np.empty((count, k + size, k + size))
+        rows, columns = np.tril_indices(k)
+        normal[:, rows, columns] = normal[:, columns, rows] = own.T[::-1]
+        normal[:, :k, k:] = mixed[:, :size].transpose(2, 0, 1)[::-1]
+        normal[:, k:, :k] = normal[:, :k, k:].transpose(0, 2, 1)
+        normal[:, k:, k:] = self.smooth_normal
+        right = np.empty((count, k + size))
+        right[:, :k], right[:, k:] = mixed[:, size].T[::-1], self.smooth_right
+        return normal, right
 
-    def _chi2(self, design: np.ndarray) -> float:
-        return self.total - float((design @ self.flux) @ self._solve(design))
+
+def _solved(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solutions of normal equations, shapes (…, size, size) and (…, size)."""
+    trace = np.trace(normal, axis1=-2, axis2=-1)
+    ridge = RIDGE * (trace + 1.0)[:, None, None] * np.eye(normal.shape[-1])
+    return np.linalg.solve(normal + ridge, right[..., None])[..., 0]
