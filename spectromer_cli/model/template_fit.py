@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
@@ -25,10 +24,13 @@ if TYPE_CHECKING:
 
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.
 POLYNOMIALS = 3
+# A minimum of χ² that is so much lower than all around, in units of the scale of the error squared,
+# needs no further search.
+MUCH_HIGHER = 50.0
 # The step in pixels that finds a minimum; its shape is found pixel by pixel.
 COARSE = 3
 # χ² at all shifts is found on bins of so many pixels, for so many spectra at once.
-BIN, AT_ONCE = {"STAR": 4, "GALAXY": 3, "QSO": 8}, (200_000, 10_000)
+BIN, AT_ONCE = {"STAR": 4, "GALAXY": 4, "QSO": 8}, (200_000, 10_000)
 # So few shifts are quicker one by one than by transforms.
 FEW = 40
 # Products of two of the polynomials: the lower triangle, column by column.
@@ -107,6 +109,10 @@ class Basis:
         """The same templates with other scales of their errors."""
         return replace(self, error_scale=error_scale, misfit_scale=misfit_scale)
 
+    def scale(self, noise: float) -> float:
+        """What formal errors are multiplied by where χ² a degree of freedom is `noise`."""
+        return float(np.hypot(self.error_scale, self.misfit_scale * np.sqrt(noise - 1.0)))
+
     def described(self) -> dict[str, float]:
         """What of them goes into the model's configuration: all but the arrays."""
         return {
@@ -133,9 +139,6 @@ class Fit:
         ln(1 + z) and its 1-σ error.
     formal : tuple of float
         The parts of that error, from noise and from misfit, before their scales.
-    gain : float
-        By how much the templates lower χ² against the polynomials alone, on the same pixels,
-        in units of the fit's own χ² a degree of freedom where that is above one.
     chi2_nu : float
         χ² a degree of freedom, over the good pixels that the templates cover.
     """
@@ -143,7 +146,6 @@ class Fit:
     x: float
     x_err: float
     formal: tuple[float, float]
-    gain: float
     chi2_nu: float
 
 
@@ -625,9 +627,11 @@ def _fast_length(least: int) -> int:
     return min(one * 2 ** max(1, math.ceil(math.log2(least / one))) for one in odd)
 
 
+@lru_cache
 def _polynomials(n: int) -> np.ndarray:
     """Legendre polynomials over n pixels, shape (POLYNOMIALS, n)."""
-    return np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, n), POLYNOMIALS - 1).T
+    line = np.linspace(-1.0, 1.0, n)
+    return np.ascontiguousarray(np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T)
 
 
 # --- fitting --------------------------------------------------------------------------------
@@ -672,11 +676,11 @@ def refine(
         if name not in bases:
             continue
         if name == "STAR":  # all radial velocities of the Galaxy
-            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X, VELOCITIES)
+            x, half_width, velocities = 0.0, STAR_MAX_X, VELOCITIES
         else:
-            x = float(np.log1p(found.z[i]))
-            _, near = curves[name].least(i, np.abs(curves[name].x - x) <= PEAK_HALF_WIDTH)
-            best = fit(spectrum, bases[name], grid, x, PEAK_HALF_WIDTH, near=near)
+            x, half_width, velocities = float(np.log1p(found.z[i])), PEAK_HALF_WIDTH, ()
+        near = _only_minimum(curves[name], i, x, half_width, spectrum, bases[name], grid)
+        best = fit(spectrum, bases[name], grid, x, half_width, velocities, near)
         if best is None:
             continue
         refined.z[i] = np.expm1(best.x)
@@ -684,6 +688,26 @@ def refine(
         refined.formal[i] = best.formal
         refined.chi2_nu[i] = best.chi2_nu
     return refined
+
+
+def _only_minimum(
+    curves: Curves,
+    i: int,
+    x: float,
+    half_width: float,
+    spectrum: Prepared,
+    basis: Basis,
+    grid: Grid,
+) -> float | None:
+    """Where χ² is least within `half_width` of x, if it is much higher all around."""
+    within = np.abs(curves.x - x) <= half_width
+    least, near = curves.least(i, within)
+    if near is None or not curves.x[within].min() < near < curves.x[within].max():
+        return None
+    noise = max(least / max(np.count_nonzero(spectrum.ivar), 1), 1.0)
+    around = within & (np.abs(curves.x - near) > COARSE * LN10 * grid.dloglam)
+    higher = curves.chi2[i, around].min(initial=np.inf) - least
+    return near if higher > MUCH_HIGHER * basis.scale(noise) ** 2 else None
 
 
 def fit(
@@ -736,24 +760,25 @@ def fit(
     if window.overlap < MIN_OVERLAP:
         return None
 
-    def scan(starts: np.ndarray) -> tuple[np.ndarray, float, float, float]:
-        """What is to be least; the least χ², that per degree of freedom, and s there."""
-        chi2 = window.chi2(starts)
-        noise = max(float(chi2.min()) / window.freedom, 1.0)
-        scale = float(np.hypot(basis.error_scale, basis.misfit_scale * np.sqrt(noise - 1.0)))
-        shifts = at_rest - starts * per_pixel
-        return chi2 / scale**2 + velocity_prior(shifts, velocities), float(chi2.min()), noise, scale
+    def scan(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """χ² at some shifts, and −2 ln of the prior there."""
+        return window.chi2(starts), velocity_prior(at_rest - starts * per_pixel, velocities)
+
+    def scale_of(chi2: np.ndarray) -> float:
+        return basis.scale(max(float(chi2.min()) / window.freedom, 1.0))
 
     if near is None:
         coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
-        everywhere = scan(coarse)[0]
-        best = int(coarse[np.argmin(everywhere)])
+        everywhere, prior = scan(coarse)
+        best = int(coarse[np.argmin(everywhere / scale_of(everywhere) ** 2 + prior)])
     else:
         best = round((at_rest - near) / per_pixel)
     for _ in range(2 * reach // COARSE + 1):
         best = min(max(best, centre - reach), centre + reach)
         fine = np.arange(best - COARSE, best + COARSE + 1)
-        total, chi2, noise, scale = scan(fine)
+        chi2, fine_prior = scan(fine)
+        scale = scale_of(chi2)
+        total = chi2 / scale**2 + fine_prior
         least = int(np.argmin(total))
         if 0 < least < len(fine) - 1 or not centre - reach < fine[least] < centre + reach:
             break
@@ -769,18 +794,19 @@ def fit(
     if velocities and near is None:
         # The whole range was searched: minima that are nearly as deep widen the error.
         beside = np.abs(coarse - start) > COARSE
-        chance = COARSE * np.exp(-0.5 * np.maximum(everywhere[beside] - total.min(), 0.0))
+        depth = (everywhere / scale**2 + prior)[beside] - total.min()
+        chance = COARSE * np.exp(-0.5 * np.maximum(depth, 0.0))
         own = np.sqrt(2.0 * np.pi) * x_err / per_pixel
         away = per_pixel * (coarse[beside] - start)
         variance = (own * x_err**2 + chance @ away**2) / (own + chance.sum())
         x_err = float(np.sqrt(variance))
     from_noise = x_err / scale
+    chi2_nu = float(chi2.min()) / window.freedom
     return Fit(
         x=float(at_rest - start * per_pixel),
         x_err=x_err,
-        formal=(from_noise, from_noise * float(np.sqrt(noise - 1.0))),
-        gain=(window.chi2_polynomials - chi2) / noise,
-        chi2_nu=chi2 / window.freedom,
+        formal=(from_noise, from_noise * float(np.sqrt(max(chi2_nu - 1.0, 0.0)))),
+        chi2_nu=chi2_nu,
     )
 
 
@@ -856,26 +882,24 @@ class _Window:
         n, m = grid.n, basis.vectors.shape[1]
         self.basis, self.n = basis, n
         # Only pixels that the templates cover at every shift count, so that χ² compare.
-        place = np.arange(first, last + n)
-        unknown = ~((place >= 0) & (place < m))
-        unknown[~unknown] = ~basis.learned[place[~unknown]]
+        low, high = max(first, 0), min(last + n, m)
+        unknown = np.ones(last - first + n, dtype=np.int32)
+        unknown[low - first : high - first] = ~basis.learned[low:high]
         before = np.concatenate([[0], np.cumsum(unknown)])
         covered = before[last - first + 1 :] == before[:n]
         good = prepared.ivar > 0
-        self.overlap = float((good & covered).sum() / max(good.sum(), 1))
-        weight = np.where(covered, np.minimum(prepared.ivar, MAX_WEIGHT), 0.0)
+        self.overlap = np.count_nonzero(good & covered) / max(np.count_nonzero(good), 1)
+        weight = np.minimum(prepared.ivar, MAX_WEIGHT) * covered
         self.smooth = _polynomials(n)
-        flux = weight * prepared.flux
-        self.total = float(flux @ prepared.flux)
-        weighted = weight * self.smooth
-        self.smooth_normal, self.smooth_right = weighted @ self.smooth.T, self.smooth @ flux
         # What templates are multiplied by: weight times each polynomial, the first of which is 1,
         # and weighted flux.
-        self.data = np.concatenate([weighted, flux[None]])
-        self.freedom = max(int((weight > 0).sum()) - len(basis.vectors) - POLYNOMIALS, 1)
-        self.chi2_polynomials = self.total - float(
-            self.smooth_right @ _solved(self.smooth_normal[None], self.smooth_right[None])[0]
-        )
+        self.data = np.empty((POLYNOMIALS + 1, n))
+        np.multiply(self.smooth, weight, out=self.data[:-1])
+        np.multiply(self.data[0], prepared.flux, out=self.data[-1])
+        self.total = float(self.data[-1] @ prepared.flux.astype(np.float64))
+        sums = self.data @ self.smooth.T
+        self.smooth_normal, self.smooth_right = sums[:-1], sums[-1]
+        self.freedom = max(np.count_nonzero(weight) - len(basis.vectors) - POLYNOMIALS, 1)
 
     def chi2(self, starts: np.ndarray) -> np.ndarray:
         """χ² with the templates' pixel `start` at the spectrum's first pixel, for even starts."""
@@ -898,27 +922,35 @@ class _Window:
         n, size, count = self.n, POLYNOMIALS, len(starts)
         step = int(starts[1] - starts[0]) if count > 1 else 1
         # The data shifted against the templates, instead of these, which are longer and many.
-        span = (count - 1) * step
-        padded = np.zeros((size + 1, n + 2 * span))
-        padded[:, span : span + n] = self.data
-        shifted = sliding_window_view(padded, n + span, axis=1)[:, ::step]
-        low, high = max(int(starts[0]), 0), int(starts[0]) + span + n
-        shifted = np.ascontiguousarray(shifted[:, :, low - int(starts[0]) :])
+        first, span = int(starts[0]), (count - 1) * step
+        shifted = np.zeros((size + 1, count, n + span))
+        for i in range(count):
+            shifted[:, i, i * step : i * step + n] = self.data
         vectors, products = self.basis.products
+        low, high = max(first, 0), min(first + span + n, vectors.shape[1])
+        high = max(low, high)
+        shifted = shifted[:, :, low - first : high - first]
         vectors, products = vectors[:, low:high], products[:, low:high]
-        shifted = shifted[:, :, : vectors.shape[1]]
-        own = products @ shifted[0].T
-        mixed = np.tensordot(vectors, shifted, axes=(1, 2))
+        own = _product(shifted[0], products)
         k = len(vectors)
+        mixed = _product(shifted.reshape((size + 1) * count, -1), vectors)
+        mixed = mixed.reshape(size + 1, count, k)
         normal = np.empty((count, k + size, k + size))
         rows, columns = np.tril_indices(k)
-        normal[:, rows, columns] = normal[:, columns, rows] = own.T[::-1]
-        normal[:, :k, k:] = mixed[:, :size].transpose(2, 0, 1)[::-1]
+        normal[:, rows, columns] = normal[:, columns, rows] = own
+        normal[:, :k, k:] = mixed[:size].transpose(1, 2, 0)
         normal[:, k:, :k] = normal[:, :k, k:].transpose(0, 2, 1)
         normal[:, k:, k:] = self.smooth_normal
         right = np.empty((count, k + size))
-        right[:, :k], right[:, k:] = mixed[:, size].T[::-1], self.smooth_right
+        right[:, :k], right[:, k:] = mixed[size], self.smooth_right
         return normal, right
+
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Each row of the one with each of the other, by torch, which keeps to its own threads."""
+    import torch
+
+    return (torch.from_numpy(left) @ torch.from_numpy(right).T).numpy()
 
 
 def _solved(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
