@@ -345,6 +345,12 @@ class Curves:
     x: np.ndarray
     chi2: np.ndarray
 
+    @cached_property
+    def minima(self) -> np.ndarray:
+        """Where χ² is lower than beside, bool of the shape of `chi2`."""
+        beside = np.pad(self.chi2, ((0, 0), (1, 1)), constant_values=np.inf)
+        return (self.chi2 < beside[:, :-2]) & (self.chi2 <= beside[:, 2:])
+
     def least(self, i: int, within: np.ndarray) -> tuple[float, float | None]:
         """The least χ² of spectrum `i` among some shifts, and the ln(1 + z) where it is.
 
@@ -479,10 +485,10 @@ class _Weighted:
         import torch
 
         missing = -self.good.shape[1] % size
-        weight, flux, good = (
-            torch.nn.functional.pad(one, (0, missing)).unflatten(1, (-1, size)).sum(dim=2)
-            for one in (self.weight[rows], self.flux[rows], self.good[rows])
-        )
+        three = torch.stack([self.weight[rows], self.flux[rows], self.good[rows]])
+        if missing:
+            three = torch.nn.functional.pad(three, (0, missing))
+        weight, flux, good = three.unflatten(2, (-1, size)).sum(dim=3)
         smooth = torch.from_numpy(_polynomials(weight.shape[1])).to(weight)
         weights = smooth[:, None] * weight
         return torch.cat([
@@ -679,7 +685,11 @@ def refine(
             x, half_width, velocities = 0.0, STAR_MAX_X, VELOCITIES
         else:
             x, half_width, velocities = float(np.log1p(found.z[i])), PEAK_HALF_WIDTH, ()
-        near = _only_minimum(curves[name], i, x, half_width, spectrum, bases[name], grid)
+        own = curves[name]
+        noise = own.chi2[i].min() / max(np.count_nonzero(spectrum.ivar), 1)
+        noise = noise if 1.0 < noise < np.inf else 1.0
+        rise = MUCH_HIGHER * bases[name].scale(noise) ** 2
+        near = _only_minimum(own, i, x, half_width, rise, grid, name == "STAR")
         best = fit(spectrum, bases[name], grid, x, half_width, velocities, near)
         if best is None:
             continue
@@ -695,19 +705,24 @@ def _only_minimum(
     i: int,
     x: float,
     half_width: float,
-    spectrum: Prepared,
-    basis: Basis,
+    least_rise: float,
     grid: Grid,
+    velocities: bool,
 ) -> float | None:
-    """Where χ² is least within `half_width` of x, if it is much higher all around."""
+    """Where χ² is least within `half_width` of x, if nothing else there is nearly as low.
+
+    For a star, whose error counts all velocities, that is all around; else minima and the ends.
+    """
     within = np.abs(curves.x - x) <= half_width
     least, near = curves.least(i, within)
-    if near is None or not curves.x[within].min() < near < curves.x[within].max():
+    place = np.flatnonzero(within)
+    if near is None or not curves.x[place[0]] < near < curves.x[place[-1]]:
         return None
-    noise = max(least / max(np.count_nonzero(spectrum.ivar), 1), 1.0)
-    around = within & (np.abs(curves.x - near) > COARSE * LN10 * grid.dloglam)
-    higher = curves.chi2[i, around].min(initial=np.inf) - least
-    return near if higher > MUCH_HIGHER * basis.scale(noise) ** 2 else None
+    rivals = within & (np.abs(curves.x - near) > COARSE * LN10 * grid.dloglam)
+    if not velocities:
+        ends = np.isin(np.arange(len(within)), place[[0, -1]])
+        rivals &= curves.minima[i] | ends
+    return near if curves.chi2[i, rivals].min(initial=np.inf) - least > least_rise else None
 
 
 def fit(
@@ -773,9 +788,10 @@ def fit(
         best = int(coarse[np.argmin(everywhere / scale_of(everywhere) ** 2 + prior)])
     else:
         best = round((at_rest - near) / per_pixel)
-    for _ in range(2 * reach // COARSE + 1):
+    beside = COARSE if near is None else 1
+    for _ in range(2 * reach + 1):
         best = min(max(best, centre - reach), centre + reach)
-        fine = np.arange(best - COARSE, best + COARSE + 1)
+        fine = np.arange(best - beside, best + beside + 1)
         chi2, fine_prior = scan(fine)
         scale = scale_of(chi2)
         total = chi2 / scale**2 + fine_prior
@@ -793,11 +809,11 @@ def fit(
     x_err = per_pixel * (float(np.sqrt(2.0 / curvature)) if curvature > 0 else COARSE * scale)
     if velocities and near is None:
         # The whole range was searched: minima that are nearly as deep widen the error.
-        beside = np.abs(coarse - start) > COARSE
-        depth = (everywhere / scale**2 + prior)[beside] - total.min()
+        others = np.abs(coarse - start) > COARSE
+        depth = (everywhere / scale**2 + prior)[others] - total.min()
         chance = COARSE * np.exp(-0.5 * np.maximum(depth, 0.0))
         own = np.sqrt(2.0 * np.pi) * x_err / per_pixel
-        away = per_pixel * (coarse[beside] - start)
+        away = per_pixel * (coarse[others] - start)
         variance = (own * x_err**2 + chance @ away**2) / (own + chance.sum())
         x_err = float(np.sqrt(variance))
     from_noise = x_err / scale
@@ -954,7 +970,7 @@ def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _solved(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solutions of normal equations, shapes (…, size, size) and (…, size)."""
-    trace = np.trace(normal, axis1=-2, axis2=-1)
-    ridge = RIDGE * (trace + 1.0)[:, None, None] * np.eye(normal.shape[-1])
-    return np.linalg.solve(normal + ridge, right[..., None])[..., 0]
+    """Solutions of normal equations, (n, size, size), which are changed, and (n, size)."""
+    diagonal = np.einsum("sii->si", normal)  # a view
+    diagonal += RIDGE * (diagonal.sum(axis=1, keepdims=True) + 1.0)
+    return np.linalg.solve(normal, right[..., None])[..., 0]
