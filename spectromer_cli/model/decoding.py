@@ -26,8 +26,8 @@ class RedshiftPrediction:
     at_edge : bool array
         The best redshift lies at the end of the range that was searched.
     delta_chi2 : array
-        By how much templates fit better at z than at the best alternative; NaN where there is
-        no alternative or no fit.
+        By how much templates fit better at z than at the best redshift elsewhere, of any class
+        (see `template_fit.Refined`); NaN where there is no fit.
     chi2_nu : array
         χ² a degree of freedom of the template fit at z; NaN where there is no fit.
     """
