@@ -2,9 +2,10 @@
 
 Usage: python benchmarks/delta_chi2.py --data real.h5 [--data more.h5] [--model NAME]
 
-Takes the held-out spectra of labelled sets (the split that the weights record), predicts, and prints
-a table as Markdown: of the spectra of each class, the share above a cut, and the share of those that
-are wrong, in class or by more than 0.01 in |Δz|/(1+z); for those with zwarn 0, too.
+Takes the held-out spectra of labelled sets (the split that the weights record), predicts, and
+prints a table as Markdown: of the spectra of each predicted class, and of those with zwarn 0, the
+share above each cut, and the number of those that are wrong: in class, or by more than 0.01 in
+|Δz|/(1+z).
 """
 
 from __future__ import annotations

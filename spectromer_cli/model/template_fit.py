@@ -690,7 +690,7 @@ def refine(
         else:
             x, half_width, velocities = float(np.log1p(found.z[i])), PEAK_HALF_WIDTH, ()
         own = curves[name]
-        noise = own.chi2[i].min() / max(np.count_nonzero(spectrum.ivar), 1)
+        noise = float(own.chi2[i].min()) / max(int((spectrum.ivar > 0).sum()), 1)
         noise = noise if 1.0 < noise < np.inf else 1.0
         rise = MUCH_HIGHER * bases[name].scale(noise) ** 2
         near = _only_minimum(own, i, x, half_width, rise, grid, name == "STAR")
@@ -926,7 +926,7 @@ class _Window:
         before = np.concatenate([[0], np.cumsum(unknown)])
         covered = before[last - first + 1 :] == before[:n]
         good = prepared.ivar > 0
-        self.overlap = np.count_nonzero(good & covered) / max(np.count_nonzero(good), 1)
+        self.overlap = float((good & covered).sum() / max(int(good.sum()), 1))
         weight = np.minimum(prepared.ivar, MAX_WEIGHT) * covered
         self.smooth = _polynomials(n)
         # What templates are multiplied by: weight times each polynomial, the first of which is 1,
@@ -937,7 +937,7 @@ class _Window:
         self.total = float(self.data[-1] @ prepared.flux.astype(np.float64))
         sums = self.data @ self.smooth.T
         self.smooth_normal, self.smooth_right = sums[:-1], sums[-1]
-        self.freedom = max(np.count_nonzero(weight) - len(basis.vectors) - POLYNOMIALS, 1)
+        self.freedom = max(int((weight > 0).sum()) - len(basis.vectors) - POLYNOMIALS, 1)
 
     def chi2(self, starts: np.ndarray) -> np.ndarray:
         """χ² with the templates' pixel `start` at the spectrum's first pixel, for even starts."""
