@@ -25,7 +25,7 @@ from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.decoding import RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.template_fit import Refined
-from spectromer_cli.model.zwarn import OF_REDSHIFT, ZWarn, doubts
+from spectromer_cli.model.zwarn import OF_REDSHIFT, SURE_Z_PROB, ZWarn, doubts
 from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.readers import ReadOptions
@@ -257,10 +257,12 @@ def test_templates_that_fit_an_alternative_as_well(
     monkeypatch: pytest.MonkeyPatch, delta_chi2: float, bits: ZWarn
 ) -> None:
     model = spectromer_cli.load_model(device="cpu")
-    found = Refined(*map(np.array, ([0.1], [1e-4], [[1e-4, 0.0]], [delta_chi2])))
+    found = Refined(*map(np.array, ([0.1], [1e-4], [[1e-4, 0.0]], [delta_chi2], [1.0])))
     monkeypatch.setattr(predictor, "refine", lambda *_: found)
     table = model.predict([emission_galaxy(0.1)])
     assert table["z_prob"][0] > 0.8
+    if table["z_prob"][0] >= SURE_Z_PROB:
+        bits = ZWarn(0)
     both = ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE
     assert ZWarn(int(table["zwarn"][0])) & both == bits
 
@@ -270,10 +272,11 @@ def test_every_doubt_has_its_bit() -> None:
     found = RedshiftPrediction(
         z=np.full(n, 0.1), z_err=np.full(n, 1e-4), z_prob=np.full(n, 0.95),
         alt_z=np.full((n, 5), np.nan), alt_prob=np.full((n, 5), np.nan),
-        at_edge=np.arange(n) == 1, delta_chi2=np.full(n, np.nan),
+        at_edge=np.arange(n) == 1, delta_chi2=np.full(n, np.nan), chi2_nu=np.ones(n),
     )  # fmt: skip
     sn_median, novelty = np.full(n, 20.0), np.full(n, np.nan)
     found.z_prob[2], found.delta_chi2[3], found.delta_chi2[4] = 0.7, 5.0, -1.0
+    found.z_prob[0], found.delta_chi2[0] = 0.995, -1.0  # p(z) is sure
     sn_median[5], novelty[6], found.z_prob[7] = np.nan, 1.1, 0.85
     bits = doubts(found, sn_median=sn_median, novelty=novelty, min_z_prob=0.9)
     assert [ZWarn(int(value)) for value in bits] == [

@@ -178,7 +178,7 @@ class Spectromer:
         found = decoding.decode_redshift(task, outputs[task.name], is_star)
         if not refined:
             return found
-        fits = refine(found, prepared, list(classes), self.bases, self.grid)
+        fits = refine(found, prepared, list(classes), self.bases, self.grid, self.device)
         return fits.merged(found, is_star)
 
     def _classes(self, outputs: dict[str, np.ndarray], n: int) -> np.ndarray:

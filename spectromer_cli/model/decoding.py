@@ -26,8 +26,10 @@ class RedshiftPrediction:
     at_edge : bool array
         The best redshift lies at the end of the range that was searched.
     delta_chi2 : array
-        By how much templates fit better at z than at the best alternative; NaN where there is
-        no alternative or no fit.
+        By how much templates fit better at z than at the best redshift elsewhere, of any class
+        (see `template_fit.Refined`); NaN where there is no fit.
+    chi2_nu : array
+        χ² a degree of freedom of the template fit at z; NaN where there is no fit.
     """
 
     z: np.ndarray
@@ -37,6 +39,7 @@ class RedshiftPrediction:
     alt_prob: np.ndarray
     at_edge: np.ndarray
     delta_chi2: np.ndarray
+    chi2_nu: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def decode_redshift(task: Redshift, p: np.ndarray, is_star: np.ndarray) -> Redsh
         alt_prob=np.full((n, ALTERNATIVES), np.nan),
         at_edge=np.zeros(n, dtype=bool),
         delta_chi2=np.full(n, np.nan),
+        chi2_nu=np.full(n, np.nan),
     )
     star_bins = np.abs(x) <= STAR_MAX_X + 0.5 * task.dx
     for i in range(n):

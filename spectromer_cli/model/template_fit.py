@@ -1,26 +1,51 @@
-"""Redshifts to a fraction of a pixel: templates fitted by χ² around the peaks of p(z).
+"""Redshifts to a fraction of a pixel: templates fitted by χ² at the peak of p(z).
 
-The ViT proposes, physics disposes: near a proposed redshift, rest-frame templates and a low
-polynomial are fitted to the spectrum at every shift by weighted least squares.
+Rest-frame templates and a low polynomial are fitted to the spectrum by weighted least squares: at
+every redshift of every class on coarse pixels and in single precision (`chi2_curves`), near the
+redshift that the ViT proposes on all pixels and in double precision (`fit`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
 from spectromer_cli.spectra.grid import Grid, Prepared
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.
 POLYNOMIALS = 3
-# Steps in pixels: the coarse scan finds the minimum, the fine one its shape.
-COARSE, FINE = 3, 1
+# A minimum of χ² that is so much lower than all around, in units of the scale of the error squared,
+# needs no further search.
+MUCH_HIGHER = 50.0
+# The step in pixels that finds a minimum; its shape is found pixel by pixel.
+COARSE = 3
+# χ² at all shifts is found on bins of so many pixels: of the variance of the templates' lines, less
+# than a tenth is lost of stars and a seventh of quasars; galaxies' lines are narrower.
+BINS = {"STAR": 4, "GALAXY": 4, "QSO": 8}
+OTHER_BINS = 4
+# Shifts times spectra that are fitted at once: what a processor's cache holds; more elsewhere.
+AT_ONCE_CPU, AT_ONCE = 10_000, 1_000_000
+# So few shifts are quicker one by one than by transforms.
+FEW = 40
+# Products of two of the polynomials: the lower triangle, column by column.
+PAIRS = [(i, j) for j in range(POLYNOMIALS) for i in range(j, POLYNOMIALS)]
+# Of a row of its normal equations, less than this is rounding in single precision.
+PIVOT = 1e-5
+# Errors below 1 % of the level would weigh the templates' own faults, not the data.
+MAX_WEIGHT = 1e4
+# Of the trace of normal equations, added to their diagonal.
+RIDGE = 1e-12
 # A template must cover this share of the good pixels.
 MIN_OVERLAP = 0.3
 LN10 = np.log(10.0)
@@ -59,8 +84,22 @@ class Basis:
     error_scale: float = 1.0
     misfit_scale: float = 1.0
     counts: np.ndarray | None = None
+    # Of `chi2_curves`: what is the same for all spectra.
+    shifted: dict[Any, _Shifted] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
-    @property
+    @cached_property
+    def products(self) -> tuple[np.ndarray, np.ndarray]:
+        """The vectors and the products of two of them, in double precision.
+
+        Shapes (k, m) and (k (k + 1) / 2, m), the latter by rows of the lower triangle.
+        """
+        vectors = self.vectors.astype(np.float64)
+        rows, columns = np.tril_indices(len(vectors))
+        return vectors, vectors[rows] * vectors[columns]
+
+    @cached_property
     def learned(self) -> np.ndarray:
         """The pixels that fits may use, bool of shape (m,): learned from enough spectra.
 
@@ -74,6 +113,10 @@ class Basis:
     def rescaled(self, error_scale: float, misfit_scale: float) -> Basis:
         """The same templates with other scales of their errors."""
         return replace(self, error_scale=error_scale, misfit_scale=misfit_scale)
+
+    def scale(self, noise: float) -> float:
+        """What formal errors are multiplied by where χ² a degree of freedom is `noise`."""
+        return float(np.hypot(self.error_scale, self.misfit_scale * np.sqrt(noise - 1.0)))
 
     def described(self) -> dict[str, float]:
         """What of them goes into the model's configuration: all but the arrays."""
@@ -101,15 +144,14 @@ class Fit:
         ln(1 + z) and its 1-σ error.
     formal : tuple of float
         The parts of that error, from noise and from misfit, before their scales.
-    gain : float
-        By how much the templates lower χ² against the polynomials alone, on the same pixels,
-        in units of the fit's own χ² a degree of freedom where that is above one.
+    chi2_nu : float
+        χ² a degree of freedom, over the good pixels that the templates cover.
     """
 
     x: float
     x_err: float
     formal: tuple[float, float]
-    gain: float
+    chi2_nu: float
 
 
 @dataclass(frozen=True)
@@ -123,14 +165,18 @@ class Refined:
     formal : array, shape (batch, 2)
         The parts of the error of ln(1 + z), from noise and from misfit, before their scales.
     delta_chi2 : array
-        By how much the best peak's fit beats that of the best alternative; below zero where
-        an alternative fits better. NaN where p(z) has no alternative.
+        By how much χ² is lower at z than at the best redshift elsewhere, of any class, more than
+        `PEAK_HALF_WIDTH` away; below zero where templates fit better there. In units of `chi2_nu`
+        where that is above one. NaN where there is nothing to compare.
+    chi2_nu : array
+        χ² a degree of freedom of the fit, over the good pixels that the templates cover.
     """
 
     z: np.ndarray
     z_err: np.ndarray
     formal: np.ndarray
     delta_chi2: np.ndarray
+    chi2_nu: np.ndarray
 
     def rescaled(self, bases: Mapping[str, Basis], classes: Sequence[str]) -> Refined:
         """The same redshifts, with errors by the scales of these templates."""
@@ -156,6 +202,7 @@ class Refined:
             z=np.where(has, self.z, found.z),
             z_err=np.where(has, self.z_err, found.z_err),
             delta_chi2=self.delta_chi2,
+            chi2_nu=self.chi2_nu,
             at_edge=found.at_edge | (far & is_star),
         )
 
@@ -286,6 +333,316 @@ def weighted_pca(flux: np.ndarray, weight: np.ndarray, count: int) -> np.ndarray
     return (order @ vectors).astype(np.float32)
 
 
+# --- χ² at all shifts ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curves:
+    """χ² of a batch of spectra against the redshift, for one class.
+
+    Parameters
+    ----------
+    x : array of float64, shape (shifts,)
+        ln(1 + z), rising.
+    chi2 : array of float64, shape (batch, shifts)
+        Over all good pixels; infinite where the templates cover too few of them.
+    """
+
+    x: np.ndarray
+    chi2: np.ndarray
+
+    @cached_property
+    def minima(self) -> np.ndarray:
+        """Where χ² is lower than beside, bool of the shape of `chi2`."""
+        beside = np.pad(self.chi2, ((0, 0), (1, 1)), constant_values=np.inf)
+        return (self.chi2 < beside[:, :-2]) & (self.chi2 <= beside[:, 2:])
+
+    def least(self, i: int, within: np.ndarray) -> tuple[float, float | None]:
+        """The least χ² of spectrum `i` among some shifts, and the ln(1 + z) where it is.
+
+        Parameters
+        ----------
+        i : int
+        within : bool array, shape (shifts,)
+
+        Returns
+        -------
+        chi2, x : float
+            Of the parabola through the three points at the minimum; infinite and None where
+            there is none.
+        """
+        chi2 = np.where(within, self.chi2[i], np.inf)
+        best = int(np.argmin(chi2))
+        middle = float(chi2[best])
+        if not np.isfinite(middle):
+            return np.inf, None
+        if not 0 < best < len(chi2) - 1 or not np.isfinite(self.chi2[i, best - 1 : best + 2]).all():
+            return middle, float(self.x[best])
+        left, _, right = self.chi2[i, best - 1 : best + 2]
+        curvature = left - 2.0 * middle + right
+        if not curvature > 0:
+            return middle, float(self.x[best])
+        offset = float(np.clip(0.5 * (left - right) / curvature, -0.5, 0.5))
+        step = float(self.x[best + 1] - self.x[best])
+        return middle - 0.5 * curvature * offset**2, float(self.x[best]) + offset * step
+
+
+def chi2_curves(
+    prepared: Sequence[Prepared],
+    bases: Mapping[str, Basis],
+    grid: Grid,
+    device: torch.device | str = "cpu",
+) -> dict[str, Curves]:
+    """χ² of spectra at all redshifts of all classes.
+
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+        The spectra on the model's grid.
+    bases : mapping of str to Basis
+        Templates by class. Of a STAR, the radial velocities of the Galaxy are searched; else all
+        redshifts at which the templates cover enough of the grid.
+    grid : Grid
+        The model's.
+    device : torch.device or str
+        Where it is computed.
+
+    Returns
+    -------
+    dict of Curves
+        By class.
+
+    Notes
+    -----
+    On a grid even in log λ a redshift is a shift s of the templates T against the pixels p, and
+    every sum in the normal equations of the weighted least-squares fit is a correlation, which
+    Fourier transforms give for all s at once: Σ_p w_p T_i(p+s) T_j(p+s) of two templates,
+    Σ_p w_p L_a(p) T_i(p+s) of a template and a polynomial, Σ_p w_p f_p T_i(p+s) of a template and
+    the flux. With these sums as A and b, χ²(s) = Σ w f² − bᵀA⁻¹b. Tonry & Davis (1979, AJ 84, 1511)
+    did so with one template and without errors, Glazebrook, Offer & Deeley (1998, ApJ 492, 98)
+    with several.
+
+    Templates and polynomials are fitted to the pixels that the templates cover at a shift. χ² is
+    that of polynomials alone, less what the templates take off it there, so that shifts of
+    different coverage compare.
+    """
+    import torch
+
+    device = torch.device("cpu" if torch.device(device).type == "mps" else device)
+    shifted = {name: _Shifted.of(basis, grid, name, device) for name, basis in bases.items()}
+    if not prepared:
+        return {name: Curves(one.x, np.empty((0, one.count))) for name, one in shifted.items()}
+    with torch.inference_mode():
+        spectra = _Weighted(prepared, device)
+        return {name: Curves(one.x, one.chi2(spectra)) for name, one in shifted.items()}
+
+
+def chi2_curve(
+    prepared: Prepared, basis: Basis, grid: Grid, class_: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """χ² of one spectrum at all redshifts of a class (see `chi2_curves`).
+
+    Parameters
+    ----------
+    prepared : Prepared
+    basis : Basis
+        Templates of the class.
+    grid : Grid
+    class_ : str
+
+    Returns
+    -------
+    z, chi2 : array, shape (shifts,)
+        z rises; χ² is over all good pixels, infinite where the templates cover too few of them.
+    """
+    curves = chi2_curves([prepared], {class_: basis}, grid)[class_]
+    return np.expm1(curves.x), curves.chi2[0]
+
+
+class _Weighted:
+    """What the curves of all classes need of some spectra; arrays of shape (batch, grid.n)."""
+
+    def __init__(self, prepared: Sequence[Prepared], device: torch.device) -> None:
+        import torch
+
+        flux = torch.from_numpy(np.stack([one.flux for one in prepared])).to(device)
+        ivar = torch.from_numpy(np.stack([one.ivar for one in prepared])).to(device)
+        self.good = (ivar > 0).float()
+        self.weight = ivar.clamp(max=MAX_WEIGHT)
+        # In single precision little may be left to cancel: the best polynomials are taken off.
+        smooth = torch.from_numpy(_polynomials(flux.shape[1])).float().to(device)
+        products = torch.stack([smooth[i] * smooth[j] for i, j in PAIRS])
+        normal = torch.zeros(len(flux), POLYNOMIALS, POLYNOMIALS, device=device).double()
+        for (i, j), sums in zip(PAIRS, (self.weight @ products.T).double().T, strict=True):
+            normal[:, i, j] = normal[:, j, i] = sums
+        normal += RIDGE * torch.eye(POLYNOMIALS).to(normal) * (1.0 + normal[:, :1, :1])
+        right = ((self.weight * flux) @ smooth.T).double()
+        best = torch.linalg.solve(normal, right[..., None])[..., 0].float()
+        left = flux - best @ smooth
+        self.flux = self.weight * left
+        self.total = (self.flux * left).sum(dim=1)
+
+    def binned(self, size: int, rows: slice) -> Tensor:
+        """What is correlated with templates, on bins of `size` pixels; shape (rows, batch, bins).
+
+        Weights times the products of two polynomials (`PAIRS`), weighted flux times each
+        polynomial, and the number of good pixels.
+        """
+        import torch
+
+        missing = -self.good.shape[1] % size
+        three = torch.stack([self.weight[rows], self.flux[rows], self.good[rows]])
+        if missing:
+            three = torch.nn.functional.pad(three, (0, missing))
+        weight, flux, good = three.unflatten(2, (-1, size)).sum(dim=3)
+        smooth = torch.from_numpy(_polynomials(weight.shape[1])).to(weight)
+        weights = smooth[:, None] * weight
+        return torch.cat([
+            weights,
+            torch.stack([weights[i] * smooth[j] for i, j in PAIRS[POLYNOMIALS:]]),
+            smooth[:, None] * flux,
+            good[None],
+        ])  # fmt: skip
+
+
+class _Shifted:
+    """The templates of a class and their products, ready to be shifted against any spectrum."""
+
+    def __init__(self, basis: Basis, grid: Grid, class_: str, device: torch.device) -> None:
+        import torch
+
+        self.size = BINS.get(class_, OTHER_BINS)
+        k, m = len(basis.vectors), basis.vectors.shape[1] // self.size
+        vectors = basis.vectors[:, : m * self.size].reshape(k, m, self.size).mean(axis=2)
+        learned = basis.learned[: m * self.size].reshape(m, self.size).all(axis=1)
+        bins = -(-grid.n // self.size)
+        # First and last shift: the template's bin at the first one of the spectrum.
+        step = self.size * grid.dloglam
+        at_rest = (grid.loglam0 - basis.loglam0) / step
+        reach = (STAR_MAX_X if class_ == "STAR" else PEAK_HALF_WIDTH) / (LN10 * step)
+        last = math.floor(at_rest + reach)
+        if class_ == "STAR":
+            first = math.ceil(at_rest - reach)
+        else:  # as far as the templates cover enough of the grid
+            blue = int(np.flatnonzero(learned)[0]) if learned.any() else 0
+            first = min(last, blue - math.floor((1.0 - MIN_OVERLAP) * bins))
+        self.count = last - first + 1
+        self.x = (at_rest - np.arange(last, first - 1, -1)) * step * LN10
+        # Templates at the bins that any shift meets, and the rest of a period of the transforms,
+        # so long that their ends do not meet.
+        stop = min(last + bins, m)
+        few = self.count <= FEW
+        whole = self.count + bins - 1
+        self.length = whole if few else _fast_length(max(whole - max(-first, 0), stop - first))
+        place = first + np.arange(self.length)
+        inside = (place >= 0) & (place < stop)
+        rows = np.zeros((1 + k, self.length), np.float32)
+        rows[:, inside] = np.concatenate([learned[None], vectors * learned])[:, place[inside]]
+        own = torch.from_numpy(rows).to(device)
+        # The mask, the templates, and their products column by column of the lower triangle.
+        own = torch.cat([own, *(own[j:] * own[j] for j in range(1, k + 1))])
+        self.k, self.few, self.device = k, few, device
+        self.templates = own.unfold(1, bins, 1).contiguous() if few else torch.fft.rfft(own)
+
+    @classmethod
+    def of(cls, basis: Basis, grid: Grid, class_: str, device: torch.device) -> _Shifted:
+        """Those of a basis, made once."""
+        key = (grid, class_, device)
+        if key not in basis.shifted:
+            basis.shifted[key] = cls(basis, grid, class_, device)
+        return basis.shifted[key]
+
+    def chi2(self, spectra: _Weighted) -> np.ndarray:
+        """χ² at every shift, the last one first; shape (batch, shifts)."""
+
+        limit = AT_ONCE_CPU if self.device.type == "cpu" else AT_ONCE
+        at_once = max(1, limit // self.count)
+        starts = range(0, len(spectra.total), at_once)
+        return np.concatenate([self._chi2(spectra, slice(i, i + at_once)) for i in starts])
+
+    def _chi2(self, spectra: _Weighted, rows: slice) -> np.ndarray:
+        import torch
+
+        data = spectra.binned(self.size, rows)
+        good = data[-1].sum(dim=1, keepdim=True)
+        if not self.few:
+            data = torch.fft.rfft(data, n=self.length).conj()
+        n, mask, own = POLYNOMIALS, self.templates[:1], self.templates[1 : 1 + self.k]
+        weights, flux = data[: len(PAIRS)].split(list(range(n, 0, -1))), data[len(PAIRS) : -1]
+        # Column by column of the lower triangle: row j to the last; then the right side.
+        parts = [part for j in range(n) for part in ((weights[j], mask), (data[j : j + 1], own))]
+        parts += [(data[:1], self.templates[1 + self.k :])]
+        parts += [(flux, mask), (flux[:1], own), (data[-1:], mask)]
+        sums = self._correlations(parts)
+        size = n + self.k
+        *columns, right, covered = sums.split([*range(size, 0, -1), size, 1])
+        enough = covered[0] >= MIN_OVERLAP * good
+        chi2 = torch.where(enough, spectra.total[rows, None] - _gain(columns, right), torch.inf)
+        return np.flip(chi2.double().cpu().numpy(), axis=1)
+
+    def _correlations(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Rows of data with rows of templates (or all with one) at every shift, one after another.
+
+        Shape (rows, batch, shifts).
+        """
+        import torch
+
+        if self.few:
+            return torch.cat([
+                torch.einsum("abp,csp->acbs", data, templates).flatten(0, 1)
+                for data, templates in parts
+            ])  # fmt: skip
+        rows = [max(len(data), len(templates)) for data, templates in parts]
+        _, batch, length = parts[0][0].shape
+        product = parts[0][0].new_empty((sum(rows), batch, length))
+        for part, (data, templates) in zip(product.split(rows), parts, strict=True):
+            torch.mul(data, templates[:, None], out=part)
+        return torch.fft.irfft(product, n=self.length)[..., : self.count]
+
+
+def _gain(columns: list[Tensor], right: Tensor) -> Tensor:
+    """By how much templates lower χ² against the polynomials alone, for many fits at once.
+
+    Parameters
+    ----------
+    columns : list of Tensor, shape (size − j, batch, shifts)
+        Column j of the lower triangle of the normal equations' A; the polynomials come first.
+    right : Tensor, shape (size, batch, shifts)
+        Their b. Both are overwritten.
+
+    Notes
+    -----
+    By elimination, A = L D Lᵀ, bᵀA⁻¹b is the sum of (L⁻¹b)²/D over the rows, in which each row
+    stands for what it adds to those before it.
+    """
+    import torch
+
+    gain = torch.zeros_like(right[0])
+    least = [PIVOT * column[0] for column in columns]
+    for j, column in enumerate(columns):
+        inverse = torch.maximum(column[0], least[j]).reciprocal_()
+        if j >= POLYNOMIALS:
+            gain.addcmul_(right[j], right[j] * inverse)
+        factors = column[1:] * inverse
+        right[j + 1 :].addcmul_(factors, right[j], value=-1.0)
+        for i in range(j + 1, len(columns)):
+            columns[i].addcmul_(factors[i - j - 1 :], column[i - j], value=-1.0)
+    return gain
+
+
+def _fast_length(least: int) -> int:
+    """The smallest product of powers of 2, 3 and 5 from there, for fast transforms."""
+    odd = [3**i * 5**j for i in range(12) for j in range(8)]
+    return min(one * 2 ** max(1, math.ceil(math.log2(least / one))) for one in odd)
+
+
+@lru_cache
+def _polynomials(n: int) -> np.ndarray:
+    """Legendre polynomials over n pixels, shape (POLYNOMIALS, n)."""
+    line = np.linspace(-1.0, 1.0, n)
+    return np.ascontiguousarray(np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T)
+
+
 # --- fitting --------------------------------------------------------------------------------
 
 
@@ -295,11 +652,13 @@ def refine(
     classes: Sequence[str],
     bases: Mapping[str, Basis],
     grid: Grid,
+    device: torch.device | str = "cpu",
 ) -> Refined:
     """Fit templates around the peaks of p(z).
 
     The ViT's best peak is kept: on held-out spectra, letting χ² choose among the peaks made
-    more redshifts wrong than right.
+    more redshifts wrong than right. χ² at all redshifts of all classes (`chi2_curves`) says
+    where templates would fit better, and where, near the peak, the least χ² is to be found.
 
     Parameters
     ----------
@@ -313,34 +672,79 @@ def refine(
         Templates by class.
     grid : Grid
         The model's.
+    device : torch.device or str
+        Where χ² at all redshifts is computed.
 
     Returns
     -------
     Refined
     """
     n = len(prepared)
-    refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n)))
+    refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n, n)))
+    curves = chi2_curves(prepared, bases, grid, device)
     for i, (spectrum, name) in enumerate(zip(prepared, classes, strict=True)):
         if name not in bases:
             continue
         if name == "STAR":  # all radial velocities of the Galaxy
-            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X, VELOCITIES)
+            x, half_width, velocities = 0.0, STAR_MAX_X, VELOCITIES
         else:
-            best = fit(spectrum, bases[name], grid, np.log1p(found.z[i]), PEAK_HALF_WIDTH)
+            x, half_width, velocities = float(np.log1p(found.z[i])), PEAK_HALF_WIDTH, ()
+        own = curves[name]
+        noise = float(own.chi2[i].min()) / max(int((spectrum.ivar > 0).sum()), 1)
+        noise = noise if 1.0 < noise < np.inf else 1.0
+        rise = MUCH_HIGHER * bases[name].scale(noise) ** 2
+        near = _only_minimum(own, i, x, half_width, rise, grid, name == "STAR")
+        best = fit(spectrum, bases[name], grid, x, half_width, velocities, near)
         if best is None:
             continue
         refined.z[i] = np.expm1(best.x)
         refined.z_err[i] = best.x_err * np.exp(best.x)
         refined.formal[i] = best.formal
-        others = [
-            fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
-            for z in found.alt_z[i]
-            if np.isfinite(z)
-        ]
-        gains = [other.gain for other in others if other is not None]
-        if gains:
-            refined.delta_chi2[i] = best.gain - max(gains)
+        refined.chi2_nu[i] = best.chi2_nu
+        refined.delta_chi2[i] = _lead(curves, i, name, best)
     return refined
+
+
+def _lead(curves: Mapping[str, Curves], i: int, name: str, best: Fit) -> float:
+    """By how much χ² is lower at a fit of class `name` than at any other redshift of any class.
+
+    In units of the fit's own χ² a degree of freedom where that is above one; NaN where there is
+    nothing to compare.
+    """
+    own = curves[name]
+    step = own.x[1] - own.x[0] if len(own.x) > 1 else np.inf
+    chi2, _ = own.least(i, np.abs(own.x - best.x) <= step)
+    others = [
+        one.least(i, one.minima[i] & (np.abs(one.x - best.x) > PEAK_HALF_WIDTH))[0]
+        for one in curves.values()
+    ]
+    lead = min(others) - chi2
+    return lead / max(best.chi2_nu, 1.0) if np.isfinite(lead) else np.nan
+
+
+def _only_minimum(
+    curves: Curves,
+    i: int,
+    x: float,
+    half_width: float,
+    least_rise: float,
+    grid: Grid,
+    velocities: bool,
+) -> float | None:
+    """Where χ² is least within `half_width` of x, if nothing else there is nearly as low.
+
+    For a star, whose error counts all velocities, that is all around; else minima and the ends.
+    """
+    within = np.abs(curves.x - x) <= half_width
+    least, near = curves.least(i, within)
+    place = np.flatnonzero(within)
+    if near is None or not curves.x[place[0]] < near < curves.x[place[-1]]:
+        return None
+    rivals = within & (np.abs(curves.x - near) > COARSE * LN10 * grid.dloglam)
+    if not velocities:
+        ends = np.isin(np.arange(len(within)), place[[0, -1]])
+        rivals &= curves.minima[i] | ends
+    return near if curves.chi2[i, rivals].min(initial=np.inf) - least > least_rise else None
 
 
 def fit(
@@ -350,6 +754,7 @@ def fit(
     x: float,
     half_width: float,
     velocities: Sequence[tuple[float, float]] = (),
+    near: float | None = None,
 ) -> Fit | None:
     """Fit templates within `half_width` of a redshift.
 
@@ -367,6 +772,9 @@ def fit(
         How far, in ln(1 + z).
     velocities : sequence of (float, float)
         What is known of the velocity beforehand (see `velocity_prior`); nothing by default.
+    near : float, optional
+        ln(1 + z) where χ² is known to be least within these limits (see `chi2_curves`); without
+        it they are scanned.
 
     Returns
     -------
@@ -379,50 +787,64 @@ def fit(
     that prior and spectrum are weighed as the error says. Its curvature gives the error; of a star,
     the other minima of the range count too, each by its probability.
     """
+    per_pixel = LN10 * grid.dloglam
+    at_rest = (grid.loglam0 - basis.loglam0) * LN10
     # Template pixel of the first pixel of the spectrum, at the centre of the search.
-    centre = round((grid.loglam0 - x / LN10 - basis.loglam0) / grid.dloglam)
-    reach = int(np.ceil(half_width / (LN10 * grid.dloglam)))
+    centre = round((at_rest - x) / per_pixel)
+    reach = int(np.ceil(half_width / per_pixel))
     reach += -reach % COARSE
     window = _Window(prepared, basis, grid, centre - reach - 3, centre + reach + 3)
     if window.overlap < MIN_OVERLAP:
         return None
-    per_pixel = LN10 * grid.dloglam
 
-    def scan(starts: np.ndarray) -> tuple[np.ndarray, float, float, float]:
-        """What is to be least; the least χ², that per degree of freedom, and s there."""
-        chi2 = np.array([window.chi2(int(start)) for start in starts])
-        noise = max(float(chi2.min()) / window.freedom, 1.0)
-        scale = float(np.hypot(basis.error_scale, basis.misfit_scale * np.sqrt(noise - 1.0)))
-        shifts = (grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel
-        return chi2 / scale**2 + velocity_prior(shifts, velocities), float(chi2.min()), noise, scale
+    def scan(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """χ² at some shifts, and −2 ln of the prior there."""
+        return window.chi2(starts), velocity_prior(at_rest - starts * per_pixel, velocities)
 
-    coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
-    everywhere = scan(coarse)[0]
-    best = int(coarse[np.argmin(everywhere)])
-    fine = np.arange(best - COARSE, best + COARSE + 1, FINE)
-    total, chi2, noise, scale = scan(fine)
+    def scale_of(chi2: np.ndarray) -> float:
+        return basis.scale(max(float(chi2.min()) / window.freedom, 1.0))
+
+    if near is None:
+        coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
+        everywhere, prior = scan(coarse)
+        best = int(coarse[np.argmin(everywhere / scale_of(everywhere) ** 2 + prior)])
+    else:
+        best = round((at_rest - near) / per_pixel)
+    beside = COARSE if near is None else 1
+    for _ in range(2 * reach + 1):
+        best = min(max(best, centre - reach), centre + reach)
+        fine = np.arange(best - beside, best + beside + 1)
+        chi2, fine_prior = scan(fine)
+        scale = scale_of(chi2)
+        total = chi2 / scale**2 + fine_prior
+        least = int(np.argmin(total))
+        if 0 < least < len(fine) - 1 or not centre - reach < fine[least] < centre + reach:
+            break
+        best = int(fine[least])  # the minimum lies farther on
     # A parabola through the three points at the minimum; at an end of the scan, the end.
-    i = int(np.clip(np.argmin(total), 1, len(fine) - 2))
+    i = min(max(least, 1), len(fine) - 2)
     left, middle, right = total[i - 1 : i + 2]
     curvature = left - 2.0 * middle + right
     offset = float(np.clip(0.5 * (left - right) / curvature, -1, 1)) if curvature > 0 else 0.0
     start = float(fine[i]) + offset
     # Where there is no minimum, the error is that of the scan.
     x_err = per_pixel * (float(np.sqrt(2.0 / curvature)) if curvature > 0 else COARSE * scale)
-    if velocities:
+    if velocities and near is None:
         # The whole range was searched: minima that are nearly as deep widen the error.
-        beside = np.abs(coarse - start) > COARSE
-        chance = COARSE * np.exp(-0.5 * np.maximum(everywhere[beside] - total.min(), 0.0))
+        others = np.abs(coarse - start) > COARSE
+        depth = (everywhere / scale**2 + prior)[others] - total.min()
+        chance = COARSE * np.exp(-0.5 * np.maximum(depth, 0.0))
         own = np.sqrt(2.0 * np.pi) * x_err / per_pixel
-        away = per_pixel * (coarse[beside] - start)
+        away = per_pixel * (coarse[others] - start)
         variance = (own * x_err**2 + chance @ away**2) / (own + chance.sum())
         x_err = float(np.sqrt(variance))
     from_noise = x_err / scale
+    chi2_nu = float(chi2.min()) / window.freedom
     return Fit(
-        x=float((grid.loglam0 - basis.loglam0) * LN10 - start * per_pixel),
+        x=float(at_rest - start * per_pixel),
         x_err=x_err,
-        formal=(from_noise, from_noise * float(np.sqrt(noise - 1.0))),
-        gain=(window.chi2_polynomials - chi2) / noise,
+        formal=(from_noise, from_noise * float(np.sqrt(max(chi2_nu - 1.0, 0.0)))),
+        chi2_nu=chi2_nu,
     )
 
 
@@ -483,62 +905,94 @@ def template_curve(
     reach = int(np.ceil(PEAK_HALF_WIDTH / per_pixel))
     window = _Window(prepared, basis, grid, centre - reach, centre + reach)
     starts = np.arange(centre - reach, centre + reach + 1)
-    chi2 = np.array([window.chi2(int(start)) for start in starts])
+    chi2 = window.chi2(starts)
     z = np.expm1((grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel)
     return np.stack([z, chi2], axis=1), window.model(centre)
 
 
 class _Window:
-    """The spectrum beside the stretch of the templates that a scan passes over."""
+    """The spectrum beside the stretch of the templates that a scan passes over.
+
+    In double precision: of a bright star, χ² is a small difference of large sums.
+    """
 
     def __init__(self, prepared: Prepared, basis: Basis, grid: Grid, first: int, last: int) -> None:
-        n, k = grid.n, len(basis.vectors)
-        self.first = first
-        stretch = np.zeros((k, last - first + n))
-        learned = np.zeros(last - first + n, dtype=bool)
-        low, high = max(first, 0), min(last + n, basis.vectors.shape[1])
-        if high > low:
-            stretch[:, low - first : high - first] = basis.vectors[:, low:high]
-            learned[low - first : high - first] = basis.learned[low:high]
-        self.templates = sliding_window_view(stretch, n, axis=1)
-        self.learned = sliding_window_view(learned, n)
+        n, m = grid.n, basis.vectors.shape[1]
+        self.basis, self.n = basis, n
         # Only pixels that the templates cover at every shift count, so that χ² compare.
-        covered = self.learned.all(axis=0)
+        low, high = max(first, 0), min(last + n, m)
+        unknown = np.ones(last - first + n, dtype=np.int32)
+        unknown[low - first : high - first] = ~basis.learned[low:high]
+        before = np.concatenate([[0], np.cumsum(unknown)])
+        covered = before[last - first + 1 :] == before[:n]
         good = prepared.ivar > 0
-        self.overlap = float((good & covered).sum() / max(good.sum(), 1))
-        # Errors below 1 % of the level would weigh the templates' own faults, not the data.
-        weight = np.where(covered, np.minimum(prepared.ivar, 1e4), 0.0)
-        # In double precision: of a bright star, χ² is a small difference of large sums.
-        self.root = np.sqrt(weight.astype(np.float64))
-        self.flux = prepared.flux * self.root
-        self.total = float(self.flux @ self.flux)
-        line = np.linspace(-1.0, 1.0, n)
-        smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
-        self.design = np.empty((k + POLYNOMIALS, n))
-        self.design[k:] = smooth * self.root
-        self.freedom = max(int((weight > 0).sum()) - k - POLYNOMIALS, 1)
-        self.chi2_polynomials = self._chi2(self.design[k:])
+        self.overlap = float((good & covered).sum() / max(int(good.sum()), 1))
+        weight = np.minimum(prepared.ivar, MAX_WEIGHT) * covered
+        self.smooth = _polynomials(n)
+        # What templates are multiplied by: weight times each polynomial, the first of which is 1,
+        # and weighted flux.
+        self.data = np.empty((POLYNOMIALS + 1, n))
+        np.multiply(self.smooth, weight, out=self.data[:-1])
+        np.multiply(self.data[0], prepared.flux, out=self.data[-1])
+        self.total = float(self.data[-1] @ prepared.flux.astype(np.float64))
+        sums = self.data @ self.smooth.T
+        self.smooth_normal, self.smooth_right = sums[:-1], sums[-1]
+        self.freedom = max(int((weight > 0).sum()) - len(basis.vectors) - POLYNOMIALS, 1)
 
-    def chi2(self, start: int) -> float:
-        """χ² with the templates' pixel `start` at the spectrum's first pixel."""
-        k = len(self.templates)
-        np.multiply(self.templates[:, start - self.first], self.root, out=self.design[:k])
-        return self._chi2(self.design)
+    def chi2(self, starts: np.ndarray) -> np.ndarray:
+        """χ² with the templates' pixel `start` at the spectrum's first pixel, for even starts."""
+        normal, right = self._equations(starts)
+        return self.total - np.einsum("si,si->s", right, _solved(normal, right))
 
     def model(self, start: int) -> np.ndarray:
         """The best fit with the templates' pixel `start` at the spectrum's first pixel."""
-        self.chi2(start)
-        line = np.linspace(-1.0, 1.0, self.design.shape[1])
-        smooth = np.polynomial.legendre.legvander(line, POLYNOMIALS - 1).T
-        own = self.templates[:, start - self.first]
-        design = np.concatenate([own, smooth])
-        weights = self._solve(self.design)
-        return np.where(self.learned[start - self.first], weights @ design, np.nan)
+        normal, right = self._equations(np.array([start]))
+        place = start + np.arange(self.n)
+        known = (place >= 0) & (place < self.basis.vectors.shape[1])
+        known[known] = self.basis.learned[place[known]]
+        model = np.full(self.n, np.nan)
+        design = np.concatenate([self.basis.vectors[:, place[known]], self.smooth[:, known]])
+        model[known] = _solved(normal, right)[0] @ design
+        return model
 
-    def _solve(self, design: np.ndarray) -> np.ndarray:
-        normal = design @ design.T
-        normal[np.diag_indices_from(normal)] += 1e-12 * (np.trace(normal) + 1.0)
-        return np.linalg.solve(normal, design @ self.flux)
+    def _equations(self, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Normal equations: templates, then polynomials; shapes (starts, size, size), (…, size)."""
+        n, size, count = self.n, POLYNOMIALS, len(starts)
+        step = int(starts[1] - starts[0]) if count > 1 else 1
+        # The data shifted against the templates, instead of these, which are longer and many.
+        first, span = int(starts[0]), (count - 1) * step
+        shifted = np.zeros((size + 1, count, n + span))
+        for i in range(count):
+            shifted[:, i, i * step : i * step + n] = self.data
+        vectors, products = self.basis.products
+        low, high = max(first, 0), min(first + span + n, vectors.shape[1])
+        high = max(low, high)
+        shifted = shifted[:, :, low - first : high - first]
+        vectors, products = vectors[:, low:high], products[:, low:high]
+        own = _product(shifted[0], products)
+        k = len(vectors)
+        mixed = _product(shifted.reshape((size + 1) * count, -1), vectors)
+        mixed = mixed.reshape(size + 1, count, k)
+        normal = np.empty((count, k + size, k + size))
+        rows, columns = np.tril_indices(k)
+        normal[:, rows, columns] = normal[:, columns, rows] = own
+        normal[:, :k, k:] = mixed[:size].transpose(1, 2, 0)
+        normal[:, k:, :k] = normal[:, :k, k:].transpose(0, 2, 1)
+        normal[:, k:, k:] = self.smooth_normal
+        right = np.empty((count, k + size))
+        right[:, :k], right[:, k:] = mixed[size], self.smooth_right
+        return normal, right
 
-    def _chi2(self, design: np.ndarray) -> float:
-        return self.total - float((design @ self.flux) @ self._solve(design))
+
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Each row of the one with each of the other, by torch, which keeps to its own threads."""
+    import torch
+
+    return (torch.from_numpy(left) @ torch.from_numpy(right).T).numpy()
+
+
+def _solved(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solutions of normal equations, (n, size, size), which are changed, and (n, size)."""
+    diagonal = np.einsum("sii->si", normal)  # a view
+    diagonal += RIDGE * (diagonal.sum(axis=1, keepdims=True) + 1.0)
+    return np.linalg.solve(normal, right[..., None])[..., 0]
