@@ -132,7 +132,7 @@ def _graph(network: SpectralViT) -> tuple[list[Any], list[Any]]:
     width, side = backbone.num_features, network.config.tokens
     tokens = side**2 + 1
 
-    def constant(value: Tensor) -> Any:
+    def constant(value: Any) -> Any:
         return op.constant(value.detach().float().contiguous().numpy())
 
     def integers(*values: int) -> Any:
@@ -167,7 +167,8 @@ def _graph(network: SpectralViT) -> tuple[list[Any], list[Any]]:
     first = constant(backbone.cls_token.expand(CHUNK, -1, -1))
     x = op.add(op.concat([first, x], 1), constant(backbone.pos_embed))
     means = []
-    for number, block in enumerate(backbone.blocks):
+    blocks: list[Any] = list(backbone.blocks)
+    for number, block in enumerate(blocks):
         x = op.add(x, attention(norm(x, block.norm1), block.attn))
         inner = op.gelu(linear(norm(x, block.norm2), block.mlp.fc1), "erf")
         x = op.add(x, linear(inner, block.mlp.fc2))
