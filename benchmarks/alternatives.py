@@ -95,7 +95,7 @@ def as_in_the_paper(backbone: PlainViT, spectra: list[Spectrum]) -> None:
         pictures.append(plt.imread(file)[:, :, :3])
     image = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
     with torch.inference_mode():
-        for some in image.split(16):
+        for some in image.split(8):
             backbone(some)
 
 
@@ -106,14 +106,16 @@ def templates_of(model: Spectromer, folder: str | None) -> list[Any]:
     if folder:
         return [Template(path) for path in find_templates(folder)]
     made = []
+    step = model.grid.dloglam
     for name, basis in model.bases.items():
-        kept = basis.learned
-        first, last = np.flatnonzero(kept)[[0, -1]]
-        loglam = basis.loglam0 + model.grid.dloglam * np.arange(len(kept))
+        # It asks for templates that cover the spectrum at all redshifts: beyond them is zero.
+        before = int((basis.loglam0 - np.log10(400.0)) / step)
+        vectors = np.pad(np.where(basis.learned, basis.vectors, 0.0), ((0, 0), (before, 0)))
+        loglam = basis.loglam0 + step * (np.arange(vectors.shape[1] + 2000) - before)
         made.append(
             Template(
-                spectype=name, redshifts=REDSHIFTS[name], wave=10.0 ** loglam[first : last + 1],
-                flux=basis.vectors[:, first : last + 1].astype(float), subtype="", method="PCA",
+                spectype=name, redshifts=REDSHIFTS[name], wave=10.0**loglam, subtype="",
+                flux=np.pad(vectors, ((0, 0), (0, 2000))).astype(float), method="PCA",
                 igm_model="None",
             )
         )  # fmt: skip
@@ -167,7 +169,7 @@ def main() -> None:
         for f, i in zip(flux, ivar, strict=True)
     ]
     items = [item_of(spectrum, "", i, model.grid) for i, spectrum in enumerate(spectra)]
-    few = spectra[:16]
+    few = spectra[:8]
     backbone = PlainViT(SIDE // 16, *SIZES["vit_base_patch16_224"]).eval()
     results: dict[str, Table] = {}
     works: dict[str, Callable[[], object]] = {
