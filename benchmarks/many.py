@@ -4,10 +4,11 @@ Usage: python benchmarks/many.py [--sizes 1000 10000 100000] [--rows 1000000] [-
 
 By --sizes, `spectromer redshift` goes from a Parquet file of so many simulated spectra to another
 one; 100,000 take 4 GB of the temporary folder. By --rows, the rows are those that
-`spectromer redshift --catalog` writes, with made-up numbers in place of predictions; to read is to look
-for the files, and to put the columns beside the predictions. Each step is given with the peak of the memory, less that of the program before the work, and the same with a
-tenth of the rows beside it. Everything runs in processes of its own, so that its memory is its own;
---sizes or --rows 0 leaves a part out.
+`spectromer redshift --catalog` writes, with made-up numbers in place of predictions; to read is to
+look for the files, and to put the columns beside the predictions. Each step is given with the peak
+of the memory, less that of the program before the work, and the same with a tenth of the rows
+beside it. Everything runs in processes of its own, so that its memory is its own; --sizes or --rows
+0 leaves a part out.
 """
 
 from __future__ import annotations
