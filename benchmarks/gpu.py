@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 from page import flops_of, lines_of, matrix_rate, parser, put, synchronise
+from samples import simulated
 
 import spectromer_cli
 from spectromer_cli.model.network import SpectralViT
@@ -67,9 +68,11 @@ def main() -> None:
     network = model.network
     backbone = network.backbone
     flops = flops_of(backbone.num_features, len(backbone.blocks), model.config.tokens**2 + 1)  # type: ignore[arg-type]
-    flux = 1.0 + 0.1 * torch.randn(max(chosen.batches), model.grid.n, device=chosen.device)
+    drawn = simulated(model, 64)
+    which = torch.arange(max(chosen.batches)) % 64
+    flux, ivar = (torch.from_numpy(v)[which].to(chosen.device) for v in (drawn.flux, drawn.ivar))
     with torch.inference_mode():
-        image = network.image(flux, torch.full_like(flux, 100.0))
+        image = network.image(flux, ivar)
 
         def classes(features: torch.Tensor) -> torch.Tensor:
             return network.logits(features)["class"].softmax(dim=1)
