@@ -1,64 +1,181 @@
-"""Where the time goes from file to row, and what the ViT costs against reading alone.
+"""Where the time goes from file to row, and what the whole way is against the ViT alone.
 
-Usage: python benchmarks/inference.py [--device cpu] FILES...
+Usage: python benchmarks/inference.py [-n 192] [--rounds 3] [--model NAME] [--write PAGE.md]
+           [KIND=PATTERN ...]
 
-Prints spectra a second for reading and preparing, for the ViT alone, for the ViT and the template
-fits, for these fits alone, and for the whole way, with each stage's share of the whole.
+Reads simulated spectra from files of several kinds, written for it, and those that are named
+(such as ``lite='/data/spec-*.fits'``); predicts with PyTorch and, where it is installed, with
+OpenVINO, both in turns. Speeds are in units of the ViT's own by PyTorch, and of the fp32 matrix
+rate that is measured beside it. Start-up is not in them.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
+import torch
+from page import Clock, flops_of, lines_of, matrix_rate, parser, put
+from samples import FILES, simulated, write_files, write_parquet
 
 import spectromer_cli
+from spectromer_cli.inference.predictor import Spectromer
 from spectromer_cli.inference.run import predict_targets
+from spectromer_cli.model import runtime
 from spectromer_cli.spectra.loading import Item, load_all
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import expand
 
+BATCH = 64
 
-def rate(count: int, work: Callable[[], object]) -> float:
-    """Things a second, the best of three."""
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return count / best
+
+def models(name: str | None) -> dict[str, Spectromer]:
+    """The model by PyTorch and by OpenVINO, each having decided for good."""
+    found = {"PyTorch": spectromer_cli.load_model(name, "cpu")}
+    if importlib.util.find_spec("openvino"):
+        runtime.WORTHWHILE = 0
+        fast = spectromer_cli.load_model(name, "cpu")
+        blank = torch.zeros(BATCH, fast.grid.n)
+        blank[:, ::2] = 1.0
+        with torch.inference_mode():
+            fast._runtime.seen(blank, torch.ones_like(blank))
+        found["OpenVINO"] = fast
+    runtime.WORTHWHILE = sys.maxsize
+    return found
+
+
+def items_of(names: list[str], model: Spectromer) -> list[Item]:
+    """All spectra of files, on the grid."""
+    return list(load_all(expand(names), ReadOptions(), grid=model.grid))
+
+
+def predicted(names: list[str], model: Spectromer) -> int:
+    """From files to rows, in this process."""
+    targets = expand(names)
+    options = ReadOptions()
+    return sum(len(table) for _, table in predict_targets(model, targets, options=options))
+
+
+def batches(items: list[Item]) -> list[list[Item]]:
+    """As the program makes them."""
+    return [items[i : i + BATCH] for i in range(0, len(items), BATCH)]
+
+
+def vit(model: Spectromer, items: list[Item]) -> None:
+    """The ViT and the image before it."""
+    for some in batches(items):
+        prepared = [item.prepared for item in some if item.prepared is not None]
+        flux = torch.from_numpy(np.stack([p.flux for p in prepared]))
+        ivar = torch.from_numpy(np.stack([p.ivar for p in prepared]))
+        with torch.inference_mode():
+            model._runtime.seen(flux, ivar)
+
+
+def whole(
+    names: dict[str, list[str]], known: dict[str, Spectromer], rounds: int
+) -> tuple[list[str], dict[str, list[Item]]]:
+    """From files to rows, by kind of file."""
+    first = known["PyTorch"]
+    items = {kind: items_of(names[kind], first) for kind in names}
+    works = {
+        (kind, by): (lambda kind=kind, model=model: predicted(names[kind], model))
+        for kind in names
+        for by, model in known.items()
+    }
+    some = next(iter(items.values()))
+    alone = {
+        ("ViT alone", by): (lambda model=model: vit(model, some)) for by, model in known.items()
+    }
+    rate = matrix_rate()
+    took = Clock({**alone, **works}, rounds)  # type: ignore[arg-type]
+    rate = max(rate, matrix_rate())
+    width, depth = first.network.backbone.num_features, len(first.network.backbone.blocks)
+    flops = flops_of(width, depth, first.config.tokens**2 + 1)
+    counts = {**{kind: len(own) for kind, own in items.items()}, "ViT alone": len(some)}
+    unit = took.wall["ViT alone", "PyTorch"] / len(some)
+    rows = []
+    for kind, by in took.wall:
+        each = took.wall[kind, by] / counts[kind]
+        slow = took.wall[kind, "PyTorch"] / counts[kind]
+        rows.append([
+            kind, by, f"{1.0 / each:.1f}", f"{unit / each:.2f}", f"{slow / each:.2f}",
+            f"{flops / each / rate:.2f}", f"{took.cpu[kind, by] / counts[kind] * 1e3:.1f}",
+        ])  # fmt: skip
+    head = ["from", "by", "spectra/s", "of the ViT by PyTorch", "against PyTorch",
+            "of the matrix rate", "CPU-ms per spectrum"]  # fmt: skip
+    lines = [
+        f"The ViT is {flops / 1e9:.2f} GFLOP per spectrum; matrices were multiplied at "
+        f"{rate / 1e9:.0f} GFLOP/s.",
+        "",
+        *lines_of(head, rows),
+    ]
+    return lines, items
+
+
+def shares(names: dict[str, list[str]], items: dict[str, list[Item]], model: Spectromer,
+           rounds: int) -> list[str]:  # fmt: skip
+    """CPU time of the stages, by kind of file."""
+    rows = []
+    for kind, own in items.items():
+        works = {
+            "reading": lambda kind=kind: items_of(names[kind], model),
+            "ViT": lambda own=own: vit(model, own),
+            "outputs": lambda own=own: [
+                model.outputs([item.prepared for item in some if item.prepared is not None])
+                for some in batches(own)
+            ],
+            "classes": lambda own=own: [model.table(some, refined=False) for some in batches(own)],
+            "redshifts": lambda own=own: [model.table(some) for some in batches(own)],
+        }
+        took = Clock(works, rounds).cpu
+        stages = {
+            "reading, grid": took["reading"],
+            "image, ViT": took["ViT"],
+            "probabilities, novelty": took["outputs"] - took["ViT"],
+            "template fit": took["redshifts"] - took["classes"],
+            "decoding, rows": took["classes"] - took["outputs"],
+        }
+        total = sum(stages.values())
+        rows.append(
+            [kind, *(f"{100.0 * max(value, 0.0) / total:.0f} %" for value in stages.values())]
+        )
+    return lines_of(["from", *stages], rows)
 
 
 def main() -> None:
-    """Measure the stages on the same spectra."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs="+")
-    parser.add_argument("--device", default="auto")
-    arguments = parser.parse_args()
-    model = spectromer_cli.load_model(device=arguments.device)
-    targets = list(expand(arguments.files))
-    options = ReadOptions()
-
-    def read() -> list[Item]:
-        return list(load_all(targets, options, grid=model.grid))
-
-    items = [item for item in read() if item.prepared is not None]
-    batch = [items[i] for i in np.arange(256) % len(items)]
-    rates = {
-        "read and prepare": rate(len(items), read),
-        "ViT alone, batches of 256": rate(len(batch), lambda: model.table(batch, refined=False)),
-        "with refined redshifts": rate(len(batch), lambda: model.table(batch)),
-        "files to rows": rate(
-            len(items), lambda: list(predict_targets(model, targets, options=options, workers=0))
-        ),
-    }
-    both, vit = rates["with refined redshifts"], rates["ViT alone, batches of 256"]
-    rates["refinement alone"] = 1.0 / (1.0 / both - 1.0 / vit)
-    whole = rates["files to rows"]
-    for name, value in rates.items():
-        print(f"{name:26s} {value:8.1f} spectra/s   {whole / value:5.0%} of the time")
+    """Measure."""
+    options = parser(__doc__)
+    options.add_argument("named", nargs="*", metavar="KIND=PATTERN")
+    options.add_argument("-n", type=int, default=192)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--model")
+    chosen = options.parse_args()
+    known = models(chosen.model)
+    first = known["PyTorch"]
+    grid = first.grid
+    drawn = simulated(first, chosen.n)
+    with tempfile.TemporaryDirectory() as folder:
+        names = {
+            kind: write_files(Path(folder) / str(number), kind, drawn, grid.loglam)
+            for number, kind in enumerate(FILES)
+        }
+        path = Path(folder) / "spectra.parquet"
+        write_parquet(path, drawn, grid.wavelength, chosen.n)
+        names["Parquet"] = [str(path)]
+        for word in chosen.named:
+            kind, _, pattern = word.partition("=")
+            names[kind] = [pattern]
+        table, items = whole(names, known, chosen.rounds)
+        by, model = list(known.items())[-1]
+        parts = shares(names, items, model, chosen.rounds)
+    put(
+        chosen.write,
+        "inference",
+        [*table, "", f"Shares of the CPU time, the ViT by {by}:", "", *parts],
+    )
 
 
 if __name__ == "__main__":

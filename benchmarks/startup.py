@@ -1,43 +1,62 @@
-"""How long `spectromer --help` takes, against what no Python program can avoid.
+"""How long `spectromer --help` and a first prediction take, against what cannot be avoided.
 
-Usage: python benchmarks/startup.py
+Usage: python benchmarks/startup.py [--rounds 7] [--write PAGE.md]
 
-Prints the median of each in seconds, and their ratio, which a busy machine changes little.
+Prints medians, and their ratio to `import torch`, which a busy machine changes little.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-ROUNDS = 15
+from page import lines_of, parser, put
+
+EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "simulated-sdss-galaxy.fits"
+PROGRAM = [sys.executable, "-m", "spectromer_cli"]
+TORCH = "`import torch`"
 COMMANDS = {
-    "python -c pass": [sys.executable, "-c", "pass"],
-    "import typer": [sys.executable, "-c", "import typer"],
-    "spectromer --help": [sys.executable, "-m", "spectromer_cli", "--help"],
-    "spectromer classify --help": [sys.executable, "-m", "spectromer_cli", "classify", "--help"],
+    "`python -c pass`": [sys.executable, "-c", "pass"],
+    "`import typer`": [sys.executable, "-c", "import typer"],
+    "`spectromer --help`": [*PROGRAM, "--help"],
+    "`spectromer classify --help`": [*PROGRAM, "classify", "--help"],
+    TORCH: [sys.executable, "-c", "import torch"],
+    "`spectromer classify FILE`": [*PROGRAM, "classify", str(EXAMPLE)],
+    "`spectromer redshift FILE`": [*PROGRAM, "redshift", str(EXAMPLE)],
 }
 
 
-def seconds(command: list[str]) -> float:
-    """Wall time of one run."""
-    start = time.perf_counter()
+def seconds(command: list[str]) -> tuple[float, float]:
+    """Wall and CPU time of one run."""
+    start, before = time.perf_counter(), os.times()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user + after.children_system
+    return wall, cpu - before.children_user - before.children_system
 
 
 def main() -> None:
     """Measure in turns, so that what else the machine does falls on all alike."""
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(ROUNDS):
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=7)
+    chosen = options.parse_args()
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
+    for _ in range(chosen.rounds):
         for name, command in COMMANDS.items():
             times[name].append(seconds(command))
-    baseline = statistics.median(times["python -c pass"])
-    for name, values in times.items():
-        middle = statistics.median(values)
-        print(f"{name:28s} {middle:.3f} s   {middle / baseline:5.1f} × python")
+    middle = {
+        name: [statistics.median(values) for values in zip(*runs, strict=True)]
+        for name, runs in times.items()
+    }
+    rows = [
+        [name, f"{wall:.2f}", f"{cpu:.2f}", f"{cpu / middle[TORCH][1]:.2f}"]
+        for name, (wall, cpu) in middle.items()
+    ]
+    put(chosen.write, "startup", lines_of(["", "s", "CPU-s", f"of {TORCH}"], rows))
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def _explain_one(
     importance = np.where(prepared.ivar > 0, importance, 0.0)
     with torch.inference_mode():
         probability = float(prediction.probability(network(flux, ivar)))
-        image = network.draw(flux, ivar, grid, config.tokens)[0].cpu().numpy()
+        image = network.image(flux, ivar)[0].cpu().numpy()
     shown = get_image(config.image).samples(grid, config.tokens)
     class_name = str(row["class"]) if "class" in row.colnames else ""
     z = float(row["z"]) if "z" in row.colnames else float("nan")

@@ -45,13 +45,15 @@ class Spectromer:
         from safetensors.torch import load_file
 
         from spectromer_cli.model.network import SpectralViT
+        from spectromer_cli.model.runtime import Runtime
+        from spectromer_cli.model.vit import plain_vit
         from spectromer_cli.weights.store import load_templates
 
         self.weights = weights
         self.config = weights.config
         self.device = device
         try:
-            self.network = SpectralViT(weights.config)
+            self.network = SpectralViT(weights.config, backbone=plain_vit(weights.config))
         except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
             raise _unfit(weights, error) from error
         state = {name: value.float() for name, value in load_file(weights.path).items()}
@@ -70,6 +72,7 @@ class Spectromer:
         except RuntimeError as error:
             raise _unfit(weights, error) from error
         self.network.to(device).eval()
+        self._runtime = Runtime(self.network, device)
 
     @property
     def grid(self) -> Grid:
@@ -160,7 +163,7 @@ class Spectromer:
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
         ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
         with torch.inference_mode():
-            features, layers = self.network.seen(flux, ivar)
+            features, layers = self._runtime.seen(flux, ivar)
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.reference_set is None:

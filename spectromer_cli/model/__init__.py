@@ -1,1 +1,1 @@
-"""The model: a timm ViT with heads, its tasks, and its weights."""
+"""The model: a ViT with heads, its tasks, and its weights."""

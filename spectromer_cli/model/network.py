@@ -1,4 +1,4 @@
-"""The network: a timm ViT that sees the image of a spectrum, with one linear head."""
+"""The network: a ViT that sees the image of a spectrum, with one linear head."""
 
 from __future__ import annotations
 
@@ -25,22 +25,20 @@ class SpectralViT(nn.Module):
     pretrained : Path, optional
         ImageNet weights of the backbone in timm's names (safetensors). Without it the
         backbone starts at random, to be filled by `load_state_dict`.
+    backbone : Module, optional
+        In place of timm's: one whose parameters have the same names, to be filled likewise.
     """
 
-    def __init__(self, config: ModelConfig, pretrained: Path | None = None) -> None:
-        import timm
-
+    def __init__(
+        self,
+        config: ModelConfig,
+        pretrained: Path | None = None,
+        backbone: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.tasks = [tasks.from_dict(task) for task in config.tasks]
-        overlay = {"file": str(pretrained)} if pretrained else None
-        self.backbone = timm.create_model(
-            config.backbone,
-            pretrained=pretrained is not None,
-            pretrained_cfg_overlay=overlay,
-            num_classes=0,
-            img_size=PATCH * config.tokens,
-        )
+        self.backbone = backbone or _from_timm(config, pretrained)
         width = int(self.backbone.num_features)  # type: ignore[arg-type]
         self.head = nn.Linear(width, sum(task.size for task in self.tasks))
         self.draw = get_image(config.image).draw
@@ -57,16 +55,38 @@ class SpectralViT(nn.Module):
         -------
         Tensor, shape (batch, num_features)
         """
-        return self.backbone(self.draw(flux, ivar, self.config.grid, self.config.tokens))
+        return self.backbone(self.image(flux, ivar))
+
+    @property
+    def within(self) -> list[int]:
+        """Numbers of the blocks at half and at three quarters of the depth, from 0."""
+        depth = len(self.backbone.blocks)  # type: ignore[arg-type]
+        return [depth // 2 - 1, 3 * depth // 4 - 1]
+
+    def image(self, flux: Tensor, ivar: Tensor) -> Tensor:
+        """What the ViT is shown of prepared spectra; parameters are those of `features`.
+
+        Returns
+        -------
+        Tensor, shape (batch, 3, PATCH * tokens, PATCH * tokens)
+        """
+        return self.draw(flux, ivar, self.config.grid, self.config.tokens)
 
     def seen(self, flux: Tensor, ivar: Tensor) -> tuple[Tensor, Tensor]:
+        """What `see` makes of prepared spectra; parameters are those of `features`."""
+        return self.see(self.image(flux, ivar))
+
+    def see(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and all that tells spectra of the training set from others.
 
         The last layer's class token keeps what the tasks ask for and forgets the rest: a constant
         or a sky looks like an object there. Its other tokens, and those of the layers at half and
         at three quarters of the depth, still show the difference.
 
-        Parameters are those of `features`.
+        Parameters
+        ----------
+        image : Tensor
+            As `image` gives it.
 
         Returns
         -------
@@ -75,15 +95,12 @@ class SpectralViT(nn.Module):
             The features, the mean over the last layer's tokens, and over those of the two layers
             within; the features alone of a backbone that is no sequence of blocks.
         """
-        image = self.draw(flux, ivar, self.config.grid, self.config.tokens)
         backbone: Any = self.backbone
-        blocks = getattr(backbone, "blocks", None)
-        if blocks is None or not hasattr(backbone, "forward_intermediates"):
+        if not (hasattr(backbone, "blocks") and hasattr(backbone, "forward_intermediates")):
             features = backbone(image)
             return features, features
-        depth = len(blocks)
         last, within = backbone.forward_intermediates(
-            image, indices=[depth // 2 - 1, 3 * depth // 4 - 1], norm=True, output_fmt="NLC"
+            image, indices=self.within, norm=True, output_fmt="NLC"
         )
         features = backbone.forward_head(last, pre_logits=True)
         tokens = last[:, backbone.num_prefix_tokens :]
@@ -102,3 +119,15 @@ class SpectralViT(nn.Module):
         logits = self.head(features).float()
         parts = logits.split([task.size for task in self.tasks], dim=1)
         return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}
+
+
+def _from_timm(config: ModelConfig, pretrained: Path | None) -> nn.Module:
+    import timm
+
+    return timm.create_model(
+        config.backbone,
+        pretrained=pretrained is not None,
+        pretrained_cfg_overlay={"file": str(pretrained)} if pretrained else None,
+        num_classes=0,
+        img_size=PATCH * config.tokens,
+    )
