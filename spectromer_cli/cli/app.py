@@ -19,6 +19,7 @@ from spectromer_cli.cli import (
     explain,
     fetch,
     finetune,
+    info,
     plot,
     redshift,
     render,
@@ -26,6 +27,7 @@ from spectromer_cli.cli import (
     simulate,
     train,
     weights,
+    zwarn,
 )
 from spectromer_cli.errors import SpectromerError
 
@@ -93,6 +95,8 @@ for _module in (
     render,
     plot,
     report,
+    zwarn,
+    info,
     fetch,
     simulate,
     weights,
@@ -103,7 +107,8 @@ for _module in (
     if hasattr(_module, "commands"):
         app.add_typer(_module.commands, name=_name)
     else:
-        _command = app.command(_name, epilog=_module.EPILOG, no_args_is_help=True)
+        # `info` alone is of use without arguments.
+        _command = app.command(_name, epilog=_module.EPILOG, no_args_is_help=_module is not info)
         _command(getattr(_module, _name))
 
 

@@ -28,6 +28,7 @@ def classify(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
+    columns: options.Columns = "",
     output: options.Output = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
@@ -47,6 +48,7 @@ def classify(
         workers=workers,
     )  # fmt: skip
     settings = Settings(
-        columns="classify", model=model, device=device, batch_size=batch_size, refined=False
-    )
+        columns="classify", only=columns, model=model, device=device, batch_size=batch_size,
+        refined=False,
+    )  # fmt: skip
     run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Classes")

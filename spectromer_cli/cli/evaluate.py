@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -114,11 +116,13 @@ def evaluate(
             rich_help_panel=options.RESULTS,
         ),
     ] = None,
+    as_json: options.Json = False,
     quiet: options.Quiet = 0,
 ) -> None:
     """Compare predictions with the labels of a catalogue or a labelled set.
 
-    Writes report.md, report.json, report.png and predictions.ecsv. All of a
+    Writes report.md, report.json, report.png and predictions.ecsv, and prints
+    the main figures; with --json, or into a pipe, all of them as JSON. All of a
     catalogue counts, whatever its S/N; an unreadable spectrum counts as
     wrong, and the exit code is 3.
     """
@@ -147,8 +151,42 @@ def evaluate(
         output=output,
         docs=docs,
     )
-    print(json.dumps(found.report, indent=2))
+    if as_json or not sys.stdout.isatty():
+        print(json.dumps(found.report, indent=2))
+    else:
+        _show(found.report, output)
     if found.failures.count:
         raise SomeInputsFailed(
             f"{found.failures.count} of {found.report['n']} inputs have no prediction"
         )
+
+
+# What is shown on a terminal: the name of a figure, as `summary.headline` has it, and in words.
+SHOWN = {
+    "class_accuracy": "accuracy of the class",
+    "class_macro_recall": "recall, mean of the classes",
+    "class_ece": "calibration error of its probability",
+    "subclass_accuracy": "accuracy of the subclass",
+    "z_nmad": "NMAD of Δz/(1+z), galaxies and quasars",
+    "z_outliers_0.01": "outliers beyond 0.01",
+    "z_outliers_0.05": "outliers beyond 0.05",
+    "rv_scatter": "scatter of stars' velocities, km/s",
+}
+
+
+def _show(report: Mapping[str, Any], output: Path) -> None:
+    """The main figures, one per line, with their 68 % intervals."""
+    from spectromer_cli.accuracy.summary import headline
+    from spectromer_cli.outputs import screen
+
+    figures = headline(report)
+    lines = {"spectra": f"{report['n']}, {report['predicted']} with a prediction"}
+    for name, words in SHOWN.items():
+        if name in figures:
+            limits = [
+                figures[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in figures
+            ]
+            interval = f"  ({limits[0]:g} to {limits[1]:g})" if len(limits) == 2 else ""
+            lines[words] = f"{figures[name]:g}{interval}"
+    lines["more"] = str(output / "report.md")
+    screen.print_pairs(lines)

@@ -10,7 +10,7 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.explain import DEFAULT_METHOD
+from spectromer_cli.explain import DEFAULT_METHOD, METHODS
 from spectromer_cli.paths import claimed
 
 PREDICTION = "Prediction"
@@ -74,6 +74,7 @@ def explain(
         typer.Option(
             "--method",
             metavar="NAME",
+            autocompletion=options.offer(*METHODS),
             help="gradients: integrated gradients, pixel by pixel; occlusion: hiding windows; "
             "attention: the attention map over wavelength, weighted by its gradient "
             "(Chefer et al. 2021).",
@@ -86,6 +87,7 @@ def explain(
             "--frame",
             metavar="observed|rest",
             help="Wavelengths of the figure.",
+            autocompletion=options.offer("observed", "rest"),
             rich_help_panel=options.RESULTS,
         ),
     ] = "observed",

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+# What a shell offers for the value of an option.
+Offer = Callable[[str], list[str]]
+
+
+def offer(*values: str) -> Offer:
+    """Offer these values, those that begin as what is typed already."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
+
+
+def weights(incomplete: str) -> list[str]:
+    """Offer the weights that this version knows."""
+    from spectromer_cli.weights.manifest import bundled_manifest
+
+    return offer(*bundled_manifest().entries)(incomplete)
+
+
+def images(incomplete: str) -> list[str]:
+    """Offer the images that there are."""
+    from spectromer_cli.images import IMAGES
+
+    return offer(*IMAGES)(incomplete)
+
+
+def _columns(incomplete: str) -> list[str]:
+    from spectromer_cli.outputs.schema import BY_NAME
+
+    before, comma, last = incomplete.rpartition(",")
+    return [f"{before}{comma}{name}" for name in offer(*BY_NAME)(last)]
+
 
 INPUTS = "Input"
 MODEL = "Model"
@@ -55,6 +86,7 @@ WavelengthUnit = Annotated[
         "--wavelength-unit",
         metavar="UNIT",
         help="Wavelength unit of plain tables that name none: Angstrom, nm, um.",
+        autocompletion=offer("Angstrom", "nm", "um"),
         rich_help_panel=INPUTS,
     ),
 ]
@@ -83,13 +115,19 @@ Model = Annotated[
         metavar="NAME|PATH",
         help="Weights by name (see spectromer weights list), a folder or file of your own, "
         "or hf-hub:owner/name; by default those that ship with the program.",
+        autocompletion=weights,
         rich_help_panel=MODEL,
         show_default=False,
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=MODEL),
+    typer.Option(
+        "--device",
+        help="auto, cpu, cuda, cuda:1 or mps.",
+        autocompletion=offer("auto", "cpu", "cuda", "mps"),
+        rich_help_panel=MODEL,
+    ),
 ]
 BatchSize = Annotated[
     int,
@@ -120,6 +158,17 @@ Output = Annotated[
         "--output",
         metavar="FILE",
         help="Write here; the suffix chooses the format: .csv .ecsv .fits .vot .parquet .jsonl",
+        rich_help_panel=RESULTS,
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str,
+    typer.Option(
+        "--columns",
+        metavar="NAMES",
+        help="These columns only, in this order: file,class,z. Those of a --catalog too.",
+        autocompletion=_columns,
         rich_help_panel=RESULTS,
         show_default=False,
     ),

@@ -80,6 +80,7 @@ def plot(
             "--class",
             metavar="CLASS",
             help="Draw the lines of STAR, GALAXY or QSO rather than of the class found.",
+            autocompletion=options.offer("STAR", "GALAXY", "QSO"),
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -217,13 +218,15 @@ def _prediction(
 
 def _in_words(row: Any, given: bool) -> list[str]:
     """The predicted class and redshift, as they stand in the title."""
+    from spectromer_cli.model.zwarn import names_of
+
     words = []
     if "class" in row.colnames:
         words.append(f"{row['class']} (p {row['class_prob']:.2f})")
     if "z" in row.colnames and not given:
         words.append(f"z = {row['z']:.5f} ± {row['z_err']:.5f} (p {row['z_prob']:.2f})")
         if row["zwarn"]:
-            words.append(f"zwarn {row['zwarn']}")
+            words.append(" ".join(names_of(int(row["zwarn"]))))
     return words
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,8 @@ spectromer redshift docs/examples/*.fits
 spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
 
 spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
+
+spectromer redshift docs/examples/*coadd.fits -o rr.fits --format redrock --save-pz pz.h5
 
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
@@ -46,7 +49,29 @@ def redshift(
             "share of the rest to be off by more than 0.01 (1 + z).",
         ),
     ] = None,
+    columns: options.Columns = "",
     output: options.Output = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="redrock: write -o FILE.fits as redrock does, for the tools that read its files.",
+            autocompletion=options.offer("redrock"),
+            rich_help_panel=options.RESULTS,
+            show_default=False,
+        ),
+    ] = "",
+    save_pz: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-pz",
+            metavar="FILE",
+            help="Write p(z), χ²(z) and the best model of each spectrum here: .fits or .h5",
+            rich_help_panel=options.RESULTS,
+            show_default=False,
+        ),
+    ] = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
@@ -66,7 +91,10 @@ def redshift(
         workers=workers,
     )  # fmt: skip
     settings = Settings(
-        columns="redshift", model=model, device=device, batch_size=batch_size,
+        columns="redshift", only=columns, model=model, device=device, batch_size=batch_size,
         refined=not no_refine, max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Redshifts")
+    where = Output(
+        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz
+    )  # fmt: skip
+    run(inputs, settings, where, "Redshifts")

@@ -39,6 +39,7 @@ def render(
         typer.Option(
             "--image",
             metavar="NAME",
+            autocompletion=options.images,
             help="Draw this image: tiles, line, overlap, strip, map2d, map2d-norm, map2d-deriv "
             "or map2d-roi; by default the one that the model sees.",
             rich_help_panel=options.RESULTS,

@@ -45,6 +45,7 @@ def simulate(
             "--class",
             metavar="NAME",
             help="STAR, GALAXY or QSO; may be given more than once; by default all.",
+            autocompletion=options.offer("STAR", "GALAXY", "QSO"),
             rich_help_panel=DRAW,
             show_default=False,
         ),
@@ -70,6 +71,7 @@ def simulate(
         typer.Option(
             "--survey",
             metavar="NAME",
+            autocompletion=options.offer("SDSS", "BOSS", "LAMOST", "DESI", "FORS2", "MILES"),
             help="Window and resolution: SDSS, BOSS, LAMOST, DESI, FORS2 or MILES; may be given "
             "more than once; by default all.",
             rich_help_panel=DRAW,

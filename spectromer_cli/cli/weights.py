@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
     from spectromer_cli.weights.store import Located
 
 Name = Annotated[
-    str, typer.Argument(help="A name of the list, a folder of your own, or hf-hub:owner/name.")
+    str,
+    typer.Argument(
+        help="A name of the list, a folder of your own, or hf-hub:owner/name.",
+        autocompletion=options.weights,
+    ),
 ]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NAME",
         help="As for info; without any, all of the list that are on this machine.",
+        autocompletion=options.weights,
         show_default=False,
     ),
 ]
@@ -53,19 +59,21 @@ def list_weights(as_json: options.Json = False) -> None:
     if not rows:
         console.warn(f"no weights came with this installation (no manifest in {manifest.folder})")
         return
-    from rich import box
-    from rich.table import Table
+    from spectromer_cli.outputs import screen
 
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("name", overflow="fold", no_wrap=True)
-    for heading in ("size", "image", "on this machine", "description"):
-        table.add_column(heading)
-    for row in rows:
-        mark = " (default)" if row["name"] == manifest.default else ""
-        here = "yes" if row["path"] else "no: download it"
-        size, image = _readable_size(row.get("size")), str(row.get("image", ""))
-        table.add_row(row["name"] + mark, size, image, here, str(row.get("description", "")))
-    _print_table(table)
+    screen.print_rows(
+        [
+            {
+                "name": row["name"],
+                "default": "yes" if row["name"] == manifest.default else "",
+                "size": _size(row.get("size")),
+                "image": row.get("image", ""),
+                "on this machine": "yes" if row["path"] else "no",
+                "description": row.get("description", ""),
+            }
+            for row in rows
+        ]
+    )
 
 
 @commands.command(
@@ -80,16 +88,10 @@ def info(name: Name, as_json: options.Json = False) -> None:
     if as_json:
         _print_json(row)
         return
-    from rich.table import Table
-    from rich.text import Text
+    from spectromer_cli.outputs import screen
 
     row = {**row, "path": row["path"] or "not on this machine"}
-    table = Table(box=None, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, value in row.items():
-        table.add_row(key, Text(_readable(key, value)))
-    _print_table(table)
+    screen.print_pairs({key: _readable(key, value) for key, value in row.items()})
 
 
 @commands.command(
@@ -204,18 +206,9 @@ def _print_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _print_table(table: Any) -> None:
-    import sys
-
-    from rich.console import Console
-
-    # A pipe has no width: there nothing should be wrapped.
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False).print(table)
-
-
 def _readable(key: str, value: Any) -> str:
     if key == "size":
-        return _readable_size(value)
+        return _size(value)
     if key == "labels":
         return "; ".join(f"{task}: {', '.join(labels)}" for task, labels in value.items())
     if isinstance(value, dict):
@@ -223,5 +216,8 @@ def _readable(key: str, value: Any) -> str:
     return str(value)
 
 
-def _readable_size(size: int | None) -> str:
-    return f"{size / 1e6:.1f} MB" if size else ""
+def _size(size: int | None) -> str:
+    """For people in MB, elsewhere in bytes."""
+    if not size:
+        return ""
+    return f"{size / 1e6:.1f} MB" if sys.stdout.isatty() else str(size)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spectromer_cli.model.zwarn import names_of
 from spectromer_cli.outputs.plotting import (
     DARK,
     LIGHT,
@@ -102,8 +103,8 @@ def _title(explanation: Explanation) -> str:
     words = [f"S/N {item.sn_median:.1f} per pixel", str(explanation.prediction)]
     if explanation.prediction.outputs.size:
         words.append(f"p {explanation.probability:.3f}")
-    if "zwarn" in row.colnames:
-        words.append(f"zwarn {row['zwarn']}")
+    if "zwarn" in row.colnames and row["zwarn"]:
+        words.append(" ".join(names_of(int(row["zwarn"]))))
     words.append(f"method {explanation.method}")
     name = f"{Path(item.file).name}[{item.row}]" if item.of_many else Path(item.file).name
     return f"{shortened(name, NAME_CHARACTERS)}\n{'   '.join(words)}"
@@ -206,7 +207,11 @@ def _redshift(axes: Axes, explanation: Explanation, theme: Theme) -> None:
 def _mark_alternatives(axes: Axes, row: Row, theme: Theme) -> None:
     low, high = axes.get_xlim()
     names = (f"z_alt{rank}" for rank in range(1, 6))
-    found = {name[-1]: float(row[name]) for name in names if name in row.colnames}
+    found = {
+        name[-1]: float(row[name])
+        for name in names
+        if name in row.colnames and row[name] is not np.ma.masked
+    }
     inside = sorted((z, rank) for rank, z in found.items() if low < z < high)
     places = spread_out(np.array([(z - low) / (high - low) for z, _ in inside]), 0.07)
     for (_, rank), place in zip(inside, places, strict=True):

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model import decoding, tasks
 from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
 from spectromer_cli.model.zwarn import MIN_SN, OF_REDSHIFT, ZWarn, doubts
-from spectromer_cli.spectra.identity import RESULT_HEAD
+from spectromer_cli.outputs import schema
+from spectromer_cli.spectra import identity, positions
 from spectromer_cli.spectra.loading import Item
 
 if TYPE_CHECKING:
@@ -19,21 +21,10 @@ if TYPE_CHECKING:
 
 Columns = dict[str, np.ndarray]
 
-HEAD = RESULT_HEAD
-TAIL = ("outlier_score", "sn_median", "flags")
-ALTERNATIVE_COLUMNS = tuple(
-    f"z_alt{rank}{end}" for rank in range(1, decoding.ALTERNATIVES + 1) for end in ("", "_prob")
-)
+TAIL = schema.names_of(schema.TAIL)
 # Of the general model: stars, galaxies and quasars.
-CLASSIFY_COLUMNS = (
-    *HEAD, "class", "p_star", "p_galaxy", "p_qso",
-    "subclass", "subclass_prob", "star_type", "star_type_err", "teff", "teff_err",
-    "logg", "logg_err", "feh", "feh_err", *TAIL,
-)  # fmt: skip
-REDSHIFT_COLUMNS = (
-    *HEAD, "class", "class_prob", "z", "z_err", "z_prob", "zwarn", "delta_chi2",
-    *ALTERNATIVE_COLUMNS, *TAIL,
-)  # fmt: skip
+CLASSIFY_COLUMNS = schema.names_of(schema.COLUMNS, schema.CLASSIFY)
+REDSHIFT_COLUMNS = schema.names_of(schema.COLUMNS, schema.REDSHIFT)
 # What describes a star, and is left empty for a galaxy.
 STELLAR = ("star_type", "teff", "logg", "feh")
 # Stars without reference values of Teff, log g and [Fe/H] in any training set.
@@ -43,7 +34,7 @@ MIN_COVERAGE = 0.5
 # A class scheme of one's own with more labels has no column of probability for each.
 MAX_PROBABILITIES = 20
 # Columns that a task of one's own may not take by its name.
-TAKEN = {*CLASSIFY_COLUMNS, *REDSHIFT_COLUMNS} - {"class", "subclass", "z", *STELLAR}
+TAKEN = set(schema.BY_NAME) - {"class", "subclass", "z", *STELLAR}
 
 
 def is_general(known: Sequence[tasks.Task]) -> bool:
@@ -60,7 +51,19 @@ def redshift_task(known: Sequence[tasks.Task]) -> tasks.Redshift | None:
 
 
 def column_names(known: Sequence[tasks.Task], which: str = "all") -> tuple[str, ...]:
+    """The columns of a model with these tasks, by name; see `columns_of`."""
+    return schema.names_of(columns_of(known, which))
+
+
+def classify_columns(known: Sequence[tasks.Task]) -> tuple[str, ...]:
+    """The columns that `spectromer classify` shows for a model with these tasks."""
+    return column_names(known, schema.CLASSIFY)
+
+
+def columns_of(known: Sequence[tasks.Task], which: str = "all") -> list[schema.Column]:
     """The columns of a model with these tasks.
+
+    Those of the general model, where its tasks are there, then those of further tasks.
 
     Parameters
     ----------
@@ -73,39 +76,29 @@ def column_names(known: Sequence[tasks.Task], which: str = "all") -> tuple[str, 
     UsageError
         If none of the tasks gives what the command shows.
     """
-    names: tuple[str, ...] = ()
-    if which == "classify" or (which == "all" and any(map(_is_no_redshift, known))):
-        names += classify_columns(known)
-    if which == "redshift" or (which == "all" and redshift_task(known) is not None):
-        names += redshift_columns(known)
-    return tuple(dict.fromkeys(names))
-
-
-def classify_columns(known: Sequence[tasks.Task]) -> tuple[str, ...]:
-    """The columns that `spectromer classify` shows for a model with these tasks.
-
-    Those of the general model, where its tasks are there, then those of further tasks.
-    """
-    own = [name for task in known if _is_no_redshift(task) for name in _columns_of(task)]
-    if not own:
-        raise UsageError("these weights measure redshifts only", "use spectromer redshift")
-    if is_general(known):
-        general = CLASSIFY_COLUMNS[: -len(TAIL)]
-        own = [*general, *(name for name in own if name not in (*general, "class_prob"))]
-    return tuple(dict.fromkeys((*HEAD, *own, *TAIL)))
-
-
-def redshift_columns(known: Sequence[tasks.Task]) -> tuple[str, ...]:
-    """The columns that `spectromer redshift` shows for a model with these tasks."""
-    if redshift_task(known) is None:
-        names = ", ".join(task.name for task in known)
+    own = [task for task in known if _is_no_redshift(task)]
+    found: list[schema.Column] = [*schema.HEAD]
+    if which != schema.REDSHIFT:
+        if which == schema.CLASSIFY and not own:
+            raise UsageError("these weights measure redshifts only", "use spectromer redshift")
+        of_tasks = [column for task in own for column in _columns_of(task)]
+        if is_general(known):
+            left_out = {"class_prob"} if which == schema.CLASSIFY else set()
+            of_tasks = [c for c in (*schema.GENERAL, *of_tasks) if c.name not in left_out]
+        found += of_tasks
+    elif any(task.name == "class" for task in known):
+        found += _columns_of(next(task for task in own if task.name == "class"))[:2]
+    if which != schema.CLASSIFY and redshift_task(known) is not None:
+        has_stars = any(
+            "STAR" in getattr(task, "labels", ()) for task in own if task.name == "class"
+        )
+        found += [c for c in schema.OF_REDSHIFT if has_stars or c.name not in ("rv", "rv_err")]
+    elif which == schema.REDSHIFT:
         raise UsageError(
-            f"these weights know no redshift, only {names}",
+            f"these weights know no redshift, only {', '.join(task.name for task in known)}",
             "use spectromer classify, or another --model",
         )
-    if any(task.name == "class" for task in known):
-        return REDSHIFT_COLUMNS
-    return tuple(name for name in REDSHIFT_COLUMNS if name not in ("class", "class_prob"))
+    return list({column.name: column for column in (*found, *schema.TAIL)}.values())
 
 
 def _is_no_redshift(task: tasks.Task) -> bool:
@@ -117,14 +110,21 @@ def column_of(task: tasks.Task) -> str:
     return f"predicted_{task.name}" if task.name in TAKEN else task.name
 
 
-def _columns_of(task: tasks.Task) -> list[str]:
+def _columns_of(task: tasks.Task) -> list[schema.Column]:
+    """The columns of a task: those of the list where it means what they mean."""
     name = column_of(task)
-    if not isinstance(task, tasks.Category):
-        return [name, f"{name}_err"]
-    names = [name, f"{name}_prob"]
-    if name == "class" and len(task.labels) <= MAX_PROBABILITIES:
-        names += [_probability(label) for label in task.labels]
-    return names
+    labels = task.labels if isinstance(task, tasks.Category) and name == "class" else ()
+    shown_labels = labels if len(labels) <= MAX_PROBABILITIES else ()
+    found = schema.of_task(name, task, {_probability(label): label for label in shown_labels})
+    general = {
+        "class": labels == CLASSES,
+        "subclass": isinstance(task, tasks.Category) and set(task.labels) <= set(SUBCLASSES),
+        "star_type": isinstance(task, tasks.Ordered),
+    }
+    stellar = task.name in STELLAR and isinstance(task, tasks.Quantity)
+    if general.get(task.name, stellar):
+        return [schema.BY_NAME[column.name] for column in found]
+    return found
 
 
 def _probability(label: str) -> str:
@@ -154,7 +154,8 @@ def table_of(
     astropy.table.Table
         One row per item, in order, with all columns of `column_names`.
     """
-    columns = _empty(items, known)
+    described = columns_of(known)
+    columns = _empty(items, described)
     good = predictions.rows
     if len(good):
         columns["outlier_score"][good] = predictions.novelty
@@ -175,19 +176,19 @@ def table_of(
         columns["zwarn"] |= np.array([int(item.meta.get("zwarn", 0)) for item in items], dtype=int)
         for i, bits in enumerate(columns["zwarn"]):
             columns["flags"][i] = _joined(columns["flags"][i], ZWarn(int(bits)))
-    return _to_table(columns)
+    return _to_table(columns, described)
 
 
 def shown(table: Table, names: Sequence[str]) -> Table:
     """These columns of a table of `table_of`.
 
-    Without ``zwarn``, ``flags`` is without the doubts about the redshift alone.
+    Without ``z`` and ``zwarn``, ``flags`` is without the doubts about the redshift alone.
     """
     own = table[list(names)]
-    if "zwarn" not in names:
+    if "flags" in names and not {"z", "zwarn"} & set(names):
         doubtful = {bit.name for bit in OF_REDSHIFT}
         kept = [[word for word in text.split(";") if word not in doubtful] for text in own["flags"]]
-        own["flags"] = np.array([";".join(words) for words in kept], dtype=str)
+        own["flags"][:] = [";".join(words) for words in kept]
     return own
 
 
@@ -202,18 +203,23 @@ def _coverage(item: Item) -> float:
     return float(np.mean(item.prepared.ivar > 0)) if item.prepared is not None else 0.0
 
 
-def _empty(items: Sequence[Item], known: Sequence[tasks.Task]) -> Columns:
-    """Columns without a prediction."""
+def _empty(items: Sequence[Item], described: Sequence[schema.Column]) -> Columns:
+    """Columns without a prediction: NaN, None or empty text where there is nothing."""
     n = len(items)
-    texts = {column_of(task) for task in known if isinstance(task, tasks.Category | tasks.Ordered)}
-    columns: dict[str, Any] = {}
-    for name in column_names(known):
-        is_text = name in texts or name == "star_type"
-        columns[name] = np.full(n, "", dtype=object) if is_text else np.full(n, np.nan)
+    empty: dict[str, Any] = {"text": "", "int32": None, "int64": None}
+    columns: dict[str, Any] = {
+        one.name: np.full(n, empty[one.type], dtype=object) if one.type in empty
+        else np.full(n, np.nan)
+        for one in described
+    }  # fmt: skip
     columns["file"] = np.array([item.file for item in items], dtype=object)
     columns["row"] = np.array([item.row for item in items], dtype=int)
     columns["object_id"] = np.array([_text(item.meta.get("object_id")) for item in items], object)
     columns["survey"] = np.array([_text(item.meta.get("survey")) for item in items], object)
+    columns["ra"], columns["dec"] = positions.of_spectra([item.meta for item in items])
+    numbers = [identity.numbers(item.meta, item.label) for item in items]
+    for name in schema.IDENTIFIERS:
+        columns[name] = np.array([one.get(name) for one in numbers], dtype=object)
     columns["sn_median"] = np.array([item.sn_median for item in items], dtype=float)
     columns["flags"] = np.array([_flags(item) for item in items], dtype=object)
     if "zwarn" in columns:
@@ -318,26 +324,57 @@ def _fill_ordered(
 
 
 def _fill_redshift(columns: Columns, good: np.ndarray, found: decoding.RedshiftPrediction) -> None:
-    for name in ("z", "z_err", "z_prob", "delta_chi2"):
-        columns[name][good] = getattr(found, name)
+    for column in schema.OF_REDSHIFT:
+        if hasattr(found, column.name):
+            columns[column.name][good] = getattr(found, column.name)
     for rank in range(decoding.ALTERNATIVES):
         columns[f"z_alt{rank + 1}"][good] = found.alt_z[:, rank]
         columns[f"z_alt{rank + 1}_prob"][good] = found.alt_prob[:, rank]
+    if "rv" in columns:
+        is_star = columns["class"][good] == "STAR"
+        columns["rv"][good[is_star]] = LIGHT_SPEED * found.z[is_star]
+        columns["rv_err"][good[is_star]] = LIGHT_SPEED * found.z_err[is_star]
 
 
-def _to_table(columns: Columns) -> Table:
-    """A table with numbers as precise as they are, and texts as text."""
+def _to_table(columns: Columns, described: Sequence[schema.Column]) -> Table:
+    """A table of these columns, masked where there is nothing."""
     from astropy.table import Table
 
     table = Table()
-    for name, values in columns.items():
-        if values.dtype == object:
-            table[name] = values.astype(str)
-        elif name == "z" or name in ALTERNATIVE_COLUMNS[::2]:
-            table[name] = values.round(7)  # 30 m/s; what follows is noise
-        else:
-            table[name] = values.astype(np.float32) if values.dtype == np.float64 else values
+    for column in described:
+        values = columns[column.name]
+        if column.type == "float64":
+            values = values.round(7)  # of z 30 m/s, of a position 0.4 mas; what follows is noise
+        table[column.name] = schema.filled(column.name, values, column)
     return table
+
+
+def complete(table: Table, own: Table) -> None:
+    """Fill positions and numbers that files leave out with those that a catalogue states.
+
+    Parameters
+    ----------
+    table : Table
+        As `table_of` makes it; changed in place.
+    own : Table
+        The rows of the catalogue that asked for them.
+    """
+    rows = identity.of_table(own)
+    values: dict[str, Any] = {
+        name: [row.get(name) for row in rows] for name in schema.IDENTIFIERS
+    }  # fmt: skip
+    if np.any(table["ra"].mask):
+        try:
+            places = positions.in_degrees(own)
+        except UsageError:  # positions of an unknown kind are none; nothing is looked up by them
+            places = None
+        if places is not None:
+            values |= {"ra": places.ra, "dec": places.dec}
+    for name, known in values.items():
+        column = table[name]
+        for i in np.flatnonzero(column.mask).tolist():
+            if known[i] is not None and known[i] == known[i]:
+                column[i] = known[i]
 
 
 def with_catalogue(table: Table, own: Table) -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.model.decoding import Predictions
+    from spectromer_cli.outputs.tables import TableWriter
     from spectromer_cli.spectra.loading import Inputs, Item
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import Target
 
 # Of the tables: those that one command shows, or those of both.
 Which = Literal["all", "classify", "redshift"]
+REDROCK = "redrock"
 # So many bad files are named one by one; the rest are in the table.
 NAMED_PROBLEMS = 20
 
@@ -36,6 +39,9 @@ class Settings:
     ----------
     columns : {"all", "classify", "redshift"}
         Those of one command, or of both.
+    only : sequence of str, or str
+        Of these and those of a catalogue, the ones wanted, in their order, also as ``"a,b,c"``;
+        all without any.
     model : str or Spectromer, optional
         As `load_model` takes it, or loaded already.
     device : str
@@ -55,6 +61,7 @@ class Settings:
     """
 
     columns: Which = "all"
+    only: str | Sequence[str] = ""
     model: str | Spectromer | None = None
     device: str = "auto"
     batch_size: int = 64
@@ -62,6 +69,9 @@ class Settings:
     max_outlier_rate: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.only, str):
+            names = tuple(filter(None, (name.strip() for name in self.only.split(","))))
+            object.__setattr__(self, "only", names if names or not self.only else (self.only,))
         if self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size}: invalid value", "give 1 or more")
         if self.columns not in get_args(Which):
@@ -91,19 +101,41 @@ class Output:
         One JSON document on stdout.
     resume : bool
         Resume what an interrupted run with the same file has left.
+    format : {"", "redrock"}
+        Write the file as redrock does; by default its suffix chooses the format.
+    save_pz : Path, optional
+        Write p(z), χ²(z) and the best model of each spectrum here, FITS or HDF5.
 
     Raises
     ------
     UsageError
-        If the options contradict each other, or the file cannot be written.
+        If the options contradict each other, or a file cannot be written.
     """
 
     path: Path | None = None
     json: bool = False
     resume: bool = False
+    format: str = ""
+    save_pz: Path | None = None
+
+    @property
+    def written(self) -> list[Path]:
+        """The files that will be written."""
+        return [path for path in (self.path, self.save_pz) if path is not None]
 
     def __post_init__(self) -> None:
+        from spectromer_cli.outputs import full_pz, redrock
+        from spectromer_cli.outputs.formats import FORMATS
         from spectromer_cli.outputs.tables import check_output
+
+        if self.format not in ("", REDROCK):
+            raise UsageError(f"--format {self.format}: invalid value", f"choose from {REDROCK}")
+        if self.format and self.path is None:
+            raise UsageError("--format goes with -o", "give -o FILE.fits")
+        if self.save_pz is not None:
+            check_output(self.save_pz, full_pz.formats_with({}))
+            if self.path is not None and self.path.resolve() == self.save_pz.resolve():
+                raise UsageError("-o and --save-pz name one file", "give them two names")
 
         if self.resume and self.path is None:
             raise UsageError(
@@ -114,7 +146,7 @@ class Output:
                 "--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE"
             )
         if self.path is not None:
-            check_output(self.path)
+            check_output(self.path, redrock.FORMATS if self.format else FORMATS)
 
 
 class Failures:
@@ -211,7 +243,7 @@ class Run:
     ----------
     model : Spectromer
     columns : tuple of str
-        Of the tables.
+        Of the tables, where the settings name them; else all.
     catalogue : Catalogue or None
         Its columns are put beside the predictions.
     failures : Failures
@@ -228,6 +260,7 @@ class Run:
         self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
     ) -> None:
         from spectromer_cli.inference.columns import column_names
+        from spectromer_cli.outputs import schema
         from spectromer_cli.outputs.protect import checked_targets
         from spectromer_cli.outputs.provenance import provenance
 
@@ -235,15 +268,21 @@ class Run:
         self.settings = settings
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
-        self.columns = column_names(self.model.tasks, settings.columns)
+        self._shown = column_names(self.model.tasks, settings.columns)
+        if settings.only and settings.columns == schema.REDSHIFT:  # all is at hand then
+            self._shown = column_names(self.model.tasks)
+        self._stated = self.catalogue  # what it states of positions and numbers
+        self.columns: tuple[str, ...] = ()
+        if settings.only:
+            self.columns = schema.chosen(self._empty(), settings.only)
         self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
         self.failures = Failures()
         self.provenance = provenance(self.model)
+        self._as_redrock: Table | None = None  # of the latest batch
+        self._pz: TableWriter | None = None
 
     def tables(self) -> Iterator[Table]:
         """The rows that are not in ``failures`` yet, batch by batch, as they are predicted."""
-        from spectromer_cli.inference.columns import shown, with_catalogue
-
         done = self.failures.progress
         targets = self._targets
         with console.progress("targets", self._total) as advance:
@@ -257,16 +296,70 @@ class Run:
                 batch_size=self.settings.batch_size,
                 workers=self.inputs.processes(self._total, self.model.device.type == "cpu"),
                 refined=self.settings.refined,
-                min_z_prob=self._min_z_prob,
+                to_table=self._to_table,
                 skip=done.place,
             ):
                 self.failures.note(items)
                 advance(sum(item.begins for item in items))
-                own = shown(table, self.columns)
-                if self.catalogue is None:
-                    yield own
-                else:
-                    yield with_catalogue(own, self.catalogue.rows(_rows_of(items)))
+                yield self._finished(items, table)
+
+    def _to_table(self, items: Sequence[Item], found: Predictions) -> Table:
+        """All columns of a batch; what goes into ``--save-pz`` is written."""
+        from spectromer_cli.inference.columns import table_of
+
+        table = table_of(items, found, self.model.tasks, self._min_z_prob)
+        if self._pz is not None or self._as_redrock is not None:
+            from spectromer_cli.inference import handover
+
+            fits = handover.Fits(self.model, items, table)
+            if self._pz is not None:
+                self._pz.write(handover.pz_rows(self.model, fits, items, found, table))
+            if self._as_redrock is not None:
+                first = self.failures.seen
+                self._as_redrock = handover.redrock_rows(self.model, fits, table, first)
+        return table
+
+    @contextmanager
+    def saving_pz(self, path: Path | None, part: Path | None = None) -> Iterator[None]:
+        """Write p(z), χ²(z) and models of all rows that come while the block runs.
+
+        Parameters
+        ----------
+        path : Path or None
+            FITS or HDF5; None writes nothing.
+        part : Path, optional
+            As `outputs.tables.open_writer` takes it.
+
+        Raises
+        ------
+        UsageError
+            If the model measures no redshift.
+        """
+        if path is None:
+            yield
+            return
+        from spectromer_cli.inference import handover
+        from spectromer_cli.outputs import full_pz, tables
+
+        formats = full_pz.formats_with(handover.pz_axes(self.model))
+        with tables.open_writer(path, self.provenance, part, formats) as self._pz:
+            yield
+        self._pz = None
+
+    def _empty(self) -> Table:
+        """A table of no rows, with its columns."""
+        return self._finished([], self.model.table([]))
+
+    def _finished(self, items: Sequence[Item], table: Table) -> Table:
+        """What is shown of a table of predictions, with what the catalogue states beside it."""
+        from spectromer_cli.inference.columns import complete, shown, with_catalogue
+
+        if self._stated is not None:
+            complete(table, self._stated.rows(_rows_of(items)))
+        table = shown(table, self._shown)
+        if self.catalogue is not None:
+            table = with_catalogue(table, self.catalogue.rows(_rows_of(items)))
+        return table[list(self.columns)] if self.columns else table
 
     def table(self) -> Table:
         """All rows in one table, whose ``meta`` is the provenance."""
@@ -276,35 +369,49 @@ class Run:
         table.meta = dict(self.provenance)
         return table
 
-    def write(self, path: Path, resume: bool = False) -> None:
+    def write(self, output: Output) -> None:
         """Write the rows to a file as they come, in memory that does not grow with them.
 
         Parameters
         ----------
-        path : Path
-            As `outputs.tables.open_writer` takes it. Rows that are written when the run is
-            interrupted are kept beside it.
-        resume : bool
-            Resume what an interrupted run has left.
+        output : Output
+            With a path. Rows that are written when the run is interrupted are kept beside it.
 
         Raises
         ------
         UsageError
-            If an interrupted run has left rows and `resume` is not set, or it had other inputs,
-            weights or options.
+            If an interrupted run has left rows and is not to be resumed, or it had other inputs,
+            weights or options; or the model has not what the format needs.
         SomeInputsFailed
             If there is no row; or none with a prediction, and the file exists: it stays then.
         SpectromerError
             If the disk does not take the file.
         """
-        from spectromer_cli.outputs import tables
+        from spectromer_cli.inference import handover
+        from spectromer_cli.outputs import redrock, tables
+        from spectromer_cli.outputs.formats import FORMATS
 
+        path = output.path
+        assert path is not None
+        formats, record, empty = FORMATS, self.provenance, self._empty()
+        if output.format:
+            handover.check_redrock(self.model)
+            nothing = self.model.table([])
+            fits = handover.Fits(self.model, [], nothing)
+            self._as_redrock = empty = handover.redrock_rows(self.model, fits, nothing, 0)
+            formats, record = redrock.FORMATS, record | handover.redrock_provenance(self.model)
         there = path.exists()
-        left = Unfinished(path, self._identity(), resume)
+        identity = self._identity() | {"format": output.format, "pz": str(output.save_pz or "")}
+        left = Unfinished(path, identity, output.resume, output.save_pz)
         self.failures = Failures(left.progress)
-        with left, tables.open_writer(path, self.provenance, left.part) as writer:
+        with (
+            left,
+            tables.open_writer(path, record, left.part, formats) as writer,
+            self.saving_pz(output.save_pz, left.beside),
+        ):
+            writer.describe(empty)  # even if no row is left to be written
             for table in self.tables():
-                writer.write(table)
+                writer.write(table if self._as_redrock is None else self._as_redrock)
                 left.advance(self.failures.progress)
             if self.failures.status == "error" and (there or not self.failures.seen):
                 left.drop()
@@ -320,7 +427,7 @@ class Run:
         inputs, settings = self.inputs, self.settings
         return {
             "weights": self.model.weights.sha256,
-            "columns": self.columns,
+            "columns": self.columns or self._shown,
             "catalog": str(inputs.catalog or ""),
             "options": [inputs.air, inputs.wavelength_unit, settings.refined],
             "max-outlier-rate": settings.max_outlier_rate,
@@ -330,7 +437,7 @@ class Run:
 def predict(
     inputs: Inputs | str | Path | Sequence[str | Path],
     *,
-    columns: Which = "all",
+    columns: Which | Sequence[str] = "all",
     model: str | Spectromer | None = None,
     device: str = "auto",
     batch_size: int = 64,
@@ -338,6 +445,8 @@ def predict(
     max_outlier_rate: float | None = None,
     output: str | Path | None = None,
     resume: bool = False,
+    format: str = "",
+    save_pz: str | Path | None = None,
 ) -> Table | None:
     """Classify the spectra in files and measure their redshifts, as the commands do.
 
@@ -346,7 +455,9 @@ def predict(
     inputs : Inputs, or path or sequence of paths
         Files, folders, patterns, ``FILE[12]``; or `Inputs`, which takes a catalogue and other
         options too.
-    columns, model, device, batch_size, refined, max_outlier_rate
+    columns : {"all", "classify", "redshift"} or sequence of str
+        The columns of one command, or of both; or the names of those wanted.
+    model, device, batch_size, refined, max_outlier_rate
         See `Settings`.
     output : path, optional
         Write the rows here as they come, in the format of the suffix, instead of returning
@@ -354,6 +465,8 @@ def predict(
     resume : bool
         Resume what an interrupted run with the same `output` has left; without any, start from
         the beginning.
+    format, save_pz
+        See `Output`.
 
     Returns
     -------
@@ -376,19 +489,24 @@ def predict(
 
     if not isinstance(inputs, Inputs):
         inputs = Inputs(files=inputs)
+    only = () if isinstance(columns, str) else tuple(columns)
     settings = Settings(
-        columns=columns, model=model, device=device, batch_size=batch_size, refined=refined,
+        columns="all" if only else columns, only=only,  # type: ignore[arg-type]
+        model=model, device=device, batch_size=batch_size, refined=refined,
         max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
-    path = None if output is None else Path(output)
-    Output(path=path, resume=resume)
-    with nullcontext() if path is None else claimed(path):
-        run = Run(inputs, settings, () if path is None else [path])
+    where = Output(
+        path=None if output is None else Path(output), resume=resume, format=format,
+        save_pz=None if save_pz is None else Path(save_pz),
+    )  # fmt: skip
+    with _all_claimed(where):
+        run = Run(inputs, settings, where.written)
         table = None
-        if path is None:
-            table = run.table()
+        if where.path is None:
+            with run.saving_pz(where.save_pz):
+                table = run.table()
         else:
-            run.write(path, resume)
+            run.write(where)
     run.failures.raise_if_empty()
     return table
 
@@ -413,20 +531,31 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     """
     from spectromer_cli.outputs import screen
 
-    if output.path is not None:
-        with claimed(output.path):
-            this = Run(inputs, settings, [output.path])
-            this.write(output.path, output.resume)
-    else:
-        this = Run(inputs, settings)
-        with _told_when_cut_off(this.failures, as_json=output.json):
-            if output.json:
-                table, failures = this.table(), this.failures
-                errors = failures.lines
-                print(screen.to_json_document(table, this.provenance, failures.status, errors))
-            else:
-                screen.put(this.tables(), this.provenance, title)
+    with _all_claimed(output):
+        this = Run(inputs, settings, output.written)
+        if output.path is not None:
+            this.write(output)
+        else:
+            with (
+                _told_when_cut_off(this.failures, as_json=output.json),
+                this.saving_pz(output.save_pz),
+            ):
+                if output.json:
+                    table, failures = this.table(), this.failures
+                    errors = failures.lines
+                    print(screen.to_json_document(table, this.provenance, failures.status, errors))
+                else:
+                    screen.put(this.tables(), this.provenance, title)
     this.failures.raise_if_incomplete()
+
+
+@contextmanager
+def _all_claimed(output: Output) -> Iterator[None]:
+    """Hold the files that will be written (see `paths.claimed`)."""
+    with ExitStack() as stack:
+        for path in output.written:
+            stack.enter_context(claimed(path))
+        yield
 
 
 @contextmanager
@@ -451,7 +580,7 @@ def predict_targets(
     batch_size: int = 64,
     workers: int = 0,
     refined: bool = True,
-    min_z_prob: float = 0.0,
+    to_table: Callable[[Sequence[Item], Predictions], Table] | None = None,
     skip: int = 0,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Predict for targets, in their order, with memory that does not grow with their number.
@@ -469,8 +598,8 @@ def predict_targets(
         Processes that read beside the model.
     refined : bool
         Refine redshifts with templates.
-    min_z_prob : float
-        See `columns.table_of`.
+    to_table : callable, optional
+        Makes the table of a batch; by default `columns.table_of`.
     skip : int
         So many spectra of the first target are left out.
 
@@ -480,6 +609,7 @@ def predict_targets(
     table : astropy.table.Table
         Their rows.
     """
+    from spectromer_cli.inference.columns import table_of
     from spectromer_cli.model.device import room_for
     from spectromer_cli.spectra.loading import cores, load_all
 
@@ -495,8 +625,8 @@ def predict_targets(
     items = wanted()
     while batch := list(islice(items, batch_size)):
         with room_for(workers, model.device, cores()):
-            table = model.table(batch, refined, min_z_prob)
-        yield batch, table
+            found = model.predictions(batch, refined)
+        yield batch, to_table(batch, found) if to_table else table_of(batch, found, model.tasks)
     if skipped:
         console.info(f"skipped {skipped} files that hold no spectrum")
 

@@ -20,13 +20,17 @@ const confidenceOf = (row) => row.z_prob ?? row.class_prob ??
 const nameOf = (row) => row.object_id || `${String(row.file ?? "").split("/").at(-1)}${row.row ? `[${row.row}]` : ""}`;
 const fixed = (digits) => (value) => (typeof value === "number" ? value.toFixed(digits) : value ?? "");
 
+// The bits of zwarn by name; those of a catalogue are not ours and stay a number.
+const bitsOf = (value) => Object.keys(zwarn).filter((bit) => value & bit).map((bit) => zwarn[bit]);
+const inWords = (value) => bitsOf(value).join(", ") || (value ?? "");
+
 const COLUMNS = [
   { name: "#", of: (row, i) => i + 1, title: "place in the results" },
   { name: "object", of: nameOf, text: true, title: "object, or file" },
   { name: "class", of: (row) => row.class, text: true, title: "class" },
   { name: "z", of: (row) => row.z, show: fixed(5), title: "redshift" },
   { name: "conf.", of: confidenceOf, show: fixed(3), title: "probability of the redshift; of the class where results have no redshift" },
-  { name: "zwarn", of: (row) => row.zwarn, title: "bits of doubt, 0 if there are none" },
+  { name: "zwarn", of: (row) => row.zwarn, show: inWords, title: "doubts about the redshift, 0 if there are none" },
   { name: "S/N", of: (row) => row.sn_median, show: fixed(1), title: "median signal-to-noise ratio per pixel" },
   { name: "you", of: (row) => verdicts[idOf(row)]?.quality, title: "quality of your verdict" },
 ];
@@ -63,7 +67,10 @@ function makeTable() {
       cell.textContent = column.show ? column.show(value) : value ?? "";
       if (column.name === "object") cell.title = idOf(row);
     }
-    if (row.zwarn) line.cells[5].classList.add("warned");
+    if (row.zwarn) {
+      line.cells[5].classList.add("warned");
+      line.cells[5].title = inWords(row.zwarn);
+    }
     if (problems[i]) line.classList.add("unread");
     cells.push(line);
   });
@@ -155,7 +162,7 @@ function select(index) {
 }
 
 function factsOf(row) {
-  const bits = Object.keys(zwarn).filter((bit) => row.zwarn & bit).map((bit) => zwarn[bit]);
+  const bits = bitsOf(row.zwarn);
   const words = String(row.flags ?? "").split(";").filter((word) => !bits.includes(word));
   const facts = [
     row.object_id ? idOf(row) : null,

@@ -14,27 +14,20 @@ from spectromer_cli.model.decoding import RedshiftPrediction
 
 
 class ZWarn(IntFlag):
-    """Bits of the column ``zwarn``; 0 is a redshift that nothing speaks against."""
+    """Bits of the column ``zwarn``; 0 is a redshift that nothing speaks against.
+
+    Bit 1 is reserved: LITTLE_COVERAGE of SDSS and redrock.
+    """
 
     SKY = 1 << 0
-    """The file says that the fibre saw the sky."""
-    # Bit 1 is reserved: LITTLE_WAVELENGTH_COVERAGE of SDSS and redrock.
     AMBIGUOUS = 1 << 2
-    """Another redshift is likely too, or fits templates nearly as well (SMALL_DELTA_CHI2)."""
     Z_FITLIMIT = 1 << 5
-    """The redshift lies at the end of the range that is searched."""
     UNPLUGGED = 1 << 7
-    """The file says that the fibre was broken, unplugged or nowhere known."""
     NODATA = 1 << 9
-    """Nothing could be read, too few good pixels, or the fibre was not on the target."""
     LOW_SN = 1 << 11
-    """The median signal-to-noise ratio per pixel is low (POORDATA in redrock)."""
     TEMPLATES_DISAGREE = 1 << 16
-    """Templates fit better at another redshift, and p(z) is not sure of the one given."""
     OUT_OF_DOMAIN = 1 << 17
-    """The out-of-distribution score is above 1: the spectrum is unlike the training set."""
     BELOW_CUT = 1 << 18
-    """Less confident than ``--max-outlier-rate`` asks for."""
 
 
 # Doubts about the redshift alone; the others are about the spectrum, whatever is predicted.
@@ -49,6 +42,43 @@ MIN_Z_PROB = 0.8
 MIN_DELTA_CHI2, SURE_Z_PROB = 9.0, 0.99
 # A star's radial velocity that is known no better [km/s] is ambiguous too.
 MAX_VELOCITY_ERROR = 50.0
+
+
+# What each bit means, for people.
+MEANINGS: dict[ZWarn, str] = {
+    ZWarn.SKY: "the file says that the fibre saw the sky (DESI: OBJTYPE, or a negative TARGETID)",
+    ZWarn.AMBIGUOUS: f"z_prob < {MIN_Z_PROB:g}, or z_prob < {SURE_Z_PROB:g} and delta_chi2 < "
+    f"{MIN_DELTA_CHI2:g}: another redshift is likely too, or fits templates nearly as well; of a "
+    f"star, a velocity known no better than {MAX_VELOCITY_ERROR:g} km/s",
+    ZWarn.Z_FITLIMIT: "the redshift lies at the end of the range that is searched",
+    ZWarn.UNPLUGGED: "the file says that the fibre was broken, or its position unknown (DESI: "
+    "FIBERSTATUS BROKENFIBER, MISSINGPOSITION, BADFIBER)",
+    ZWarn.NODATA: "nothing could be read, too few good pixels, or the file says that the fibre was "
+    "not on the target or could not be reduced (DESI: OBJTYPE BAD, FIBERSTATUS UNASSIGNED, "
+    "BADPOSITION, BADTRACE, BADFLAT, BADARC and those of UNPLUGGED)",
+    ZWarn.LOW_SN: f"sn_median < {MIN_SN:g}",
+    ZWarn.TEMPLATES_DISAGREE: f"delta_chi2 < 0 and z_prob < {SURE_Z_PROB:g}: templates fit better "
+    "at another redshift",
+    ZWarn.OUT_OF_DOMAIN: "outlier_score > 1: unlike the training set",
+    ZWarn.BELOW_CUT: "less confident than --max-outlier-rate asks for",
+}
+
+
+def names_of(bits: int) -> list[str]:
+    """The names of the bits that are set; of one that is none of ours its number."""
+    return [
+        str(ZWarn(1 << bit).name) if 1 << bit in MEANINGS else f"bit {bit}"
+        for bit in range(max(bits, 0).bit_length())
+        if bits >> bit & 1
+    ]
+
+
+def markdown() -> str:
+    """The bits as a table of Markdown, for the documentation."""
+    lines = ["| bit | value | name | meaning |", "| --- | --- | --- | --- |"]
+    for bit, meaning in MEANINGS.items():
+        lines.append(f"| {int(bit).bit_length() - 1} | {int(bit)} | `{bit.name}` | {meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def doubts(

@@ -19,6 +19,8 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from spectromer_cli.outputs import schema
+
 if TYPE_CHECKING:
     import pyarrow
     from astropy.table import Column, Table
@@ -27,13 +29,15 @@ Write = Callable[["Table"], None]
 Provenance = Mapping[str, str]
 
 BLOCK = 8192  # rows that are formatted at a time; of Parquet, the rows of a row group
+BLOCK_BYTES = 64_000_000  # of rows that hold much
 
 
 def plain(table: Table) -> Table:
     """The same table in columns that every format can hold.
 
     Coordinates and times become columns of numbers, bytes and objects text, masked where there
-    was nothing; display formats, which would round, and the table's own meta are dropped.
+    was nothing; display formats, which would round, and the table's own meta are dropped, that of
+    columns but for their UCD.
 
     Parameters
     ----------
@@ -58,6 +62,7 @@ def _plain_column(column: Column) -> Column:
     if column.ndim > 1 or column.dtype.kind not in "OSU" or _is_unicode(column):
         copy = column.copy(copy_data=False)
         copy.info.format = None
+        copy.info.meta = _ucd(column)
         return copy
     values = column.tolist()
     return MaskedColumn(
@@ -66,7 +71,13 @@ def _plain_column(column: Column) -> Column:
         name=column.name,
         unit=column.unit,
         description=column.description,
+        meta=_ucd(column),
     )
+
+
+def _ucd(column: Column) -> dict[str, str] | None:
+    ucd = schema.about(column).get("ucd")
+    return {"ucd": ucd} if ucd else None
 
 
 def _is_unicode(column: Column) -> bool:
@@ -377,7 +388,7 @@ def _jsonl(path: Path, provenance: Provenance) -> Iterator[Write]:
 
 
 @contextmanager
-def _arrow_streams(path: Path, provenance: Provenance) -> Iterator[Write]:
+def arrow_streams(path: Path, provenance: Provenance) -> Iterator[Write]:
     """Every chunk as an Arrow stream of its own, one after the other.
 
     https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format
@@ -397,7 +408,7 @@ def _arrow_streams(path: Path, provenance: Provenance) -> Iterator[Write]:
 
 
 def _arrow(table: Table) -> pyarrow.Table:
-    """A chunk as an Arrow table; units and descriptions are metadata of the fields."""
+    """A chunk as an Arrow table; units, UCDs and descriptions are metadata of the fields."""
     import pyarrow
 
     fields, arrays = [], []
@@ -408,7 +419,12 @@ def _arrow(table: Table) -> pyarrow.Table:
             if is_text
             else pyarrow.from_numpy_dtype(column.dtype.newbyteorder("="))
         )
-        if column.ndim > 1 or is_text:
+        if column.ndim == 2 and column.shape[1] and not is_text and not np.any(_mask(column)):
+            flat = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("="))
+            places = pyarrow.array(np.arange(len(flat) + 1) * flat.shape[1], pyarrow.int32())
+            kind = pyarrow.list_(kind)
+            array = pyarrow.ListArray.from_arrays(places, pyarrow.array(np.asarray(flat).ravel()))
+        elif column.ndim > 1 or is_text:
             values = column.tolist()
             if is_text and column.dtype.kind != "U":
                 values = json_value(values)
@@ -419,8 +435,7 @@ def _arrow(table: Table) -> pyarrow.Table:
             own = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("="))
             mask = np.broadcast_to(_mask(column), own.shape)
             array = pyarrow.array(np.asarray(own), kind, mask=mask if mask.any() else None)
-        about = {"unit": str(column.unit or ""), "description": str(column.description or "")}
-        said = {key: value for key, value in about.items() if value}
+        said = {key: as_text(value) for key, value in schema.about(column).items()}
         fields.append(pyarrow.field(column.name, kind, metadata=said or None))
         arrays.append(array)
     return pyarrow.table(arrays, pyarrow.schema(fields))
@@ -429,8 +444,13 @@ def _arrow(table: Table) -> pyarrow.Table:
 # --- formats that are made from a file of Arrow streams -------------------------------------
 
 
-def _blocks(grown: Path) -> Iterator[pyarrow.Table]:
-    """The rows that `_arrow_streams` wrote, in blocks of about `BLOCK`; one at least, if empty."""
+def blocks(grown: Path) -> Iterator[pyarrow.Table]:
+    """The rows that `arrow_streams` wrote, in blocks of about `BLOCK`; one at least, if empty.
+
+    Parameters
+    ----------
+    grown : Path
+    """
     import pyarrow
 
     waiting: list[pyarrow.Table] = []
@@ -440,7 +460,7 @@ def _blocks(grown: Path) -> Iterator[pyarrow.Table]:
         while file.tell() < size:
             with pyarrow.ipc.open_stream(file) as stream:
                 waiting.append(stream.read_all())
-            if sum(map(len, waiting)) >= BLOCK:
+            if sum(map(len, waiting)) >= BLOCK or sum(t.nbytes for t in waiting) >= BLOCK_BYTES:
                 yield pyarrow.concat_tables(waiting)
                 is_any = True
                 waiting.clear()
@@ -451,15 +471,46 @@ def _blocks(grown: Path) -> Iterator[pyarrow.Table]:
 def _to_parquet(grown: Path, path: Path, provenance: Provenance) -> None:
     from pyarrow.parquet import ParquetWriter
 
-    blocks = _blocks(grown)
-    first = next(blocks)
-    schema = first.schema.with_metadata(dict(provenance))
-    with ParquetWriter(path, schema) as writer:
-        for block in _all(first, blocks):
+    every = blocks(grown)
+    first = next(every)
+    fields = first.schema.with_metadata(dict(provenance))
+    with ParquetWriter(path, fields) as writer:
+        for block in _all(first, every):
             writer.write_table(block.replace_schema_metadata(dict(provenance)))
 
 
-def _to_fits(grown: Path, path: Path, provenance: Provenance) -> None:
+# So much of a comment goes onto a card with a short value.
+COMMENT = 47
+# The name of the table in a FITS file.
+EXTNAME = "RESULTS"
+# Words that mean something else in a header (FITS 4.0, appendix C).
+_RESERVED = {
+    "SIMPLE", "BITPIX", "NAXIS", "END", "XTENSION", "PCOUNT", "GCOUNT", "TFIELDS", "THEAP",
+    "EXTEND", "GROUPS", "EXTNAME", "EXTVER", "EXTLEVEL", "BSCALE", "BZERO", "BUNIT", "BLANK",
+    "OBJECT", "OBSERVER", "TELESCOP", "INSTRUME", "EQUINOX", "EPOCH", "AUTHOR", "REFERENC",
+    "COMMENT", "HISTORY", "CONTINUE", "CHECKSUM", "DATASUM", "RADESYS", "TIMESYS", "DATAMAX",
+    "DATAMIN",
+}  # fmt: skip
+
+
+def to_fits(
+    grown: Path,
+    path: Path,
+    provenance: Provenance,
+    extname: str = EXTNAME,
+    images: Sequence[Any] = (),
+) -> None:
+    """Make a FITS file of one that `arrow_streams` let grow.
+
+    Parameters
+    ----------
+    grown, path : Path
+    provenance : mapping of str to str
+    extname : str
+        Of the table.
+    images : sequence of astropy.io.fits.ImageHDU
+        What stands behind it.
+    """
     from io import BytesIO
 
     from astropy.io import fits
@@ -468,7 +519,7 @@ def _to_fits(grown: Path, path: Path, provenance: Provenance) -> None:
     masked: set[str] = set()
     types: dict[str, np.dtype] = {}
     rows = 0
-    for block in _blocks(grown):
+    for block in blocks(grown):
         table = _common(block, types)
         rows += len(table)
         for column in table.itercols():
@@ -479,12 +530,14 @@ def _to_fits(grown: Path, path: Path, provenance: Provenance) -> None:
             if np.any(_mask(column)):
                 masked.add(column.name)
     with path.open("wb") as file:
-        for number, block in enumerate(_blocks(grown)):
+        for number, block in enumerate(blocks(grown)):
             hdu = fits.table_to_hdu(_for_fits(_common(block, types), widths, masked))
             if number == 0:
                 header = hdu.header.copy()
                 header["NAXIS2"] = rows
-                _add_provenance(header, provenance)
+                header["EXTNAME"] = extname
+                _describe(header, block)
+                add_provenance(header, provenance)
                 file.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
                 file.write(header.tostring().encode("ascii"))
             buffer = BytesIO()
@@ -494,15 +547,43 @@ def _to_fits(grown: Path, path: Path, provenance: Provenance) -> None:
             size = hdu.header["NAXIS1"] * hdu.header["NAXIS2"]
             file.write(buffer.getbuffer()[begin : begin + size])
         file.write(bytes(-file.tell() % 2880))
+        for image in images:
+            buffer = BytesIO()
+            image.writeto(buffer)  # behind a primary HDU of its own, which is left out
+            with fits.open(BytesIO(buffer.getvalue())) as written:
+                begin = written[1].fileinfo()["hdrLoc"]
+            file.write(buffer.getbuffer()[begin:])
 
 
-def _add_provenance(header: Any, provenance: Provenance) -> None:
+def _describe(header: Any, block: pyarrow.Table) -> None:
+    """Say what each column is: beside its name, and, as TOPCAT reads it, in TCOMM and TUCD."""
+    for number, field in enumerate(block.schema, 1):
+        said = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+        name = f"TTYPE{number}"
+        if description := _ascii(said.get("description", "")):
+            longer = max(0, len(str(header[name])) - 18)
+            header.comments[name] = description[: max(0, COMMENT - longer)]
+            header.set(f"TCOMM{number}", description, after=name)
+        if ucd := _ascii(said.get("ucd", "")):
+            header.set(f"TUCD{number}", ucd, after=name)
+
+
+def _ascii(text: str) -> str:
+    """The text as cards can hold it."""
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def add_provenance(header: Any, provenance: Provenance) -> None:
+    """Put provenance into a FITS header, under words that the standard leaves free."""
     for key, value in provenance.items():
-        keyword = key.replace("_", "").upper()[:8]
+        keyword = re.sub("[^A-Z0-9]", "", key.upper())[:8] or "KEY"
+        if keyword == "DATE":  # the standard's own card, which has UTC and no offset
+            value = value.removesuffix("+00:00")
+        elif keyword in _RESERVED:
+            keyword = f"X{keyword[:7]}"
         while keyword in header:  # two long names that start alike
             keyword = f"{keyword[:6]}{len(header) % 100:02d}"
-        # Cards are ASCII; a long value goes on in CONTINUE cards.
-        header[keyword] = value.encode("unicode_escape").decode("ascii")
+        header[keyword] = _ascii(value)  # a long value goes on in CONTINUE cards
 
 
 def _to_votable(grown: Path, path: Path, provenance: Provenance) -> None:
@@ -511,11 +592,12 @@ def _to_votable(grown: Path, path: Path, provenance: Provenance) -> None:
     from astropy.io import votable
 
     types: dict[str, np.dtype] = {}
-    for block in _blocks(grown):
+    for block in blocks(grown):
         _common(block, types)
-    blocks = _blocks(grown)
-    first = next(blocks)
+    every = blocks(grown)
+    first = next(every)
     document = votable.from_table(_sample(_common(first, types)))
+    _add_coordinates(document.resources[0])
     for key, value in provenance.items():
         info = votable.tree.Info(name=key, value=_NOT_XML.sub(_escaped, value))
         document.resources[0].infos.append(info)
@@ -525,11 +607,25 @@ def _to_votable(grown: Path, path: Path, provenance: Provenance) -> None:
     start, end = _around_rows(text)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(start)
-        for block in _all(first, blocks):
+        for block in _all(first, every):
             columns = [_text_cells(c, _VOTABLE) for c in _common(block, types).itercols()]
             for row in map("</TD><TD>".join, zip(*columns, strict=True)):
                 file.write(f"<TR><TD>{row}</TD></TR>\n")
         file.write(end)
+
+
+def _add_coordinates(resource: Any) -> None:
+    """Say of our own positions that they are ICRS."""
+    from astropy.io.votable.tree import CooSys
+
+    ours = [schema.BY_NAME["ra"], schema.BY_NAME["dec"]]
+    said = [(one.name, one.description) for one in ours]
+    fields = [field for table in resource.tables for field in table.fields]
+    fields = [field for field in fields if (field.name, field.description) in said]
+    if fields:
+        resource.coordinate_systems.append(CooSys(ID="icrs", system="ICRS"))
+    for field in fields:
+        field.ref = "icrs"
 
 
 def _sample(table: Table) -> Table:
@@ -542,7 +638,9 @@ def _sample(table: Table) -> Table:
         zeros = np.zeros((1, *column.shape[1:]), dtype=object if is_text else column.dtype)
         if is_text:
             zeros[...] = ""
-        sample[column.name] = Column(zeros, unit=column.unit, description=column.description)
+        sample[column.name] = Column(
+            zeros, unit=column.unit, description=column.description, meta=column.meta
+        )
     return sample
 
 
@@ -561,6 +659,11 @@ def _all(first: Any, others: Iterable[Any]) -> Iterator[Any]:
     yield from others
 
 
+def table_of(block: pyarrow.Table) -> Table:
+    """A block as a table, with what is known of its columns."""
+    return _common(block, {})
+
+
 def _common(block: pyarrow.Table, types: dict[str, np.dtype]) -> Table:
     """A block as a table, in types that FITS and VOTable both know.
 
@@ -575,8 +678,10 @@ def _common(block: pyarrow.Table, types: dict[str, np.dtype]) -> Table:
     table = from_arrow(block)
     for name in table.colnames:
         field = block.schema.field(name).metadata or {}
-        table[name].unit = field.get(b"unit", b"").decode() or None
-        table[name].description = field.get(b"description", b"").decode() or None
+        said = {key.decode(): value.decode() for key, value in field.items()}
+        table[name].unit = said.get("unit")
+        table[name].description = said.get("description")
+        table[name].meta = {"ucd": said["ucd"]} if "ucd" in said else None
         dtype = table[name].dtype
         if dtype.kind == "u" and dtype.itemsize == 8 and np.any(table[name] > 2**63 - 1):
             types[name] = np.dtype(str)
@@ -632,8 +737,8 @@ class Format:
 FORMATS: dict[str, Format] = {
     ".csv": Format(_csv),
     ".ecsv": Format(_ecsv),
-    ".fits": Format(_arrow_streams, _to_fits),
-    ".vot": Format(_arrow_streams, _to_votable),
-    ".parquet": Format(_arrow_streams, _to_parquet),
+    ".fits": Format(arrow_streams, to_fits),
+    ".vot": Format(arrow_streams, _to_votable),
+    ".parquet": Format(arrow_streams, _to_parquet),
     ".jsonl": Format(_jsonl),
 }

@@ -35,8 +35,8 @@ class Progress:
         Its name.
     place : int
         How many of its spectra are written.
-    size : int
-        Bytes written.
+    size, beside : int
+        Bytes written, and those of the file that grows beside it.
     """
 
     rows: int = 0
@@ -45,6 +45,7 @@ class Progress:
     file: str = ""
     place: int = 0
     size: int = 0
+    beside: int = 0
 
 
 class Unfinished:
@@ -61,6 +62,8 @@ class Unfinished:
         What must be the same for a run to be resumed: weights, columns, options.
     resume : bool
         Continue after the rows that are there; without any, start from the beginning.
+    beside : Path, optional
+        Another file that will be whole with it, of which rows are written at the same time.
 
     Raises
     ------
@@ -70,9 +73,12 @@ class Unfinished:
         If they are damaged.
     """
 
-    def __init__(self, output: Path, run: dict[str, Any], resume: bool) -> None:
+    def __init__(
+        self, output: Path, run: dict[str, Any], resume: bool, beside: Path | None = None
+    ) -> None:
         # Names that nobody else gives: a user's own NAME.part is another file.
         self.part = output.with_name(f"{output.name}.spectromer-part")
+        self.beside = beside and beside.with_name(f"{beside.name}.spectromer-part")
         self._state = output.with_name(f"{output.name}.spectromer-part.json")
         self._run = json.loads(json.dumps(run))
         self._saved = -math.inf
@@ -84,9 +90,10 @@ class Unfinished:
 
     def _begin(self, resume: bool) -> Progress:
         """Find out where to begin, and bring the rows that are there to that point."""
-        if not (self._state.exists() and self.part.exists()):
+        if not (self._state.exists() and all(part.exists() for part in self._parts)):
             self.discard()
-            self.part.touch()
+            for part in self._parts:
+                part.touch()
             if resume:
                 console.info("nothing to resume: starting from the beginning")
             return Progress()
@@ -100,7 +107,8 @@ class Unfinished:
             state = json.loads(self._state.read_text(encoding="utf-8"))
             progress = Progress(**state["progress"])
             run = dict(state["run"])
-            whole = self.part.stat().st_size >= progress.size
+            sizes = dict(zip(self._parts, (progress.size, progress.beside), strict=False))
+            whole = all(part.stat().st_size >= size for part, size in sizes.items())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SpectromerError(f"{self._state} cannot be read: {error}", afresh) from error
         if not whole:
@@ -111,10 +119,19 @@ class Unfinished:
                 f"{self.part} was made with other {', '.join(differs)}",
                 f"resume it with the same command, or {afresh}",
             )
-        os.truncate(self.part, progress.size)  # rows written after the state was last saved
+        self._cut(progress)  # rows written after the state was last saved
         console.info(f"resuming after {progress.rows} rows")
         self._kept = progress.rows
         return progress
+
+    @property
+    def _parts(self) -> list[Path]:
+        return [self.part] if self.beside is None else [self.part, self.beside]
+
+    def _cut(self, progress: Progress) -> None:
+        for part, size in zip(self._parts, (progress.size, progress.beside), strict=False):
+            if part.exists():  # else it has its final name already
+                os.truncate(part, size)
 
     def __enter__(self) -> Unfinished:
         return self
@@ -133,7 +150,8 @@ class Unfinished:
         SpectromerError
             If the disk does not take it.
         """
-        self.progress = replace(progress, size=self.part.stat().st_size)
+        sizes = [part.stat().st_size for part in self._parts]
+        self.progress = replace(progress, size=sizes[0], beside=sum(sizes[1:]))
         if time.monotonic() - self._saved >= SAVE_EVERY:
             self._saved = time.monotonic()
             with disk_errors(self._state):
@@ -143,8 +161,7 @@ class Unfinished:
         """After an interruption: keep the rows that are whole, and say so."""
         if self.progress.rows:
             try:
-                if self.part.exists():  # else it has its final name already
-                    os.truncate(self.part, self.progress.size)
+                self._cut(self.progress)
                 self._save()
             except OSError:  # a full disk: what was saved last still holds
                 pass
@@ -158,8 +175,9 @@ class Unfinished:
             console.warn("no row was written yet: nothing is kept; run the same command again")
 
     def _save(self) -> None:
-        with self.part.open("rb+") as file:
-            os.fsync(file.fileno())  # the rows must not be younger than what is said of them
+        for part in self._parts:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())  # the rows must not be younger than what is said of them
         with atomic_path(self._state) as temporary:
             document = {"run": self._run, "progress": asdict(self.progress)}
             with temporary.open("w", encoding="utf-8") as file_of_text:
@@ -174,5 +192,5 @@ class Unfinished:
 
     def discard(self) -> None:
         """Remove all of it."""
-        self._state.unlink(missing_ok=True)
-        self.part.unlink(missing_ok=True)
+        for path in (self._state, *self._parts):
+            path.unlink(missing_ok=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.outputs import schema
 from spectromer_cli.outputs.formats import (
     BLOCK,
     FORMATS,
+    Format,
     Provenance,
     Write,
     as_text,
@@ -34,8 +36,14 @@ def provenance_beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.meta.json")
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, formats: Mapping[str, Format] = FORMATS) -> None:
     """Check, before any work is done, that a table can be written to `path`.
+
+    Parameters
+    ----------
+    path : Path
+    formats : mapping of str to Format
+        By suffix.
 
     Raises
     ------
@@ -43,10 +51,11 @@ def check_output(path: Path) -> None:
         If the suffix names no format, the folder is missing or cannot be written, or a file of
         another origin lies where the provenance would go.
     """
-    if path.suffix.lower() not in FORMATS:
+    if path.suffix.lower() not in formats:
         suffix = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
+        what = "of tables" if formats is FORMATS else "that is written here"
         raise UsageError(
-            f"{path}: {suffix} names no format of tables", f"end it in {' '.join(FORMATS)}"
+            f"{path}: {suffix} names no format {what}", f"end it in {' '.join(formats)}"
         )
     require_writable_folder(path)
     beside = provenance_beside(path)
@@ -68,12 +77,26 @@ def _is_ours(beside: Path) -> bool:
 
 
 class TableWriter:
-    """Takes a table in chunks; given by `open_writer`."""
+    """Takes a table in chunks; given by `open_writer`.
+
+    Attributes
+    ----------
+    columns : dict of str to dict
+        Unit, UCD and description of each column, once they are described or written.
+    """
 
     def __init__(self, path: Path | None, write: Write) -> None:
         self._path = path
         self._write = write
         self._names: list[str] | None = None
+        self.columns: dict[str, dict[str, str]] = {}
+
+    def describe(self, table: Table) -> None:
+        """Say which columns there will be; the first rows do so too."""
+        self._names = table.colnames
+        self.columns = {
+            as_text(column.info.name): schema.about(column.info) for column in table.itercols()
+        }
 
     def write(self, table: Table) -> None:
         """Write the next rows.
@@ -92,7 +115,7 @@ class TableWriter:
             If the disk does not take them.
         """
         if self._names is None:
-            self._names = table.colnames
+            self.describe(table)
         if table.colnames != self._names:
             raise ValueError(f"columns {table.colnames} after columns {self._names}")
         for start in range(0, max(len(table), 1), BLOCK):
@@ -103,7 +126,10 @@ class TableWriter:
 
 @contextmanager
 def open_writer(
-    path: Path | None, provenance: Provenance, part: Path | None = None
+    path: Path | None,
+    provenance: Provenance,
+    part: Path | None = None,
+    formats: Mapping[str, Format] = FORMATS,
 ) -> Iterator[TableWriter]:
     """Open a table for writing, chunk by chunk, in the format of its suffix.
 
@@ -116,10 +142,12 @@ def open_writer(
         The file; None writes CSV to stdout.
     provenance : mapping of str to str
         How the result was made: into the header, or, for CSV and JSONL, which have none,
-        into ``<name>.meta.json`` beside the file.
+        into ``<name>.meta.json`` beside the file, with what the columns are.
     part : Path, optional
         Grow this file, which may hold rows already (see `formats.Format`), and is left where it is
         after an error.
+    formats : mapping of str to Format
+        By suffix.
 
     Yields
     ------
@@ -135,20 +163,22 @@ def open_writer(
     if path is None:
         yield TableWriter(None, csv_rows(sys.stdout))
         return
-    check_output(path)
-    format_ = FORMATS[path.suffix.lower()]
+    check_output(path, formats)
+    format_ = formats[path.suffix.lower()]
     provenance = {key: as_text(value) for key, value in provenance.items()}
     with scratch_path(path) if part is None else nullcontext(part) as grown:
         with ExitStack() as stack:
             with disk_errors(path):
                 write = stack.enter_context(format_.grow(grown, provenance))
-            yield TableWriter(path, write)
+            writer = TableWriter(path, write)
+            yield writer
             with disk_errors(path):
                 stack.close()
         with disk_errors(path):
             if path.suffix.lower() in WITHOUT_HEADER:
                 with atomic_path(provenance_beside(path)) as sidecar:
-                    text = json.dumps(dict(provenance), indent=2, ensure_ascii=False)
+                    record = provenance | {"columns": writer.columns}
+                    text = json.dumps(record, indent=2, ensure_ascii=False)
                     sidecar.write_text(text + "\n", encoding="utf-8")
             if format_.finish is None:
                 grown.replace(path)

@@ -179,6 +179,8 @@ class Catalogue:
 
         if not isinstance(self._source, _InPieces):
             return self._source[list(numbers)]
+        if not numbers:
+            return next(iter(self._source))[:0]
         parts = [
             piece[inside]
             for first, piece in list(self._recent)
@@ -846,6 +848,23 @@ def _read_parquet(path: Path) -> Table:
     return from_arrow(pyarrow.parquet.read_table(path))
 
 
+def _equal_rows(column: pyarrow.ChunkedArray) -> Any:
+    """Lists of numbers of one length as an array, shape (n, m); None if they are not such."""
+    import numpy as np
+    import pyarrow
+
+    array = column.combine_chunks()
+    numbers = array.type.value_type
+    is_plain = pyarrow.types.is_floating(numbers) or pyarrow.types.is_integer(numbers)
+    if not is_plain or array.null_count or not len(array):
+        return None
+    flat = array.flatten()
+    lengths = array.value_lengths().to_numpy()
+    if flat.null_count or not lengths[0] or np.any(lengths != lengths[0]):
+        return None
+    return flat.to_numpy().reshape(len(array), lengths[0])
+
+
 def from_arrow(arrow: pyarrow.Table) -> Table:
     """An astropy table of an Arrow table, masked where there is no value."""
     import numpy as np
@@ -859,6 +878,9 @@ def from_arrow(arrow: pyarrow.Table) -> Table:
             column = column.fill_null(0)
         elif pyarrow.types.is_boolean(column.type):
             column = column.fill_null(False)
+        if pyarrow.types.is_list(column.type) and (rows := _equal_rows(column)) is not None:
+            table[name] = rows
+            continue
         values = column.to_numpy()
         if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
             values = np.array(["" if value is None else value for value in values], dtype=str)

@@ -188,6 +188,36 @@ def kept(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {key: meta[key] for key in (*_COLUMNS, "desi_survey") if key in meta}
 
 
+def numbers(meta: Mapping[str, Any], label: str) -> dict[str, int]:
+    """The numbers that SDSS, LAMOST and DESI gave to a spectrum, as far as they are known.
+
+    Parameters
+    ----------
+    meta : mapping
+        `Spectrum.meta`.
+    label : str
+        The file, with the number of the spectrum if it has several.
+
+    Returns
+    -------
+    dict of str to int
+        Of ``plate``, ``mjd``, ``fiberid``, ``obsid`` and ``targetid``.
+    """
+    said = told(meta, label)
+    of_survey = {"LAMOST": "obsid", "DESI": "targetid"}.get(said["survey_name"])
+    if of_survey and said.get(of_survey) is None:  # tables have it in their one column of names
+        said[of_survey] = said["object_id"]
+    if not _BESIDE["mjd"] & {kind for kind, value in said.items() if value is not None}:
+        said.pop("mjd", None)
+    found = {}
+    for kind in ("plate", "mjd", "fiberid", "obsid", "targetid"):
+        number = None if isinstance(said.get(kind), tuple) else _number(kind, said.get(kind))
+        size = 63 if kind in ("obsid", "targetid") else 31
+        if number is not None and abs(number) < 2**size:
+            found[kind] = number
+    return found
+
+
 def told(meta: Mapping[str, Any], label: str) -> dict[str, Any]:
     """What a spectrum says of itself, by kind; what only the file's name says is left out."""
     said = kept(meta)

@@ -59,8 +59,28 @@ def of_table(labels: Table, rows: np.ndarray, metas: list[dict]) -> tuple[np.nda
         found = None
     if found is not None:
         return found.ra[rows], found.dec[rows]
+    return of_spectra(metas)
+
+
+def of_spectra(metas: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Right ascension and declination that spectra state in their meta.
+
+    Parameters
+    ----------
+    metas : sequence of mapping
+        `Spectrum.meta`, whose ``ra`` and ``dec`` are degrees (ICRS).
+
+    Returns
+    -------
+    ra, dec : array of float, shape (n,)
+        0 ≤ ra < 360; NaN where unknown. Files that know no position often say 0, 0: unknown too.
+    """
     ra, dec = (degrees([meta.get(key) for meta in metas]) for key in ("ra", "dec"))
-    return ra, dec
+    places = _places(ra, dec, None, {})
+    unknown = ((ra == 0) & (dec == 0)) | np.isin(ra, _MISSING)
+    for values in (places.ra, places.dec):
+        values[unknown] = np.nan
+    return places.ra, places.dec
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,8 @@ def hub_file(repository: str, file: str, force: bool, size: int | None = None) -
     if "tqdm_class" in inspect.signature(hf_hub_download).parameters:  # since version 1.0
         options["tqdm_class"] = _bounded(f"{name}: {file}", MAX_BYTES if size is None else size)
     try:
-        return Path(hf_hub_download(repository, file, **options))
+        with _quiet():
+            return Path(hf_hub_download(repository, file, **options))
     except HFValidationError as error:
         raise UsageError(
             f"{name} is not the name of a repository", "write hf-hub:OWNER/NAME"
@@ -75,6 +79,18 @@ def hub_file(repository: str, file: str, force: bool, size: int | None = None) -
     except (HTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NetworkError(f"{name} cannot be downloaded ({reason})", "try again later") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the hub's client from telling each try: what comes of it is told here."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _bounded(said: str, most: int) -> type:

@@ -6,6 +6,7 @@ Wavelengths are vacuum, barycentric, and the arms share one grid of 0.8 Å.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,28 @@ def identities(hdus: Any, path: Path) -> list[dict[str, Any]]:
                 one[key] = several[0] if len(several) == 1 else several
         known.append(one)
     return known
+
+
+def fibermap_rows(hdus: Any, spectra: Sequence[int]) -> np.ndarray | None:
+    """The rows of the FIBERMAP that belong to spectra of a file.
+
+    Parameters
+    ----------
+    hdus : astropy.io.fits.HDUList
+    spectra : sequence of int
+        Their numbers, as `read` gives them.
+
+    Returns
+    -------
+    structured array or None
+        One row per spectrum, of several exposures the first that has light of the target; None
+        without a FIBERMAP.
+    """
+    fibermap = _fibermap(hdus)
+    if fibermap is None:
+        return None
+    rows = list(_rows_by_target(fibermap).values())
+    return np.asarray(fibermap[[_about(fibermap, rows[number])[0][0] for number in spectra]])
 
 
 # Where a file says which part of the survey it is of; later cards are older, or catalogues'.
