@@ -348,7 +348,16 @@ class Run:
 
     def _empty(self) -> Table:
         """A table of no rows, with its columns."""
-        return self._finished([], self.model.table([]))
+        return self._finished([], self._no_rows())
+
+    def _no_rows(self) -> Table:
+        """As `_to_table` makes it of no spectra."""
+        import numpy as np
+
+        from spectromer_cli.inference.columns import table_of
+        from spectromer_cli.model.decoding import Predictions
+
+        return table_of([], Predictions(np.empty(0, dtype=int)), self.model.tasks)
 
     def _finished(self, items: Sequence[Item], table: Table) -> Table:
         """What is shown of a table of predictions, with what the catalogue states beside it."""
@@ -396,7 +405,7 @@ class Run:
         formats, record, empty = FORMATS, self.provenance, self._empty()
         if output.format:
             handover.check_redrock(self.model)
-            nothing = self.model.table([])
+            nothing = self._no_rows()
             fits = handover.Fits(self.model, [], nothing)
             self._as_redrock = empty = handover.redrock_rows(self.model, fits, nothing, 0)
             formats, record = redrock.FORMATS, record | handover.redrock_provenance(self.model)
