@@ -113,7 +113,8 @@ OF_REDSHIFT = (
     Column("rv_err", "float32", "stat.error;spect.dopplerVeloc.opt",
            "1-sigma error of rv", "km/s", _Z, 1),
     Column("delta_chi2", "float32", "stat.fit.chi2;arith.diff",
-           "by how much templates fit better at z than at the best redshift elsewhere, of any class", commands=_Z, decimals=1),
+           "by how much templates fit better at z than at the best redshift elsewhere, of any "
+           "class", commands=_Z, decimals=1),
     Column("chi2_nu", "float32", "stat.fit.chi2",
            "chi2 per degree of freedom of the template fit at z", commands=_Z, decimals=2),
     *(
