@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from spectromer_cli.model.template_fit import refine
 from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.outputs.provenance import provenance
 from spectromer_cli.spectra.grid import Grid, Prepared
-from spectromer_cli.spectra.loading import Item, item_of
+from spectromer_cli.spectra.loading import Item, load_all, made_targets
+from spectromer_cli.spectra.objects import spectra_of
+from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -82,14 +84,18 @@ class Spectromer:
         return self.network.tasks
 
     def predict(
-        self, spectra: Sequence[Spectrum], batch_size: int = 64, refined: bool = True
+        self,
+        spectra: Spectrum | Sequence[Spectrum] | Any,
+        batch_size: int = 64,
+        refined: bool = True,
     ) -> Table:
         """Classify spectra and measure their redshifts.
 
         Parameters
         ----------
-        spectra : sequence of Spectrum
-            As `read` gives them, or made by hand.
+        spectra : Spectrum or sequence of Spectrum
+            As `read` gives them, made by hand, of specutils, or Quantities: one or many, as
+            `objects.spectra_of` takes them.
         batch_size : int
             Spectra per batch.
         refined : bool
@@ -102,9 +108,8 @@ class Spectromer:
             `spectromer redshift`; its ``meta`` says how it was made. A spectrum without enough
             good pixels has its reason in ``flags``.
         """
-        items = [
-            item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
-        ]
+        targets = made_targets(spectra_of(spectra))
+        items = list(load_all(targets, ReadOptions(), grid=self.grid))
         starts = range(0, max(len(items), 1), batch_size)
         table = stacked([self.table(items[i : i + batch_size], refined) for i in starts])
         table.meta = provenance(self)

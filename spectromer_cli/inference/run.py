@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
@@ -328,7 +328,7 @@ class Run:
 
 
 def predict(
-    inputs: Inputs | str | Path | Sequence[str | Path],
+    inputs: Inputs | str | Path | Sequence[str | Path] | Any,
     *,
     columns: Which = "all",
     model: str | Spectromer | None = None,
@@ -343,9 +343,9 @@ def predict(
 
     Parameters
     ----------
-    inputs : Inputs, or path or sequence of paths
-        Files, folders, patterns, ``FILE[12]``; or `Inputs`, which takes a catalogue and other
-        options too.
+    inputs : Inputs, or path or spectrum or sequence of such
+        Files, folders, patterns, ``FILE[12]``; spectra, as `objects.spectra_of` takes them; or
+        `Inputs`, which takes a catalogue and other options too.
     columns, model, device, batch_size, refined, max_outlier_rate
         See `Settings`.
     output : path, optional
@@ -374,8 +374,9 @@ def predict(
     """
     from spectromer_cli.spectra.loading import Inputs
 
-    if not isinstance(inputs, Inputs):
-        inputs = Inputs(files=inputs)
+    inputs = Inputs.of(inputs)
+    if resume and inputs.spectra is not None:
+        raise UsageError("spectra from Python cannot be resumed", "leave out resume=True")
     settings = Settings(
         columns=columns, model=model, device=device, batch_size=batch_size, refined=refined,
         max_outlier_rate=max_outlier_rate,
