@@ -9,7 +9,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from spectromer_cli import console
 from spectromer_cli._version import __version__
@@ -19,6 +19,7 @@ from spectromer_cli.cli import (
     explain,
     fetch,
     finetune,
+    options,
     plot,
     redshift,
     render,
@@ -53,6 +54,18 @@ class _App(TyperGroup):
             if error.filename is None and error.errno in _OF_STDOUT:
                 raise _StdoutFailed(error) from error
             raise
+
+
+class _Command(TyperCommand):
+    """A command some of whose options may stand without their value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = list(args)
+        for i, word in enumerate(args):
+            is_last = i + 1 == len(args) or args[i + 1].startswith("-")
+            if word in options.WITHOUT_VALUE and is_last:
+                args[i] = f"{word}={options.WITHOUT_VALUE[word]}"
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -103,7 +116,7 @@ for _module in (
     if hasattr(_module, "commands"):
         app.add_typer(_module.commands, name=_name)
     else:
-        _command = app.command(_name, epilog=_module.EPILOG, no_args_is_help=True)
+        _command = app.command(_name, cls=_Command, epilog=_module.EPILOG, no_args_is_help=True)
         _command(getattr(_module, _name))
 
 

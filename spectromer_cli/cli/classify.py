@@ -31,6 +31,7 @@ def classify(
     output: options.Output = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
+    samp: options.Samp = None,
     quiet: options.Quiet = 0,
 ) -> None:
     """Say what each spectrum shows: STAR, GALAXY or QSO, and its subclass.
@@ -49,4 +50,4 @@ def classify(
     settings = Settings(
         columns="classify", model=model, device=device, batch_size=batch_size, refined=False
     )
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Classes")
+    run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Classes")

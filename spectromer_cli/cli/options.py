@@ -152,6 +152,19 @@ Quiet = Annotated[
         show_default=False,
     ),
 ]
+Samp = Annotated[
+    str | None,
+    typer.Option(
+        "--samp",
+        metavar="[NAME]",
+        help="Send it to the program of this name, such as topcat, or without a name to every "
+        "program that takes it, by SAMP.",
+        rich_help_panel=RESULTS,
+        show_default=False,
+    ),
+]
+# What these options stand for where no value follows them.
+WITHOUT_VALUE = {"--samp": "all"}
 ResumeTraining = Annotated[
     bool,
     typer.Option(

@@ -18,6 +18,8 @@ spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
 
 spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
 
+spectromer redshift docs/examples/*.fits --samp topcat
+
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
 
@@ -49,6 +51,7 @@ def redshift(
     output: options.Output = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
+    samp: options.Samp = None,
     quiet: options.Quiet = 0,
 ) -> None:
     """Measure the redshift of each spectrum, with its probability and the alternatives.
@@ -69,4 +72,4 @@ def redshift(
         columns="redshift", model=model, device=device, batch_size=batch_size,
         refined=not no_refine, max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Redshifts")
+    run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Redshifts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
 
@@ -91,6 +92,8 @@ class Output:
         One JSON document on stdout.
     resume : bool
         Resume what an interrupted run with the same file has left.
+    samp : str, optional
+        Send the table to the program of this name, or to "all", by SAMP.
 
     Raises
     ------
@@ -101,6 +104,7 @@ class Output:
     path: Path | None = None
     json: bool = False
     resume: bool = False
+    samp: str | None = None
 
     def __post_init__(self) -> None:
         from spectromer_cli.outputs.tables import check_output
@@ -115,6 +119,11 @@ class Output:
             )
         if self.path is not None:
             check_output(self.path)
+            if self.samp and self.path.suffix.lower() not in samp.MESSAGES:
+                raise UsageError(
+                    f"--samp sends no {self.path.suffix} file",
+                    f"choose from {' '.join(samp.MESSAGES)}, or leave out -o",
+                )
 
 
 class Failures:
@@ -412,22 +421,41 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     SomeInputsFailed
         After all the work, if some inputs have no prediction.
     """
+    with _recipients(output) as recipients:
+        if output.path is not None:
+            with claimed(output.path):
+                this = Run(inputs, settings, [output.path])
+                this.write(output.path, output.resume)
+            if recipients is not None:
+                recipients.send(output.path, output.path.name)
+        else:
+            this = Run(inputs, settings)
+            with _told_when_cut_off(this.failures, as_json=output.json):
+                _put(this, output, title, recipients)
+    this.failures.raise_if_incomplete()
+
+
+def _put(this: Run, output: Output, title: str, recipients: samp.Recipients | None) -> None:
+    """Print the results, and send them if they are to be sent."""
     from spectromer_cli.outputs import screen
 
-    if output.path is not None:
-        with claimed(output.path):
-            this = Run(inputs, settings, [output.path])
-            this.write(output.path, output.resume)
+    table = this.table() if output.json or recipients is not None else None
+    if output.json and table is not None:
+        failures = this.failures
+        errors = failures.lines
+        print(screen.to_json_document(table, this.provenance, failures.status, errors))
     else:
-        this = Run(inputs, settings)
-        with _told_when_cut_off(this.failures, as_json=output.json):
-            if output.json:
-                table, failures = this.table(), this.failures
-                errors = failures.lines
-                print(screen.to_json_document(table, this.provenance, failures.status, errors))
-            else:
-                screen.put(this.tables(), this.provenance, title)
-    this.failures.raise_if_incomplete()
+        screen.put(this.tables() if table is None else [table], this.provenance, title)
+    if recipients is not None and table is not None and len(table):
+        samp.send_table(recipients, table, this.provenance)
+
+
+def _recipients(output: Output) -> AbstractContextManager[samp.Recipients | None]:
+    """Who is sent the results; looked for before the work."""
+    if output.samp is None:
+        return nullcontext()
+    message = samp.TABLE if output.path is None else samp.MESSAGES[output.path.suffix.lower()]
+    return samp.connected(output.samp, message)
 
 
 @contextmanager
