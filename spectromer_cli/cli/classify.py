@@ -28,6 +28,7 @@ def classify(
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
+    class_: options.Class = "",
     output: options.Output = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
@@ -48,6 +49,11 @@ def classify(
         workers=workers,
     )  # fmt: skip
     settings = Settings(
-        columns="classify", model=model, device=device, batch_size=batch_size, refined=False
+        columns="classify",
+        model=model,
+        device=device,
+        batch_size=batch_size,
+        refined=False,
+        class_=class_,
     )
     run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Classes")

@@ -9,6 +9,7 @@ import typer
 
 INPUTS = "Input"
 MODEL = "Model"
+PRIOR = "Known beforehand"
 RESULTS = "Output"
 
 Files = Annotated[
@@ -111,6 +112,37 @@ NoRefine = Annotated[
         "--no-refine",
         help="The ViT's redshift alone, without the template fit.",
         rich_help_panel=MODEL,
+    ),
+]
+Class = Annotated[
+    str,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="The class is known: STAR, GALAXY or QSO.",
+        rich_help_panel=PRIOR,
+        show_default=False,
+    ),
+]
+ZRange = Annotated[
+    str | None,
+    typer.Option(
+        "--z-range",
+        metavar="FROM:TO",
+        help="The redshift is known to lie there, as 2:4, 2: or :0.5.",
+        rich_help_panel=PRIOR,
+        show_default=False,
+    ),
+]
+ZPrior = Annotated[
+    str | None,
+    typer.Option(
+        "--z-prior",
+        metavar="FILE",
+        help="What is known of the redshift: a table of z and its relative probability density p, "
+        "such as a photometric p(z).",
+        rich_help_panel=PRIOR,
+        show_default=False,
     ),
 ]
 Output = Annotated[

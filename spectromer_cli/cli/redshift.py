@@ -18,6 +18,8 @@ spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
 
 spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
 
+spectromer redshift docs/examples/*quasar.fits --class QSO --z-range 2:4
+
 spectromer redshift docs/examples/*.fits --samp topcat
 
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
@@ -48,6 +50,9 @@ def redshift(
             "share of the rest to be off by more than 0.01 (1 + z).",
         ),
     ] = None,
+    class_: options.Class = "",
+    z_range: options.ZRange = None,
+    z_prior: options.ZPrior = None,
     output: options.Output = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
@@ -70,6 +75,7 @@ def redshift(
     )  # fmt: skip
     settings = Settings(
         columns="redshift", model=model, device=device, batch_size=batch_size,
-        refined=not no_refine, max_outlier_rate=max_outlier_rate,
+        refined=not no_refine, max_outlier_rate=max_outlier_rate, class_=class_,
+        z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Redshifts")

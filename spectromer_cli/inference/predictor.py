@@ -12,6 +12,7 @@ from spectromer_cli.inference.columns import redshift_task, table_of
 from spectromer_cli.model import decoding
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.novelty import ReferenceSet
+from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
 from spectromer_cli.model.tasks import Category, Task, calibrated
 from spectromer_cli.model.template_fit import refine
 from spectromer_cli.outputs.formats import stacked
@@ -83,6 +84,12 @@ class Spectromer:
         """What it predicts, in the order of the network's outputs."""
         return self.network.tasks
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that it tells apart; none of a model without classes."""
+        of = (t.labels for t in self.tasks if t.name == "class" and isinstance(t, Category))
+        return next(of, ())
+
     def predict(
         self,
         spectra: Spectrum | Sequence[Spectrum] | Any,
@@ -115,11 +122,19 @@ class Spectromer:
         table.meta = provenance(self)
         return table
 
-    def table(self, items: Sequence[Item], refined: bool = True, min_z_prob: float = 0.0) -> Table:
+    def table(
+        self,
+        items: Sequence[Item],
+        refined: bool = True,
+        min_z_prob: float = 0.0,
+        prior: Prior | None = None,
+    ) -> Table:
         """The table of one batch, as `columns.table_of` makes it of the predictions."""
-        return table_of(items, self.predictions(items, refined), self.tasks, min_z_prob)
+        return table_of(items, self.predictions(items, refined, prior), self.tasks, min_z_prob)
 
-    def predictions(self, items: Sequence[Item], refined: bool = True) -> Predictions:
+    def predictions(
+        self, items: Sequence[Item], refined: bool = True, prior: Prior | None = None
+    ) -> Predictions:
         """Predictions for one batch.
 
         Parameters
@@ -129,6 +144,9 @@ class Spectromer:
             finite, the item's ``problem`` says so, and there is none either.
         refined : bool
             Refine redshifts with templates.
+        prior : Prior, optional
+            What is known of class and redshift; where the model finds that unlikely, the item's
+            flags say so.
 
         Returns
         -------
@@ -144,8 +162,13 @@ class Spectromer:
             for i in rows[~finite]:
                 items[i].prepared = None
                 items[i].problem = "the model's prediction is not a number"
-            return self.predictions(items, refined)
-        redshift = self._redshift(prepared, outputs, refined)
+            return self.predictions(items, refined, prior)
+        if prior is not None:
+            outputs, unlike = prior.applied(outputs, self.labels, redshift_task(self.tasks))
+            for i in rows[unlike]:
+                flags = (*items[i].meta.get("flags", ()), UNLIKE_PRIOR)
+                items[i].meta = items[i].meta | {"flags": flags}
+        redshift = self._redshift(prepared, outputs, refined, prior)
         return Predictions(rows, outputs, novelty, redshift)
 
     def outputs(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
@@ -173,7 +196,11 @@ class Spectromer:
         return outputs, self.reference_set.score(layers.float().cpu().numpy())
 
     def _redshift(
-        self, prepared: Sequence[Prepared], outputs: dict[str, np.ndarray], refined: bool
+        self,
+        prepared: Sequence[Prepared],
+        outputs: dict[str, np.ndarray],
+        refined: bool,
+        prior: Prior | None,
     ) -> RedshiftPrediction | None:
         task = redshift_task(self.tasks)
         if task is None:
@@ -181,17 +208,20 @@ class Spectromer:
         classes = self._classes(outputs, len(prepared))
         is_star = classes == "STAR"
         found = decoding.decode_redshift(task, outputs[task.name], is_star)
+        if prior is not None:
+            found = prior.kept_in(found, 0.0 if refined else 0.25 * task.dx)
         if not refined:
             return found
-        fits = refine(found, prepared, list(classes), self.bases, self.grid)
-        return fits.merged(found, is_star)
+        fits = refine(found, prepared, list(classes), self.bases, self.grid, prior)
+        found = fits.merged(found, is_star)
+        pixel = np.log(10.0) * self.grid.dloglam
+        return found if prior is None else prior.kept_in(found, 1.5 * pixel)
 
     def _classes(self, outputs: dict[str, np.ndarray], n: int) -> np.ndarray:
         """The likeliest classes, shape (n,); empty texts of a model without classes."""
-        for task in self.tasks:
-            if task.name == "class" and isinstance(task, Category):
-                return np.array(task.labels, dtype=object)[outputs["class"].argmax(axis=1)]
-        return np.full(n, "", dtype=object)
+        if not self.labels:
+            return np.full(n, "", dtype=object)
+        return np.array(self.labels, dtype=object)[outputs["class"].argmax(axis=1)]
 
 
 def _unfit(weights: Weights, error: Exception) -> SpectromerError:

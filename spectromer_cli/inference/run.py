@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.model.prior import Prior, prior_of
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
@@ -48,6 +50,8 @@ class Settings:
     max_outlier_rate : float, optional
         Mark redshifts (zwarn bit 18) that are not confident enough for at most this share of
         the rest to be off by more than 0.01 (1 + z).
+    class_, z_range, z_prior
+        What is known beforehand, as `prior.prior_of` takes it.
 
     Raises
     ------
@@ -61,6 +65,9 @@ class Settings:
     batch_size: int = 64
     refined: bool = True
     max_outlier_rate: float | None = None
+    class_: str = ""
+    z_range: str | tuple[float, float] | None = None
+    z_prior: Any = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -70,6 +77,12 @@ class Settings:
                 f"columns {self.columns!r}: invalid value",
                 f"choose from {', '.join(get_args(Which))}",
             )
+        _ = self.prior  # refuses what is no prior
+
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What is known beforehand; None if nothing is."""
+        return prior_of(self.class_, self.z_range, self.z_prior)
 
     def load(self) -> Spectromer:
         """The model."""
@@ -236,7 +249,7 @@ class Run:
     def __init__(
         self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
     ) -> None:
-        from spectromer_cli.inference.columns import column_names
+        from spectromer_cli.inference.columns import column_names, redshift_task
         from spectromer_cli.outputs.protect import checked_targets
         from spectromer_cli.outputs.provenance import provenance
 
@@ -245,9 +258,12 @@ class Run:
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
         self.columns = column_names(self.model.tasks, settings.columns)
+        if settings.prior is not None:
+            settings.prior.check(self.model.labels, redshift_task(self.model.tasks))
         self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
         self.failures = Failures()
-        self.provenance = provenance(self.model)
+        known = {} if settings.prior is None else {"prior": str(settings.prior)}
+        self.provenance = provenance(self.model, **known)
 
     def tables(self) -> Iterator[Table]:
         """The rows that are not in ``failures`` yet, batch by batch, as they are predicted."""
@@ -267,6 +283,7 @@ class Run:
                 workers=self.inputs.processes(self._total),
                 refined=self.settings.refined,
                 min_z_prob=self._min_z_prob,
+                prior=self.settings.prior,
                 skip=done.place,
             ):
                 self.failures.note(items)
@@ -333,6 +350,7 @@ class Run:
             "catalog": str(inputs.catalog or ""),
             "options": [inputs.air, inputs.wavelength_unit, settings.refined],
             "max-outlier-rate": settings.max_outlier_rate,
+            "prior": str(settings.prior or ""),
         }
 
 
@@ -345,6 +363,9 @@ def predict(
     batch_size: int = 64,
     refined: bool = True,
     max_outlier_rate: float | None = None,
+    class_: str = "",
+    z_range: str | tuple[float, float] | None = None,
+    z_prior: Any = None,
     output: str | Path | None = None,
     resume: bool = False,
 ) -> Table | None:
@@ -355,7 +376,7 @@ def predict(
     inputs : Inputs, or path or spectrum or sequence of such
         Files, folders, patterns, ``FILE[12]``; spectra, as `objects.spectra_of` takes them; or
         `Inputs`, which takes a catalogue and other options too.
-    columns, model, device, batch_size, refined, max_outlier_rate
+    columns, model, device, batch_size, refined, max_outlier_rate, class_, z_range, z_prior
         See `Settings`.
     output : path, optional
         Write the rows here as they come, in the format of the suffix, instead of returning
@@ -388,7 +409,7 @@ def predict(
         raise UsageError("spectra from Python cannot be resumed", "leave out resume=True")
     settings = Settings(
         columns=columns, model=model, device=device, batch_size=batch_size, refined=refined,
-        max_outlier_rate=max_outlier_rate,
+        max_outlier_rate=max_outlier_rate, class_=class_, z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     path = None if output is None else Path(output)
     Output(path=path, resume=resume)
@@ -481,6 +502,7 @@ def predict_targets(
     workers: int = 0,
     refined: bool = True,
     min_z_prob: float = 0.0,
+    prior: Prior | None = None,
     skip: int = 0,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Predict for targets, in their order, with memory that does not grow with their number.
@@ -500,6 +522,8 @@ def predict_targets(
         Refine redshifts with templates.
     min_z_prob : float
         See `columns.table_of`.
+    prior : Prior, optional
+        What is known of class and redshift.
     skip : int
         So many spectra of the first target are left out.
 
@@ -522,7 +546,7 @@ def predict_targets(
 
     items = wanted()
     while batch := list(islice(items, batch_size)):
-        yield batch, model.table(batch, refined, min_z_prob)
+        yield batch, model.table(batch, refined, min_z_prob, prior)
     if skipped:
         console.info(f"skipped {skipped} files that hold no spectrum")
 

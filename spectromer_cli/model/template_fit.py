@@ -15,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
+from spectromer_cli.model.prior import FORBIDDEN, Prior
 from spectromer_cli.spectra.grid import Grid, Prepared
 
 # Legendre polynomials added to the templates, for what is wrong with the flux calibration.
@@ -295,6 +296,7 @@ def refine(
     classes: Sequence[str],
     bases: Mapping[str, Basis],
     grid: Grid,
+    prior: Prior | None = None,
 ) -> Refined:
     """Fit templates around the peaks of p(z).
 
@@ -313,6 +315,8 @@ def refine(
         Templates by class.
     grid : Grid
         The model's.
+    prior : Prior, optional
+        What is known of the redshift beforehand.
 
     Returns
     -------
@@ -324,16 +328,17 @@ def refine(
         if name not in bases:
             continue
         if name == "STAR":  # all radial velocities of the Galaxy
-            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X, VELOCITIES)
+            best = fit(spectrum, bases[name], grid, 0.0, STAR_MAX_X, VELOCITIES, prior)
         else:
-            best = fit(spectrum, bases[name], grid, np.log1p(found.z[i]), PEAK_HALF_WIDTH)
+            x = np.log1p(found.z[i])
+            best = fit(spectrum, bases[name], grid, x, PEAK_HALF_WIDTH, prior=prior)
         if best is None:
             continue
         refined.z[i] = np.expm1(best.x)
         refined.z_err[i] = best.x_err * np.exp(best.x)
         refined.formal[i] = best.formal
         others = [
-            fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH)
+            fit(spectrum, bases[name], grid, np.log1p(z), PEAK_HALF_WIDTH, prior=prior)
             for z in found.alt_z[i]
             if np.isfinite(z)
         ]
@@ -350,6 +355,7 @@ def fit(
     x: float,
     half_width: float,
     velocities: Sequence[tuple[float, float]] = (),
+    prior: Prior | None = None,
 ) -> Fit | None:
     """Fit templates within `half_width` of a redshift.
 
@@ -367,6 +373,8 @@ def fit(
         How far, in ln(1 + z).
     velocities : sequence of (float, float)
         What is known of the velocity beforehand (see `velocity_prior`); nothing by default.
+    prior : Prior, optional
+        What the user knows of the redshift beforehand.
 
     Returns
     -------
@@ -394,7 +402,10 @@ def fit(
         noise = max(float(chi2.min()) / window.freedom, 1.0)
         scale = float(np.hypot(basis.error_scale, basis.misfit_scale * np.sqrt(noise - 1.0)))
         shifts = (grid.loglam0 - basis.loglam0) * LN10 - starts * per_pixel
-        return chi2 / scale**2 + velocity_prior(shifts, velocities), float(chi2.min()), noise, scale
+        cost = velocity_prior(shifts, velocities)
+        if prior is not None:
+            cost = cost - 2.0 * prior.log(shifts)
+        return chi2 / scale**2 + cost, float(chi2.min()), noise, scale
 
     coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
     everywhere = scan(coarse)[0]
@@ -405,6 +416,8 @@ def fit(
     i = int(np.clip(np.argmin(total), 1, len(fine) - 2))
     left, middle, right = total[i - 1 : i + 2]
     curvature = left - 2.0 * middle + right
+    if curvature > -FORBIDDEN:  # beside what the prior excludes there is no minimum
+        curvature = 0.0
     offset = float(np.clip(0.5 * (left - right) / curvature, -1, 1)) if curvature > 0 else 0.0
     start = float(fine[i]) + offset
     # Where there is no minimum, the error is that of the scan.
