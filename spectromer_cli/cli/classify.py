@@ -24,6 +24,7 @@ def classify(
     wavelength_unit: options.WavelengthUnit = "",
     max_file_size: options.MaxFileSize = "2GB",
     file_timeout: options.FileTimeout = 60.0,
+    combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
@@ -55,5 +56,6 @@ def classify(
         batch_size=batch_size,
         refined=False,
         class_=class_,
+        combine=combine,
     )
     run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Classes")

@@ -114,6 +114,17 @@ NoRefine = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Combine = Annotated[
+    str | None,
+    typer.Option(
+        "--combine",
+        metavar="KEY",
+        help="Exposures that agree in object_id, targetid or a column of the --catalog become one "
+        "spectrum, their mean by inverse variance.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
 Class = Annotated[
     str,
     typer.Option(

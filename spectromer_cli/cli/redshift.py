@@ -34,6 +34,7 @@ def redshift(
     wavelength_unit: options.WavelengthUnit = "",
     max_file_size: options.MaxFileSize = "2GB",
     file_timeout: options.FileTimeout = 60.0,
+    combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
@@ -75,7 +76,7 @@ def redshift(
     )  # fmt: skip
     settings = Settings(
         columns="redshift", model=model, device=device, batch_size=batch_size,
-        refined=not no_refine, max_outlier_rate=max_outlier_rate, class_=class_,
+        refined=not no_refine, max_outlier_rate=max_outlier_rate, class_=class_, combine=combine,
         z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Redshifts")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.inference.combine import Key, combined, key_of
 from spectromer_cli.model.prior import Prior, prior_of
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
@@ -52,6 +53,9 @@ class Settings:
         the rest to be off by more than 0.01 (1 + z).
     class_, z_range, z_prior
         What is known beforehand, as `prior.prior_of` takes it.
+    combine : str, optional
+        Exposures that agree in this, a column of the catalogue or one of `combine.KEYS`, become
+        one spectrum.
 
     Raises
     ------
@@ -68,6 +72,7 @@ class Settings:
     class_: str = ""
     z_range: str | tuple[float, float] | None = None
     z_prior: Any = None
+    combine: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -260,6 +265,7 @@ class Run:
         self.columns = column_names(self.model.tasks, settings.columns)
         if settings.prior is not None:
             settings.prior.check(self.model.labels, redshift_task(self.model.tasks))
+        self._key = None if settings.combine is None else key_of(settings.combine, self.catalogue)
         self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
         self.failures = Failures()
         known = {} if settings.prior is None else {"prior": str(settings.prior)}
@@ -272,7 +278,7 @@ class Run:
         done = self.failures.progress
         targets = self._targets
         with console.progress("targets", self._total) as advance:
-            if done.rows:
+            if done.rows and self._key is None:
                 targets = _after(done, targets)
                 advance(done.target + 1)
             for items, table in predict_targets(
@@ -284,7 +290,8 @@ class Run:
                 refined=self.settings.refined,
                 min_z_prob=self._min_z_prob,
                 prior=self.settings.prior,
-                skip=done.place,
+                skip=done.place if self._key is None else done.rows,
+                combine=self._key,
             ):
                 self.failures.note(items)
                 advance(sum(item.begins for item in items))
@@ -351,6 +358,7 @@ class Run:
             "options": [inputs.air, inputs.wavelength_unit, settings.refined],
             "max-outlier-rate": settings.max_outlier_rate,
             "prior": str(settings.prior or ""),
+            "combine": settings.combine,
         }
 
 
@@ -366,6 +374,7 @@ def predict(
     class_: str = "",
     z_range: str | tuple[float, float] | None = None,
     z_prior: Any = None,
+    combine: str | None = None,
     output: str | Path | None = None,
     resume: bool = False,
 ) -> Table | None:
@@ -376,7 +385,8 @@ def predict(
     inputs : Inputs, or path or spectrum or sequence of such
         Files, folders, patterns, ``FILE[12]``; spectra, as `objects.spectra_of` takes them; or
         `Inputs`, which takes a catalogue and other options too.
-    columns, model, device, batch_size, refined, max_outlier_rate, class_, z_range, z_prior
+    columns, model, device, batch_size, refined, max_outlier_rate, class_, z_range, z_prior,
+    combine
         See `Settings`.
     output : path, optional
         Write the rows here as they come, in the format of the suffix, instead of returning
@@ -410,6 +420,7 @@ def predict(
     settings = Settings(
         columns=columns, model=model, device=device, batch_size=batch_size, refined=refined,
         max_outlier_rate=max_outlier_rate, class_=class_, z_range=z_range, z_prior=z_prior,
+        combine=combine,
     )  # fmt: skip
     path = None if output is None else Path(output)
     Output(path=path, resume=resume)
@@ -504,6 +515,7 @@ def predict_targets(
     min_z_prob: float = 0.0,
     prior: Prior | None = None,
     skip: int = 0,
+    combine: Key | None = None,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Predict for targets, in their order, with memory that does not grow with their number.
 
@@ -525,7 +537,9 @@ def predict_targets(
     prior : Prior, optional
         What is known of class and redshift.
     skip : int
-        So many spectra of the first target are left out.
+        So many spectra of the first target, or where they are combined of all, are left out.
+    combine : callable, optional
+        The exposures of one object, as `combine.key_of` tells them, become one spectrum.
 
     Yields
     ------
@@ -541,10 +555,13 @@ def predict_targets(
         nonlocal skipped
         for item in load_all(targets, options, grid=model.grid, workers=workers):
             skipped += item.skipped
-            if not (item.skipped or (item.target == 0 and item.place < skip)):
+            done = combine is None and item.target == 0 and item.place < skip
+            if not (item.skipped or done):
                 yield item
 
     items = wanted()
+    if combine is not None:
+        items = islice(combined(items, combine, model.grid), skip, None)
     while batch := list(islice(items, batch_size)):
         yield batch, model.table(batch, refined, min_z_prob, prior)
     if skipped:
