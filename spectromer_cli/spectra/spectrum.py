@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spectromer_cli.errors import ReadError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # No spectrograph has more pixels; what claims to has more than fits into memory.
 MAX_PIXELS = 1_000_000
@@ -135,6 +138,40 @@ class Spectrum:
             f"<svg width='{width}' height='{height}' role='img'><polyline fill='none' "
             f"stroke='currentColor' stroke-width='0.7' points='{points}'/></svg>"
         )
+
+    def plot(self, axes: Axes | None = None, *, z: float | None = None, class_: str = "") -> Axes:
+        """Draw the flux with its errors, masked regions in grey.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+            In which to draw; by default those of a new figure of `matplotlib.pyplot`.
+        z : float, optional
+            A redshift, for an axis of rest-frame wavelength.
+        class_ : str
+            STAR, GALAXY or QSO: its lines are marked at `z`.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ReadError
+            If no pixel is good.
+        """
+        from spectromer_cli.spectra.drawing import HEIGHT, WIDTH, draw_alone
+        from spectromer_cli.spectra.lines import lines_for
+
+        if not self.good.any():
+            raise ReadError("every pixel is masked, zero or not a number", "look at ivar")
+        if axes is None:
+            from matplotlib import pyplot
+
+            axes = pyplot.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
+        lines = lines_for(class_.upper()) if class_ else ()
+        draw_alone(axes, self.wavelength, self.flux, self.ivar, z=z, lines=lines)
+        return axes
 
     def to_specutils(self) -> Any:
         """The same spectrum for specutils and jdaviz.
