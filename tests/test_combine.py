@@ -92,9 +92,14 @@ def catalogue(tmp_path: Path) -> Path:
     return tmp_path / "catalogue.csv"
 
 
+@pytest.mark.parametrize("in_pieces", [False, True])
 def test_by_a_column_of_the_catalogue_and_never_unasked(
-    run: Run, weights: list[str], catalogue: Path, tmp_path: Path
-) -> None:
+    run: Run, weights: list[str], catalogue: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, in_pieces: bool,
+) -> None:  # fmt: skip
+    if in_pieces:
+        monkeypatch.setattr("spectromer_cli.spectra.catalogues.LONG_BYTES", 0)
+        monkeypatch.setattr("spectromer_cli.spectra.catalogues.RECENT", 1)
     command = ("redshift", "--catalog", catalogue, *weights)
     assert len(run(*command).rows) == 4
     result = run(*command, "--combine", "name", "-o", tmp_path / "out.csv")

@@ -265,7 +265,13 @@ class Run:
         self.columns = column_names(self.model.tasks, settings.columns)
         if settings.prior is not None:
             settings.prior.check(self.model.labels, redshift_task(self.model.tasks))
-        self._key = None if settings.combine is None else key_of(settings.combine, self.catalogue)
+        self._key = None
+        if settings.combine is not None:
+            table = None
+            if self.catalogue is not None:  # rows of one object may lie far apart
+                table = self.catalogue.table()
+                self.catalogue = self.catalogue.with_rows_of(table)
+            self._key = key_of(settings.combine, table)
         self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
         self.failures = Failures()
         known = {} if settings.prior is None else {"prior": str(settings.prior)}
