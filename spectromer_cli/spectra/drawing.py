@@ -109,6 +109,8 @@ def plot_spectrum(
         )  # fmt: skip
     axes.axhline(0.0, color="#7F7F7F", linewidth=0.5, linestyle=":")
     low, high = flux_range(flux, ivar)
+    if template is not None and np.isfinite(template[good]).any():  # it has no wild pixels
+        high = max(high, float(np.nanmax(template[good])))
     margin = 0.01 * (x[good][-1] - x[good][0])
     axes.set_xlim(x[good][0] - margin, x[good][-1] + margin)
     kind = "Rest-frame" if rest_frame else "Observed vacuum"
