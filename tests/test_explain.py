@@ -21,7 +21,7 @@ from spectromer_cli.inference.predictor import Spectromer, load_model
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.network import SpectralViT
-from spectromer_cli.outputs.plotting import DARK, LIGHT
+from spectromer_cli.spectra.drawing import DARK, LIGHT
 from spectromer_cli.spectra.grid import Grid, prepare
 from spectromer_cli.spectra.lines import lines_for
 from spectromer_cli.spectra.loading import Inputs

@@ -32,6 +32,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveS
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("spectromer_cli.archives.download.REQUESTS_PER_SECOND", 1000.0)
+    monkeypatch.setattr("spectromer_cli.archives.http._reached", {})
     with ArchiveServer(tmp_path) as server, cache_conf.set_temp("cache_active", False):
         for name, url in server.environment.items():
             monkeypatch.setenv(name, url)
@@ -307,6 +308,29 @@ def test_one_archive_down_does_not_stop_the_others(
     status = dict(zip(catalogue()["archive"], catalogue()["status"], strict=True))
     assert status["sdss"] == "ok" and status["lamost"] == "no match"
     assert status["eso"].startswith("failed: 127.0.0.1:9 cannot be reached")
+
+
+@pytest.mark.parametrize("target", [("examples",), ("M 87",), ("sdss", "--plate", 266)])
+def test_a_dry_run_without_network_fails_in_seconds(
+    run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch, target: tuple
+) -> None:
+    """A network that swallows connections, and takes for ever to resolve a name."""
+    from spectromer_cli.archives import http
+
+    monkeypatch.setattr(http, "_connects", lambda place: time.sleep(20.0))
+    monkeypatch.setattr(http, "CONNECT", -0.9)
+    monkeypatch.setattr(http, "_reached", {})
+    began = time.monotonic()
+    result = run("fetch", *target, "--dry-run")
+    assert result.code == 4 and not result.out
+    assert "cannot be reached" in result.err and "Traceback" not in result.err
+    assert time.monotonic() - began < 15.0
+
+
+def test_no_separation_where_there_is_no_position(run: Run, server: ArchiveServer) -> None:
+    assert "separation" not in run(*PLATE).out
+    server.names["the galaxy"] = (147.25, -0.5)
+    assert "separation" in run("fetch", "sdss", "the galaxy").out
 
 
 def test_an_archive_that_stops_answering_keeps_what_it_said(

@@ -10,7 +10,9 @@ from conftest import EXAMPLES, emission_galaxy, texts_that_overlap
 import spectromer_cli
 from spectromer_cli.errors import UsageError
 from spectromer_cli.outputs import plotting, terminal
-from spectromer_cli.outputs.plotting import DARK, LIGHT, Look, draw, flux_range, spread_out
+from spectromer_cli.outputs.plotting import Look, draw
+from spectromer_cli.spectra import drawing
+from spectromer_cli.spectra.drawing import DARK, LIGHT, flux_range, spread_out
 from spectromer_cli.spectra.lines import lines_for
 from spectromer_cli.spectra.readers import read
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -18,7 +20,7 @@ from spectromer_cli.spectra.spectrum import Spectrum
 
 def axes_of(spectrum: Spectrum, **options: object) -> object:
     axes = plotting.new_figure(11, 4).add_subplot()
-    plotting.plot_spectrum(axes, spectrum.wavelength, spectrum.flux, spectrum.ivar, **options)
+    drawing.plot_spectrum(axes, spectrum.wavelength, spectrum.flux, spectrum.ivar, **options)
     return axes
 
 
@@ -26,15 +28,15 @@ def test_colours_are_defined_in_one_place() -> None:
     package = Path(spectromer_cli.__file__).parent
     files = [*package.rglob("*.py"), *package.rglob("*.js")]
     assert len(files) > 100
-    for colour in (plotting.ORANGE, plotting.SKY_BLUE, plotting.BLUE, plotting.VERMILION):
+    for colour in (drawing.ORANGE, drawing.SKY_BLUE, drawing.BLUE, drawing.VERMILION):
         assert [path.name for path in files if colour.lower() in path.read_text().lower()] == [
-            "plotting.py"
+            "drawing.py"
         ]
 
 
 def test_blue_supports_and_orange_opposes() -> None:
-    assert (LIGHT.supporting, LIGHT.opposing) == (plotting.BLUE, plotting.VERMILION)
-    assert (DARK.supporting, DARK.opposing) == (plotting.SKY_BLUE, plotting.ORANGE)
+    assert (LIGHT.supporting, LIGHT.opposing) == (drawing.BLUE, drawing.VERMILION)
+    assert (DARK.supporting, DARK.opposing) == (drawing.SKY_BLUE, drawing.ORANGE)
 
 
 def test_lines_stand_at_their_redshift_and_masked_pixels_are_grey() -> None:
@@ -111,6 +113,60 @@ def test_figures_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert "Rest-frame wavelength" in (tmp_path / "look.svg").read_text()  # text, not outlines
     with pytest.raises(UsageError):
         plotting.save_figure(figure, tmp_path / "none" / "look.png")
+
+
+@pytest.mark.parametrize("name", ["simulated-boss-quasar", "simulated-sdss-galaxy"])
+def test_names_of_lines_stay_inside_and_above_the_spectrum(name: str) -> None:
+    spectrum = read(EXAMPLES / f"{name}.fits")[0]
+    kind, z = ("QSO", 2.23) if "quasar" in name else ("GALAXY", 0.0856)
+    figure = draw(Look(spectrum, "a title", z, lines_for(kind)))
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    frame = axes.get_window_extent()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert max(box.y1 for box in boxes) < frame.y1
+    high = axes.transData.transform((0.0, flux_range(spectrum.flux, spectrum.ivar)[1]))[1]
+    assert high < min(box.y0 for box in boxes)
+    # Not half of the canvas is left to them.
+    assert high - frame.y0 > 0.55 * frame.height
+
+
+@pytest.mark.parametrize("scale", [1e-17, 3e7, 1.0])
+def test_ticks_are_plain_numbers(scale: float) -> None:
+    made = emission_galaxy(0.1)
+    spectrum = Spectrum(made.wavelength, made.flux * scale, made.ivar / scale**2)
+    figure = draw(Look(spectrum, "a title", 0.1, lines_for("GALAXY")))
+    assert texts_that_overlap(figure) == []
+    axes = figure.axes[0]
+    labels = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert axes.yaxis.get_offset_text().get_text() == ""
+    assert all(len(label) <= 5 for label in labels) and "1e" not in "".join(labels)
+    power = {1e-17: "10$^{-17}$", 3e7: "10$^{8}$", 1.0: "unit"}[scale]
+    assert power in axes.get_ylabel() and ("10$" in axes.get_ylabel()) == (scale != 1.0)
+
+
+def test_a_narrow_range_far_above_zero_fills_the_axis() -> None:
+    flux = 10.0 + np.linspace(-1.0, 1.0, 4000)
+    assert flux_range(flux, np.full(4000, 100.0))[0] > 8.0
+
+
+def test_a_title_is_broken_between_its_phrases() -> None:
+    words = ["a-very-long-name" * 4, "S/N 21.5 per pixel", "GALAXY (p 1.00)"]
+    words.append("z = 0.08556 ± 0.00002 (p 1.00)")
+    title = draw(Look(emission_galaxy(0.1), "   ".join(words))).get_suptitle()
+    assert title.splitlines() == ["   ".join(words[:3]), words[3]]
+
+
+def test_a_spectrum_draws_itself() -> None:
+    import matplotlib.pyplot as plt
+
+    made = emission_galaxy(0.1)
+    axes = plotting.new_figure(11, 4).add_subplot()
+    assert made.plot(axes, z=0.1, class_="GALAXY") is axes
+    assert "Hα" in {text.get_text() for text in axes.texts}
+    own = made.plot()
+    assert not own.texts and own.figure.get_size_inches().tolist() == [11.0, 4.6]
+    plt.close(own.figure)
 
 
 @pytest.mark.parametrize("n", [2, 30])

@@ -490,7 +490,7 @@ def test_the_page_fits_templates_as_the_program_does(page) -> None:
 def test_importance_is_blue_where_it_speaks_for_the_prediction(
     run, answers, browser, tmp_path
 ) -> None:
-    from spectromer_cli.outputs.plotting import DARK, LIGHT
+    from spectromer_cli.spectra.drawing import DARK, LIGHT
 
     wavelength = np.linspace(3600.0, 10400.0, 4000)
     importance = np.where(wavelength < 7000.0, 1.0, -1.0)

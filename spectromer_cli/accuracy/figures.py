@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.metrics import OUTLIERS
-from spectromer_cli.outputs.plotting import (
-    BLUE,
-    ORANGE,
-    VERMILION,
-    new_figure,
-    plot_confusion,
-    save_figure,
-)
+from spectromer_cli.outputs.plotting import new_figure, plot_confusion, save_figure
+from spectromer_cli.spectra.drawing import BLUE, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

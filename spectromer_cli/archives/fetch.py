@@ -10,6 +10,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spectromer_cli import console
 from spectromer_cli.archives import download, http, lamost, sdss
 from spectromer_cli.archives.catalogue import NAME, Fetched, Row, table_of
@@ -76,20 +78,37 @@ class Outcome:
 
     @property
     def table(self) -> Table:
-        """The rows as an astropy Table, with the columns of ``fetched.ecsv``."""
-        return table_of(self.rows)
+        """The rows as an astropy Table, with the columns of ``fetched.ecsv``.
+
+        Without the separation, where no target has a position to be separated from.
+        """
+        table = table_of(self.rows)
+        if not np.isfinite(table["separation"]).any():
+            table.remove_column("separation")
+        return table
 
     def about_bytes(self) -> int | None:
         """How large the missing files are together; None if no server tells a size.
 
         A few files of each archive are asked for, the others are taken to be like them.
+
+        Raises
+        ------
+        NetworkError
+            If no server can be reached.
         """
-        total = None
-        for archive in {match.archive for match in self.missing}:
+        total = lost = None
+        archives = list(dict.fromkeys(match.archive for match in self.missing))
+        for archive in archives:
             mine = [match for match in self.missing if match.archive == archive]
-            sizes = filter(None, map(_size, mine[:SIZED]))
-            if found := list(sizes):
-                total = (total or 0.0) + sum(found) / len(found) * len(mine)
+            try:
+                sizes = filter(None, map(_size, mine[:SIZED]))
+                if found := list(sizes):
+                    total = (total or 0.0) + sum(found) / len(found) * len(mine)
+            except http.Unreachable as error:
+                lost, archives = error, [other for other in archives if other != archive]
+        if lost is not None and not archives:
+            raise lost
         return None if total is None else round(total)
 
 
@@ -364,6 +383,8 @@ def _size(match: Match) -> int | None:
 
     try:
         return http.patiently(match.url, once, 2)
+    except http.Unreachable:
+        raise
     except NetworkError as error:  # some servers refuse to tell a size, and send the file
         console.info(f"no size: {error}")
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import email.utils
 import random
+import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,8 +23,17 @@ RETRIES = 5
 PASSING_STATUS = (408, 429, 500, 502, 503, 504)
 # Nobody waits longer at a prompt; a server that asks for more is an error that says so.
 LONGEST_WAIT = 120.0  # seconds
+# Seconds for a connection; where a network swallows it, a library would wait as for an answer.
+CONNECT = 6.0
+# So long it is remembered whether a server could be reached.
+REMEMBER = 30.0
+_reached: dict[tuple[str, int], tuple[float, bool]] = {}
 
 T = TypeVar("T")
+
+
+class Unreachable(NetworkError):
+    """A server that no connection reaches."""
 
 
 class TryAgain(Exception):
@@ -67,6 +78,46 @@ def patiently(url: str, work: Callable[[bool], T], retries: int = RETRIES) -> T:
     raise AssertionError("the last try returns or raises")
 
 
+def require_reachable(url: str) -> None:
+    """Refuse to ask a server that does not take a connection within `CONNECT` seconds.
+
+    Behind a proxy nothing can be said, and nothing is.
+
+    Parameters
+    ----------
+    url : str
+
+    Raises
+    ------
+    Unreachable
+    """
+    from requests.utils import get_environ_proxies
+
+    parts = urlsplit(url)
+    if not parts.hostname or parts.scheme in get_environ_proxies(url):
+        return
+    place = parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)
+    when, is_up = _reached.get(place, (-REMEMBER, False))
+    if time.monotonic() - when > REMEMBER:
+        answer: list[bool] = []
+        # In a thread of its own: the look-up of a name has no limit of time.
+        thread = threading.Thread(target=lambda: answer.append(_connects(place)), daemon=True)
+        thread.start()
+        thread.join(CONNECT + 1.0)
+        is_up = answer == [True]
+        _reached[place] = time.monotonic(), is_up
+    if not is_up:
+        raise Unreachable(f"{host(url)} cannot be reached", "check the network, then run it again")
+
+
+def _connects(place: tuple[str, int]) -> bool:
+    try:
+        with socket.create_connection(place, timeout=CONNECT):
+            return True
+    except OSError:
+        return False
+
+
 def request(
     method: str,
     url: str,
@@ -103,12 +154,15 @@ def request(
     """
     import requests
 
+    if first:
+        require_reachable(url)
     # identity: sizes and hashes are those of the file as it lies on the server.
     headers = {"User-Agent": f"spectromer/{__version__}", "Accept-Encoding": "identity"}
     try:
         response = requests.request(
-            method, url, params=query, headers=headers, stream=True, timeout=timeout
-        )
+            method, url, params=query, headers=headers, stream=True,
+            timeout=(CONNECT, timeout),
+        )  # fmt: skip
     except OSError as error:  # of requests, or of a file of certificates that is not there
         raise told(url, error, first) from error
     check_status(url, response)
@@ -144,7 +198,7 @@ def told(url: str, error: Exception, first: bool) -> Exception:
         )
     if isinstance(error, requests.ConnectionError | requests.Timeout):
         if first and _never_connected(error):
-            return NetworkError(
+            return Unreachable(
                 f"{host(url)} cannot be reached", "check the network, then run it again"
             )
         return TryAgain("the connection broke")

@@ -56,6 +56,8 @@ def ask(name: str, question: Callable[[], T]) -> T:
     url = base(name)
 
     def once(first: bool) -> T:
+        if first:
+            http.require_reachable(url)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # no result is a row here, not a warning
             try:

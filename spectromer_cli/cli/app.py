@@ -9,7 +9,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from spectromer_cli import console
 from spectromer_cli._version import __version__
@@ -20,6 +20,7 @@ from spectromer_cli.cli import (
     fetch,
     finetune,
     info,
+    options,
     plot,
     redshift,
     render,
@@ -55,6 +56,18 @@ class _App(TyperGroup):
             if error.filename is None and error.errno in _OF_STDOUT:
                 raise _StdoutFailed(error) from error
             raise
+
+
+class _Command(TyperCommand):
+    """A command some of whose options may stand without their value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = list(args)
+        for i, word in enumerate(args):
+            is_last = i + 1 == len(args) or args[i + 1].startswith("-")
+            if word in options.WITHOUT_VALUE and is_last:
+                args[i] = f"{word}={options.WITHOUT_VALUE[word]}"
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -108,7 +121,9 @@ for _module in (
         app.add_typer(_module.commands, name=_name)
     else:
         # `info` alone is of use without arguments.
-        _command = app.command(_name, epilog=_module.EPILOG, no_args_is_help=_module is not info)
+        _command = app.command(
+            _name, cls=_Command, epilog=_module.EPILOG, no_args_is_help=_module is not info
+        )
         _command(getattr(_module, _name))
 
 

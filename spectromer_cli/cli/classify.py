@@ -24,14 +24,17 @@ def classify(
     wavelength_unit: options.WavelengthUnit = "",
     max_file_size: options.MaxFileSize = "2GB",
     file_timeout: options.FileTimeout = 60.0,
+    combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
     workers: options.Workers = None,
+    class_: options.Class = "",
     columns: options.Columns = "",
     output: options.Output = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
+    samp: options.Samp = None,
     quiet: options.Quiet = 0,
 ) -> None:
     """Say what each spectrum shows: STAR, GALAXY or QSO, and its subclass.
@@ -49,6 +52,6 @@ def classify(
     )  # fmt: skip
     settings = Settings(
         columns="classify", only=columns, model=model, device=device, batch_size=batch_size,
-        refined=False,
+        refined=False, class_=class_, combine=combine,
     )  # fmt: skip
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Classes")
+    run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Classes")

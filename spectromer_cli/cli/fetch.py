@@ -137,6 +137,8 @@ class How:
 
         others = outcome.fetched + outcome.here + len(outcome.missing)
         status = "success" if not outcome.failed else "partial" if others else "error"
+        if self.dry_run and outcome.failed and not others:
+            raise NetworkError("no archive answered: nothing is known", "run it again later")
         if self.dry_run:
             _show_plan(outcome, status, self.as_json)
         else:
@@ -368,7 +370,8 @@ def _show_rows(outcome: Outcome, status: str, as_json: bool) -> None:
         print(screen.to_json_document(outcome.table, provenance(), status, outcome.errors))
     elif sys.stdout.isatty():
         columns = ["file", "target", "archive", "survey_class", "survey_z", "separation", "status"]
-        screen.show(outcome.table[columns], "Fetched")
+        table = outcome.table
+        screen.show(table[[name for name in columns if name in table.colnames]], "Fetched")
     else:
         with tables.open_writer(None, provenance()) as writer:
             writer.write(outcome.table)

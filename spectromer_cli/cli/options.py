@@ -40,6 +40,7 @@ def _columns(incomplete: str) -> list[str]:
 
 INPUTS = "Input"
 MODEL = "Model"
+PRIOR = "Known beforehand"
 RESULTS = "Output"
 
 Files = Annotated[
@@ -151,6 +152,48 @@ NoRefine = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Combine = Annotated[
+    str | None,
+    typer.Option(
+        "--combine",
+        metavar="KEY",
+        help="Exposures that agree in object_id, targetid or a column of the --catalog become one "
+        "spectrum, their mean by inverse variance.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
+Class = Annotated[
+    str,
+    typer.Option(
+        "--class",
+        metavar="CLASS",
+        help="The class is known: STAR, GALAXY or QSO.",
+        rich_help_panel=PRIOR,
+        show_default=False,
+    ),
+]
+ZRange = Annotated[
+    str | None,
+    typer.Option(
+        "--z-range",
+        metavar="FROM:TO",
+        help="The redshift is known to lie there, as 2:4, 2: or :0.5.",
+        rich_help_panel=PRIOR,
+        show_default=False,
+    ),
+]
+ZPrior = Annotated[
+    str | None,
+    typer.Option(
+        "--z-prior",
+        metavar="FILE",
+        help="What is known of the redshift: a table of z and its relative probability density p, "
+        "such as a photometric p(z).",
+        rich_help_panel=PRIOR,
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -201,6 +244,19 @@ Quiet = Annotated[
         show_default=False,
     ),
 ]
+Samp = Annotated[
+    str | None,
+    typer.Option(
+        "--samp",
+        metavar="[NAME]",
+        help="Send it to the program of this name, such as topcat, or without a name to every "
+        "program that takes it, by SAMP.",
+        rich_help_panel=RESULTS,
+        show_default=False,
+    ),
+]
+# What these options stand for where no value follows them.
+WITHOUT_VALUE = {"--samp": "all"}
 ResumeTraining = Annotated[
     bool,
     typer.Option(

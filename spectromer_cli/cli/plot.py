@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.outputs.plotting import Look
+    from spectromer_cli.outputs.samp import Recipients
     from spectromer_cli.spectra.lines import Line
     from spectromer_cli.spectra.loading import Item
 
@@ -37,6 +38,8 @@ spectromer plot docs/examples/*.fits --smooth 2 -o looks.pdf
 spectromer plot docs/examples/simulated-boss-quasar.fits --z 2.235 --class QSO -o quasar.png
 
 spectromer plot --catalog docs/examples/targets.csv -o looks/
+
+spectromer plot docs/examples/simulated-boss-quasar.fits --samp topcat
 """
 
 
@@ -64,6 +67,7 @@ def plot(
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
+    samp: options.Samp = None,
     z: Annotated[
         float | None,
         typer.Option(
@@ -117,6 +121,7 @@ def plot(
     """
     from spectromer_cli.inference.predictor import load_model
     from spectromer_cli.outputs.plotting import Look, smoothed
+    from spectromer_cli.outputs.samp import send_spectrum
     from spectromer_cli.spectra.loading import Inputs, load_all
     from spectromer_cli.spectra.sources import only_one
 
@@ -126,14 +131,16 @@ def plot(
         files=files, catalog=catalog, spectra_dir=spectra_dir, air=air,
         wavelength_unit=wavelength_unit, max_file_size=max_file_size, file_timeout=file_timeout,
     )  # fmt: skip
-    _check(output, term, z, no_lines)
+    is_drawn = output is not None or term or samp is None
+    if is_drawn:
+        _check(output, term, z, no_lines)
     targets, _, _ = inputs.targets()
     if output is not None and _holds_one(output):
         targets = only_one(targets, f"{output} holds one figure", SEVERAL)
-    lines_found = not no_lines and (z is None or kind is None)
+    lines_found = is_drawn and not no_lines and (z is None or kind is None)
     predictor = load_model(model, device) if lines_found else None
     drawn = failed = 0
-    with _taker(output) as take:
+    with _recipients(samp) as recipients, _taker(output) as take:
         for item in load_all(targets, inputs.options):
             if item.skipped:
                 continue
@@ -141,8 +148,11 @@ def plot(
                 if item.spectrum is None:
                     raise ReadError(item.problem)
                 spectrum = smoothed(item.spectrum, smooth)
-                title, at, lines = _prediction(item, predictor, z, kind)
-                take(Look(spectrum, title, None if no_lines else at, lines), item)
+                if recipients is not None:
+                    send_spectrum(recipients, spectrum, Path(item.label).name)
+                if is_drawn:
+                    title, at, lines = _prediction(item, predictor, z, kind)
+                    take(Look(spectrum, title, None if no_lines else at, lines), item)
             except ReadError as error:
                 failed += 1
                 item.problem = str(error)
@@ -184,6 +194,13 @@ def _check(output: Path | None, term: bool, z: float | None, no_lines: bool) -> 
                 f"choose from {' '.join(SUFFIXES)}",
             )
         require_writable_folder(output)
+
+
+def _recipients(samp: str | None) -> AbstractContextManager[Recipients | None]:
+    """Who is sent the spectra; looked for before the work."""
+    from spectromer_cli.outputs.samp import SPECTRUM, TABLE, connected
+
+    return nullcontext() if samp is None else connected(samp, SPECTRUM, TABLE)
 
 
 def _prediction(

@@ -21,6 +21,10 @@ spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
 
 spectromer redshift docs/examples/*coadd.fits -o rr.fits --format redrock --save-pz pz.h5
 
+spectromer redshift docs/examples/*quasar.fits --class QSO --z-range 2:4
+
+spectromer redshift docs/examples/*.fits --samp topcat
+
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
 
@@ -33,6 +37,7 @@ def redshift(
     wavelength_unit: options.WavelengthUnit = "",
     max_file_size: options.MaxFileSize = "2GB",
     file_timeout: options.FileTimeout = 60.0,
+    combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
     batch_size: options.BatchSize = 64,
@@ -49,6 +54,9 @@ def redshift(
             "share of the rest to be off by more than 0.01 (1 + z).",
         ),
     ] = None,
+    class_: options.Class = "",
+    z_range: options.ZRange = None,
+    z_prior: options.ZPrior = None,
     columns: options.Columns = "",
     output: options.Output = None,
     format_: Annotated[
@@ -74,6 +82,7 @@ def redshift(
     ] = None,
     resume: options.Resume = False,
     as_json: options.Json = False,
+    samp: options.Samp = None,
     quiet: options.Quiet = 0,
 ) -> None:
     """Measure the redshift of each spectrum, with its probability and the alternatives.
@@ -92,9 +101,10 @@ def redshift(
     )  # fmt: skip
     settings = Settings(
         columns="redshift", only=columns, model=model, device=device, batch_size=batch_size,
-        refined=not no_refine, max_outlier_rate=max_outlier_rate,
+        refined=not no_refine, max_outlier_rate=max_outlier_rate, class_=class_, combine=combine,
+        z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     where = Output(
-        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz
+        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz, samp=samp
     )  # fmt: skip
     run(inputs, settings, where, "Redshifts")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,16 +22,13 @@ from spectromer_cli.model import tasks
 from spectromer_cli.model.template_fit import template_curve
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.lines import lines_for, spectral_type_of
-from spectromer_cli.spectra.loading import Inputs, Item, item_of, load_all
+from spectromer_cli.spectra.loading import Inputs, Item, load_all
 from spectromer_cli.spectra.spectrum import Spectrum
 
 if TYPE_CHECKING:
     from astropy.table import Row
 
     from spectromer_cli.inference.predictor import Spectromer
-
-
-One = str | Path | Spectrum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ class Explanation:
 
 
 def explain(
-    spectra: Inputs | One | Iterable[One],
+    spectra: Inputs | str | Path | Spectrum | Iterable[Any],
     model: Spectromer | str | None = None,
     *,
     task: str = "",
@@ -118,8 +115,8 @@ def explain(
     Parameters
     ----------
     spectra : str, Path or Spectrum, or iterable of them, or Inputs
-        Spectra, or names of files, folders and patterns; `Inputs` also takes a catalogue and
-        says what plain tables do not say themselves.
+        Spectra, as `predict` takes them, or names of files, folders and patterns; `Inputs` also
+        takes a catalogue and says what plain tables do not say themselves.
     model : Spectromer or str, optional
         A loaded model, or what `load_model` takes; by default the weights that ship with the
         program.
@@ -159,17 +156,9 @@ def explain(
     return _explanations(items, model, task, wanted, method, failures or Failures())
 
 
-def _items(spectra: Inputs | One | Iterable[One], grid: Grid, top: int | None) -> Iterator[Item]:
+def _items(spectra: Any, grid: Grid, top: int | None) -> Iterator[Item]:
     """Spectra on the grid, from wherever they come; no more than `top` are awaited."""
-    if not isinstance(spectra, Inputs):
-        given = [spectra] if isinstance(spectra, str | Path | Spectrum) else list(spectra)
-        made = [spectrum for spectrum in given if isinstance(spectrum, Spectrum)]
-        if made and len(made) < len(given):
-            raise UsageError("spectra and names of files cannot be mixed", "explain them in turn")
-        if made:
-            yield from (item_of(one, "", number, grid) for number, one in enumerate(made))
-            return
-        spectra = Inputs(files=[str(name) for name in given])
+    spectra = Inputs.of(spectra)
     targets, _, total = spectra.targets()
     if total is not None and top is not None:
         total = min(total, top)

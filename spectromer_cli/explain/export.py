@@ -190,7 +190,7 @@ def _write_page(
     import tempfile
 
     from spectromer_cli.explain import figure
-    from spectromer_cli.outputs.plotting import DARK, LIGHT
+    from spectromer_cli.spectra.drawing import DARK, LIGHT
 
     parts = []
     with tempfile.TemporaryDirectory() as folder:

@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spectromer_cli.model.zwarn import names_of
-from spectromer_cli.outputs.plotting import (
-    DARK,
-    LIGHT,
-    Theme,
-    new_figure,
-    plot_spectrum,
-    rc_params,
-    save_figure,
-    shortened,
-    spread_out,
-)
+from spectromer_cli.outputs.plotting import new_figure, rc_params, save_figure, shortened
+from spectromer_cli.spectra.drawing import DARK, LIGHT, Theme, plot_spectrum, spread_out
 
 if TYPE_CHECKING:
     from astropy.table import Row
@@ -103,6 +94,8 @@ def _title(explanation: Explanation) -> str:
     words = [f"S/N {item.sn_median:.1f} per pixel", str(explanation.prediction)]
     if explanation.prediction.outputs.size:
         words.append(f"p {explanation.probability:.3f}")
+    if np.isfinite(explanation.z) and not str(explanation.prediction).startswith("z "):
+        words.append(f"z = {explanation.z:.5f}")
     if "zwarn" in row.colnames and row["zwarn"]:
         words.append(" ".join(names_of(int(row["zwarn"]))))
     words.append(f"method {explanation.method}")
@@ -130,8 +123,10 @@ def _spectrum(axes: Axes, explanation: Explanation, rest_frame: bool, theme: The
     scale = _scale(explanation, rest_frame)
     regions = sorted(regions, key=lambda region: region.low)
     for region in regions:
-        axes.axvspan(region.low / scale, region.high / scale, color=theme.supporting, alpha=0.16,
-                     linewidth=0, zorder=0.5)  # fmt: skip
+        axes.axvspan(
+            region.low / scale, region.high / scale, color=theme.supporting, alpha=0.16,
+            linewidth=0, zorder=0.5,
+        )  # fmt: skip
     first, last = axes.get_xlim()
     middles = [0.5 * (region.low + region.high) / scale for region in regions]
     places = spread_out((np.array(middles) - first) / (last - first), SHARE_WIDTH)
@@ -159,10 +154,11 @@ def _band(axes: Axes, explanation: Explanation, rest_frame: bool, theme: Theme) 
     axes.set_yticks([])
     axes.tick_params(labelsize=8)
     frame = "Rest-frame" if rest_frame else "Observed vacuum"
-    speaks = f"blue speaks for {explanation.prediction}"
+    speaks = f"band: importance, blue speaks for {explanation.prediction}"
     if (importance < 0.0).any():
         speaks += ", orange against it"
-    axes.set_xlabel(f"{frame} wavelength [Å];   {speaks}", fontsize=9)
+    shaded = "shaded: the strongest regions, with their share"
+    axes.set_xlabel(f"{frame} wavelength [Å]\n{shaded};   {speaks}", fontsize=9)
 
 
 def _classes(axes: Axes, explanation: Explanation, theme: Theme) -> None:
@@ -201,7 +197,7 @@ def _redshift(axes: Axes, explanation: Explanation, theme: Theme) -> None:
     axes.set_yticks([1e-4, 1e-3, 1e-2, 1e-1, 1.0], ["0.0001", "0.001", "0.01", "0.1", "1"])
     _mark_alternatives(axes, explanation.row, theme)
     _few_ticks(axes)
-    axes.set_title(f"z = {explanation.z:.5f}", fontsize=8)
+    axes.axvline(explanation.z, color=theme.text, linewidth=0.6, linestyle=":")
 
 
 def _mark_alternatives(axes: Axes, row: Row, theme: Theme) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from spectromer_cli.inference.columns import redshift_task, table_of
 from spectromer_cli.model import decoding
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.novelty import ReferenceSet
+from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
 from spectromer_cli.model.tasks import Category, Task, calibrated
 from spectromer_cli.model.template_fit import refine
 from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.outputs.provenance import provenance
 from spectromer_cli.spectra.grid import Grid, Prepared
-from spectromer_cli.spectra.loading import Item, item_of
+from spectromer_cli.spectra.loading import Item, load_all, made_targets
+from spectromer_cli.spectra.objects import spectra_of
+from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -84,15 +87,25 @@ class Spectromer:
         """What it predicts, in the order of the network's outputs."""
         return self.network.tasks
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that it tells apart; none of a model without classes."""
+        of = (t.labels for t in self.tasks if t.name == "class" and isinstance(t, Category))
+        return next(of, ())
+
     def predict(
-        self, spectra: Sequence[Spectrum], batch_size: int = 64, refined: bool = True
+        self,
+        spectra: Spectrum | Sequence[Spectrum] | Any,
+        batch_size: int = 64,
+        refined: bool = True,
     ) -> Table:
         """Classify spectra and measure their redshifts.
 
         Parameters
         ----------
-        spectra : sequence of Spectrum
-            As `read` gives them, or made by hand.
+        spectra : Spectrum or sequence of Spectrum
+            As `read` gives them, made by hand, of specutils, or Quantities: one or many, as
+            `objects.spectra_of` takes them.
         batch_size : int
             Spectra per batch.
         refined : bool
@@ -105,19 +118,26 @@ class Spectromer:
             `spectromer redshift`; its ``meta`` says how it was made. A spectrum without enough
             good pixels has its reason in ``flags``.
         """
-        items = [
-            item_of(spectrum, "", number, self.grid) for number, spectrum in enumerate(spectra)
-        ]
+        targets = made_targets(spectra_of(spectra))
+        items = list(load_all(targets, ReadOptions(), grid=self.grid))
         starts = range(0, max(len(items), 1), batch_size)
         table = stacked([self.table(items[i : i + batch_size], refined) for i in starts])
         table.meta = provenance(self)
         return table
 
-    def table(self, items: Sequence[Item], refined: bool = True, min_z_prob: float = 0.0) -> Table:
+    def table(
+        self,
+        items: Sequence[Item],
+        refined: bool = True,
+        min_z_prob: float = 0.0,
+        prior: Prior | None = None,
+    ) -> Table:
         """The table of one batch, as `columns.table_of` makes it of the predictions."""
-        return table_of(items, self.predictions(items, refined), self.tasks, min_z_prob)
+        return table_of(items, self.predictions(items, refined, prior), self.tasks, min_z_prob)
 
-    def predictions(self, items: Sequence[Item], refined: bool = True) -> Predictions:
+    def predictions(
+        self, items: Sequence[Item], refined: bool = True, prior: Prior | None = None
+    ) -> Predictions:
         """Predictions for one batch.
 
         Parameters
@@ -127,6 +147,9 @@ class Spectromer:
             finite, the item's ``problem`` says so, and there is none either.
         refined : bool
             Refine redshifts with templates.
+        prior : Prior, optional
+            What is known of class and redshift; where the model finds that unlikely, the item's
+            flags say so.
 
         Returns
         -------
@@ -142,8 +165,13 @@ class Spectromer:
             for i in rows[~finite]:
                 items[i].prepared = None
                 items[i].problem = "the model's prediction is not a number"
-            return self.predictions(items, refined)
-        redshift = self._redshift(prepared, outputs, refined)
+            return self.predictions(items, refined, prior)
+        if prior is not None:
+            outputs, unlike = prior.applied(outputs, self.labels, redshift_task(self.tasks))
+            for i in rows[unlike]:
+                flags = (*items[i].meta.get("flags", ()), UNLIKE_PRIOR)
+                items[i].meta = items[i].meta | {"flags": flags}
+        redshift = self._redshift(prepared, outputs, refined, prior)
         return Predictions(rows, outputs, novelty, redshift)
 
     def outputs(self, prepared: Sequence[Prepared]) -> dict[str, np.ndarray]:
@@ -171,7 +199,11 @@ class Spectromer:
         return outputs, self.reference_set.score(layers.float().cpu().numpy())
 
     def _redshift(
-        self, prepared: Sequence[Prepared], outputs: dict[str, np.ndarray], refined: bool
+        self,
+        prepared: Sequence[Prepared],
+        outputs: dict[str, np.ndarray],
+        refined: bool,
+        prior: Prior | None,
     ) -> RedshiftPrediction | None:
         task = redshift_task(self.tasks)
         if task is None:
@@ -179,17 +211,20 @@ class Spectromer:
         classes = self._classes(outputs, len(prepared))
         is_star = classes == "STAR"
         found = decoding.decode_redshift(task, outputs[task.name], is_star)
+        if prior is not None:
+            found = prior.kept_in(found, 0.0 if refined else 0.25 * task.dx)
         if not refined:
             return found
-        fits = refine(found, prepared, list(classes), self.bases, self.grid, self.device)
-        return fits.merged(found, is_star)
+        fits = refine(found, prepared, list(classes), self.bases, self.grid, self.device, prior)
+        found = fits.merged(found, is_star)
+        pixel = np.log(10.0) * self.grid.dloglam
+        return found if prior is None else prior.kept_in(found, 1.5 * pixel)
 
     def _classes(self, outputs: dict[str, np.ndarray], n: int) -> np.ndarray:
         """The likeliest classes, shape (n,); empty texts of a model without classes."""
-        for task in self.tasks:
-            if task.name == "class" and isinstance(task, Category):
-                return np.array(task.labels, dtype=object)[outputs["class"].argmax(axis=1)]
-        return np.full(n, "", dtype=object)
+        if not self.labels:
+            return np.full(n, "", dtype=object)
+        return np.array(self.labels, dtype=object)[outputs["class"].argmax(axis=1)]
 
 
 def _unfit(weights: Weights, error: Exception) -> SpectromerError:

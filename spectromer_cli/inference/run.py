@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.inference.combine import Key, combined, key_of
+from spectromer_cli.model.prior import Prior, prior_of
+from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
 
@@ -53,6 +57,11 @@ class Settings:
     max_outlier_rate : float, optional
         Mark redshifts (zwarn bit 18) that are not confident enough for at most this share of
         the rest to be off by more than 0.01 (1 + z).
+    class_, z_range, z_prior
+        What is known beforehand, as `prior.prior_of` takes it.
+    combine : str, optional
+        Exposures that agree in this, a column of the catalogue or one of `combine.KEYS`, become
+        one spectrum.
 
     Raises
     ------
@@ -67,6 +76,10 @@ class Settings:
     batch_size: int = 64
     refined: bool = True
     max_outlier_rate: float | None = None
+    class_: str = ""
+    z_range: str | tuple[float, float] | None = None
+    z_prior: Any = None
+    combine: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.only, str):
@@ -79,6 +92,12 @@ class Settings:
                 f"columns {self.columns!r}: invalid value",
                 f"choose from {', '.join(get_args(Which))}",
             )
+        _ = self.prior  # refuses what is no prior
+
+    @cached_property
+    def prior(self) -> Prior | None:
+        """What is known beforehand; None if nothing is."""
+        return prior_of(self.class_, self.z_range, self.z_prior)
 
     def load(self) -> Spectromer:
         """The model."""
@@ -105,6 +124,8 @@ class Output:
         Write the file as redrock does; by default its suffix chooses the format.
     save_pz : Path, optional
         Write p(z), χ²(z) and the best model of each spectrum here, FITS or HDF5.
+    samp : str, optional
+        Send the table to the program of this name, or to "all", by SAMP.
 
     Raises
     ------
@@ -117,6 +138,7 @@ class Output:
     resume: bool = False
     format: str = ""
     save_pz: Path | None = None
+    samp: str | None = None
 
     @property
     def written(self) -> list[Path]:
@@ -147,6 +169,11 @@ class Output:
             )
         if self.path is not None:
             check_output(self.path, redrock.FORMATS if self.format else FORMATS)
+            if self.samp and self.path.suffix.lower() not in samp.MESSAGES:
+                raise UsageError(
+                    f"--samp sends no {self.path.suffix} file",
+                    f"choose from {' '.join(samp.MESSAGES)}, or leave out -o",
+                )
 
 
 class Failures:
@@ -259,7 +286,7 @@ class Run:
     def __init__(
         self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
     ) -> None:
-        from spectromer_cli.inference.columns import column_names
+        from spectromer_cli.inference.columns import column_names, redshift_task
         from spectromer_cli.outputs import schema
         from spectromer_cli.outputs.protect import checked_targets
         from spectromer_cli.outputs.provenance import provenance
@@ -271,13 +298,23 @@ class Run:
         self._shown = column_names(self.model.tasks, settings.columns)
         if settings.only and settings.columns == schema.REDSHIFT:  # all is at hand then
             self._shown = column_names(self.model.tasks)
+        if settings.prior is not None:
+            settings.prior.check(self.model.labels, redshift_task(self.model.tasks))
+        self._key = None
+        if settings.combine is not None:
+            table = None
+            if self.catalogue is not None:  # rows of one object may lie far apart
+                table = self.catalogue.table()
+                self.catalogue = self.catalogue.with_rows_of(table)
+            self._key = key_of(settings.combine, table)
         self._stated = self.catalogue  # what it states of positions and numbers
         self.columns: tuple[str, ...] = ()
         if settings.only:
             self.columns = schema.chosen(self._empty(), settings.only)
         self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
         self.failures = Failures()
-        self.provenance = provenance(self.model)
+        known = {} if settings.prior is None else {"prior": str(settings.prior)}
+        self.provenance = provenance(self.model, **known)
         self._as_redrock: Table | None = None  # of the latest batch
         self._pz: TableWriter | None = None
 
@@ -286,7 +323,7 @@ class Run:
         done = self.failures.progress
         targets = self._targets
         with console.progress("targets", self._total) as advance:
-            if done.rows:
+            if done.rows and self._key is None:
                 targets = _after(done, targets)
                 advance(done.target + 1)
             for items, table in predict_targets(
@@ -297,7 +334,9 @@ class Run:
                 workers=self.inputs.processes(self._total, self.model.device.type == "cpu"),
                 refined=self.settings.refined,
                 to_table=self._to_table,
-                skip=done.place,
+                prior=self.settings.prior,
+                skip=done.place if self._key is None else done.rows,
+                combine=self._key,
             ):
                 self.failures.note(items)
                 advance(sum(item.begins for item in items))
@@ -440,11 +479,13 @@ class Run:
             "catalog": str(inputs.catalog or ""),
             "options": [inputs.air, inputs.wavelength_unit, settings.refined],
             "max-outlier-rate": settings.max_outlier_rate,
+            "prior": str(settings.prior or ""),
+            "combine": settings.combine,
         }
 
 
 def predict(
-    inputs: Inputs | str | Path | Sequence[str | Path],
+    inputs: Inputs | str | Path | Sequence[str | Path] | Any,
     *,
     columns: Which | Sequence[str] = "all",
     model: str | Spectromer | None = None,
@@ -452,6 +493,10 @@ def predict(
     batch_size: int = 64,
     refined: bool = True,
     max_outlier_rate: float | None = None,
+    class_: str = "",
+    z_range: str | tuple[float, float] | None = None,
+    z_prior: Any = None,
+    combine: str | None = None,
     output: str | Path | None = None,
     resume: bool = False,
     format: str = "",
@@ -461,12 +506,12 @@ def predict(
 
     Parameters
     ----------
-    inputs : Inputs, or path or sequence of paths
-        Files, folders, patterns, ``FILE[12]``; or `Inputs`, which takes a catalogue and other
-        options too.
+    inputs : Inputs, or path or spectrum or sequence of such
+        Files, folders, patterns, ``FILE[12]``; spectra, as `objects.spectra_of` takes them; or
+        `Inputs`, which takes a catalogue and other options too.
     columns : {"all", "classify", "redshift"} or sequence of str
         The columns of one command, or of both; or the names of those wanted.
-    model, device, batch_size, refined, max_outlier_rate
+    model, device, batch_size, refined, max_outlier_rate, class_, z_range, z_prior, combine
         See `Settings`.
     output : path, optional
         Write the rows here as they come, in the format of the suffix, instead of returning
@@ -496,13 +541,15 @@ def predict(
     """
     from spectromer_cli.spectra.loading import Inputs
 
-    if not isinstance(inputs, Inputs):
-        inputs = Inputs(files=inputs)
+    inputs = Inputs.of(inputs)
+    if resume and inputs.spectra is not None:
+        raise UsageError("spectra from Python cannot be resumed", "leave out resume=True")
     only = () if isinstance(columns, str) else tuple(columns)
     settings = Settings(
         columns="all" if only else columns, only=only,  # type: ignore[arg-type]
         model=model, device=device, batch_size=batch_size, refined=refined,
-        max_outlier_rate=max_outlier_rate,
+        max_outlier_rate=max_outlier_rate, class_=class_, z_range=z_range, z_prior=z_prior,
+        combine=combine,
     )  # fmt: skip
     where = Output(
         path=None if output is None else Path(output), resume=resume, format=format,
@@ -538,24 +585,42 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     SomeInputsFailed
         After all the work, if some inputs have no prediction.
     """
-    from spectromer_cli.outputs import screen
-
-    with _all_claimed(output):
+    with _recipients(output) as recipients, _all_claimed(output):
         this = Run(inputs, settings, output.written)
         if output.path is not None:
             this.write(output)
+            if recipients is not None:
+                recipients.send(output.path, output.path.name)
         else:
             with (
                 _told_when_cut_off(this.failures, as_json=output.json),
                 this.saving_pz(output.save_pz),
             ):
-                if output.json:
-                    table, failures = this.table(), this.failures
-                    errors = failures.lines
-                    print(screen.to_json_document(table, this.provenance, failures.status, errors))
-                else:
-                    screen.put(this.tables(), this.provenance, title)
+                _put(this, output, title, recipients)
     this.failures.raise_if_incomplete()
+
+
+def _put(this: Run, output: Output, title: str, recipients: samp.Recipients | None) -> None:
+    """Print the results, and send them if they are to be sent."""
+    from spectromer_cli.outputs import screen
+
+    table = this.table() if output.json or recipients is not None else None
+    if output.json and table is not None:
+        failures = this.failures
+        errors = failures.lines
+        print(screen.to_json_document(table, this.provenance, failures.status, errors))
+    else:
+        screen.put(this.tables() if table is None else [table], this.provenance, title)
+    if recipients is not None and table is not None and len(table):
+        samp.send_table(recipients, table, this.provenance)
+
+
+def _recipients(output: Output) -> AbstractContextManager[samp.Recipients | None]:
+    """Who is sent the results; looked for before the work."""
+    if output.samp is None:
+        return nullcontext()
+    message = samp.TABLE if output.path is None else samp.MESSAGES[output.path.suffix.lower()]
+    return samp.connected(output.samp, message)
 
 
 @contextmanager
@@ -590,7 +655,9 @@ def predict_targets(
     workers: int = 0,
     refined: bool = True,
     to_table: Callable[[Sequence[Item], Predictions], Table] | None = None,
+    prior: Prior | None = None,
     skip: int = 0,
+    combine: Key | None = None,
 ) -> Iterator[tuple[list[Item], Table]]:
     """Predict for targets, in their order, with memory that does not grow with their number.
 
@@ -609,8 +676,12 @@ def predict_targets(
         Refine redshifts with templates.
     to_table : callable, optional
         Makes the table of a batch; by default `columns.table_of`.
+    prior : Prior, optional
+        What is known of class and redshift.
     skip : int
-        So many spectra of the first target are left out.
+        So many spectra of the first target, or where they are combined of all, are left out.
+    combine : callable, optional
+        The exposures of one object, as `combine.key_of` tells them, become one spectrum.
 
     Yields
     ------
@@ -628,13 +699,16 @@ def predict_targets(
         nonlocal skipped
         for item in load_all(targets, options, grid=model.grid, workers=workers):
             skipped += item.skipped
-            if not (item.skipped or (item.target == 0 and item.place < skip)):
+            done = combine is None and item.target == 0 and item.place < skip
+            if not (item.skipped or done):
                 yield item
 
     items = wanted()
+    if combine is not None:
+        items = islice(combined(items, combine, model.grid), skip, None)
     while batch := list(islice(items, batch_size)):
         with room_for(workers, model.device, cores()):
-            found = model.predictions(batch, refined)
+            found = model.predictions(batch, refined, prior)
         yield batch, to_table(batch, found) if to_table else table_of(batch, found, model.tasks)
     if skipped:
         console.info(f"skipped {skipped} files that hold no spectrum")

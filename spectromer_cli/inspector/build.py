@@ -21,9 +21,9 @@ from spectromer_cli.inspector.plot import bokeh_script, plot_json
 from spectromer_cli.inspector.results import Row, read_importance, read_rows
 from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.outputs.plotting import DARK, LIGHT
 from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, disk_errors
+from spectromer_cli.spectra.drawing import DARK, LIGHT
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.identity import told
 from spectromer_cli.spectra.lines import LINES, lines_for, spectral_type_of

@@ -17,6 +17,7 @@ import numpy as np
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
+from spectromer_cli.model.prior import FORBIDDEN, Prior
 from spectromer_cli.spectra.grid import Grid, Prepared
 
 if TYPE_CHECKING:
@@ -535,7 +536,7 @@ class _Shifted:
         whole = self.count + bins - 1
         self.length = whole if few else _fast_length(max(whole - max(-first, 0), stop - first))
         place = first + np.arange(self.length)
-        inside = (place >= 0) & (place < stop)
+        inside = np.logical_and(place >= 0, place < stop)
         rows = np.zeros((1 + k, self.length), np.float32)
         rows[:, inside] = np.concatenate([learned[None], vectors * learned])[:, place[inside]]
         own = torch.from_numpy(rows).to(device)
@@ -653,6 +654,7 @@ def refine(
     bases: Mapping[str, Basis],
     grid: Grid,
     device: torch.device | str = "cpu",
+    prior: Prior | None = None,
 ) -> Refined:
     """Fit templates around the peaks of p(z).
 
@@ -674,6 +676,8 @@ def refine(
         The model's.
     device : torch.device or str
         Where χ² at all redshifts is computed.
+    prior : Prior, optional
+        What is known of the redshift beforehand.
 
     Returns
     -------
@@ -686,26 +690,31 @@ def refine(
         if name not in bases:
             continue
         if name == "STAR":  # all radial velocities of the Galaxy
-            x, half_width, velocities = 0.0, STAR_MAX_X, VELOCITIES
+            x, half_width = 0.0, STAR_MAX_X
         else:
-            x, half_width, velocities = float(np.log1p(found.z[i])), PEAK_HALF_WIDTH, ()
-        own = curves[name]
-        noise = float(own.chi2[i].min()) / max(int((spectrum.ivar > 0).sum()), 1)
-        noise = noise if 1.0 < noise < np.inf else 1.0
-        rise = MUCH_HIGHER * bases[name].scale(noise) ** 2
-        near = _only_minimum(own, i, x, half_width, rise, grid, name == "STAR")
-        best = fit(spectrum, bases[name], grid, x, half_width, velocities, near)
+            x, half_width = float(np.log1p(found.z[i])), PEAK_HALF_WIDTH
+        velocities = VELOCITIES if name == "STAR" else ()
+        near = None
+        if prior is None:
+            own = curves[name]
+            noise = float(own.chi2[i].min()) / max(int((spectrum.ivar > 0).sum()), 1)
+            noise = noise if 1.0 < noise < np.inf else 1.0
+            rise = MUCH_HIGHER * bases[name].scale(noise) ** 2
+            near = _only_minimum(own, i, x, half_width, rise, grid, name == "STAR")
+        best = fit(spectrum, bases[name], grid, x, half_width, velocities, near, prior)
         if best is None:
             continue
         refined.z[i] = np.expm1(best.x)
         refined.z_err[i] = best.x_err * np.exp(best.x)
         refined.formal[i] = best.formal
         refined.chi2_nu[i] = best.chi2_nu
-        refined.delta_chi2[i] = _lead(curves, i, name, best)
+        refined.delta_chi2[i] = _lead(curves, i, name, best, prior)
     return refined
 
 
-def _lead(curves: Mapping[str, Curves], i: int, name: str, best: Fit) -> float:
+def _lead(
+    curves: Mapping[str, Curves], i: int, name: str, best: Fit, prior: Prior | None = None
+) -> float:
     """By how much χ² is lower at a fit of class `name` than at any other redshift of any class.
 
     In units of the fit's own χ² a degree of freedom where that is above one; NaN where there is
@@ -714,11 +723,16 @@ def _lead(curves: Mapping[str, Curves], i: int, name: str, best: Fit) -> float:
     own = curves[name]
     step = own.x[1] - own.x[0] if len(own.x) > 1 else np.inf
     chi2, _ = own.least(i, np.abs(own.x - best.x) <= step)
+    possible = {
+        key: one.minima[i] if prior is None else one.minima[i] & (prior.log(one.x) > FORBIDDEN)
+        for key, one in curves.items()
+        if prior is None or prior.class_.upper() in ("", key)
+    }
     others = [
-        one.least(i, one.minima[i] & (np.abs(one.x - best.x) > PEAK_HALF_WIDTH))[0]
-        for one in curves.values()
+        curves[key].least(i, within & (np.abs(curves[key].x - best.x) > PEAK_HALF_WIDTH))[0]
+        for key, within in possible.items()
     ]
-    lead = min(others) - chi2
+    lead = min(others, default=np.nan) - chi2
     return lead / max(best.chi2_nu, 1.0) if np.isfinite(lead) else np.nan
 
 
@@ -755,6 +769,7 @@ def fit(
     half_width: float,
     velocities: Sequence[tuple[float, float]] = (),
     near: float | None = None,
+    prior: Prior | None = None,
 ) -> Fit | None:
     """Fit templates within `half_width` of a redshift.
 
@@ -775,6 +790,8 @@ def fit(
     near : float, optional
         ln(1 + z) where χ² is known to be least within these limits (see `chi2_curves`); without
         it they are scanned.
+    prior : Prior, optional
+        What the user knows of the redshift beforehand.
 
     Returns
     -------
@@ -798,25 +815,27 @@ def fit(
         return None
 
     def scan(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """χ² at some shifts, and −2 ln of the prior there."""
-        return window.chi2(starts), velocity_prior(at_rest - starts * per_pixel, velocities)
+        """χ² at some shifts, and −2 ln of the priors there."""
+        shifts = at_rest - starts * per_pixel
+        cost = velocity_prior(shifts, velocities)
+        return window.chi2(starts), cost if prior is None else cost - 2.0 * prior.log(shifts)
 
     def scale_of(chi2: np.ndarray) -> float:
         return basis.scale(max(float(chi2.min()) / window.freedom, 1.0))
 
     if near is None:
         coarse = np.arange(centre - reach, centre + reach + 1, COARSE)
-        everywhere, prior = scan(coarse)
-        best = int(coarse[np.argmin(everywhere / scale_of(everywhere) ** 2 + prior)])
+        everywhere, beforehand = scan(coarse)
+        best = int(coarse[np.argmin(everywhere / scale_of(everywhere) ** 2 + beforehand)])
     else:
         best = round((at_rest - near) / per_pixel)
     beside = COARSE if near is None else 1
     for _ in range(2 * reach + 1):
         best = min(max(best, centre - reach), centre + reach)
         fine = np.arange(best - beside, best + beside + 1)
-        chi2, fine_prior = scan(fine)
+        chi2, cost = scan(fine)
         scale = scale_of(chi2)
-        total = chi2 / scale**2 + fine_prior
+        total = chi2 / scale**2 + cost
         least = int(np.argmin(total))
         if 0 < least < len(fine) - 1 or not centre - reach < fine[least] < centre + reach:
             break
@@ -825,6 +844,8 @@ def fit(
     i = min(max(least, 1), len(fine) - 2)
     left, middle, right = total[i - 1 : i + 2]
     curvature = left - 2.0 * middle + right
+    if curvature > -FORBIDDEN:  # beside what the prior excludes there is no minimum
+        curvature = 0.0
     offset = float(np.clip(0.5 * (left - right) / curvature, -1, 1)) if curvature > 0 else 0.0
     start = float(fine[i]) + offset
     # Where there is no minimum, the error is that of the scan.
@@ -832,7 +853,7 @@ def fit(
     if velocities and near is None:
         # The whole range was searched: minima that are nearly as deep widen the error.
         others = np.abs(coarse - start) > COARSE
-        depth = (everywhere / scale**2 + prior)[others] - total.min()
+        depth = (everywhere / scale**2 + beforehand)[others] - total.min()
         chance = COARSE * np.exp(-0.5 * np.maximum(depth, 0.0))
         own = np.sqrt(2.0 * np.pi) * x_err / per_pixel
         away = per_pixel * (coarse[others] - start)

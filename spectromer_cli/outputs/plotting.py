@@ -1,11 +1,11 @@
-"""Figures, and the one palette: a spectrum, a quick look, an image, the gallery of all images."""
+"""Figures: a quick look at a spectrum, an image, the gallery of all images, confusion."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,15 @@ import numpy as np
 from spectromer_cli.errors import ReadError
 from spectromer_cli.images import IMAGES, Image, get_image, render
 from spectromer_cli.paths import atomic_path
+from spectromer_cli.spectra.drawing import (
+    BETWEEN,
+    HEIGHT,
+    WIDTH,
+    Theme,
+    draw_alone,
+    plot_spectrum,
+    runs_of,
+)
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.spectra.lines import Line
 
@@ -23,49 +32,10 @@ if TYPE_CHECKING:
 
     from spectromer_cli.spectra.spectrum import Spectrum
 
-# Okabe & Ito (2008): colours that the colour-blind tell apart.
-ORANGE, SKY_BLUE, GREEN = "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILION = "#0072B2", "#D55E00"
-
-
-@dataclass(frozen=True)
-class Theme:
-    """The colours of a figure or page, by what they mean.
-
-    Importance that speaks for a prediction is `supporting` (blue), importance that speaks
-    against it `opposing` (orange).
-    """
-
-    ground: str
-    text: str
-    rule: str
-    error: str
-    masked: str
-    template: str
-    emission: str
-    absorption: str
-    supporting: str
-    opposing: str
-
-
-# The reddish purple of absorption lines is darker, or lighter, than Okabe & Ito's: it is text.
-LIGHT = Theme(
-    ground="#FFFFFF", text="#1B1D21", rule="#D4D7DD", error=SKY_BLUE, masked="#D9D9D9",
-    template=GREEN, emission=BLUE, absorption="#A3477F", supporting=BLUE, opposing=VERMILION,
-)  # fmt: skip
-DARK = Theme(
-    ground="#15181D", text="#E4E6EA", rule="#363D47", error="#3A7FB0", masked="#2C323A",
-    template="#1FCB9B", emission=SKY_BLUE, absorption="#E7A0C8", supporting=SKY_BLUE,
-    opposing=ORANGE,
-)  # fmt: skip
-
 DPI = 200
-WIDTH = 11.0  # inches: a landscape page
-LOOK_HEIGHT, SPECTRUM_HEIGHT, IMAGE_HEIGHT = 4.6, 2.5, 2.75
-# So many characters of a title fit beside the legend of a quick look, and on the whole page.
-LOOK_CHARACTERS, TITLE_CHARACTERS = 95, 100
-# Lines end at this share of the height, and their names stand above, so many points apart.
-NAMES, NAME_GAP = 0.80, 9.8
+SPECTRUM_HEIGHT, IMAGE_HEIGHT = 2.5, 2.75  # inches
+# So many characters of a title fit on the whole page, and beside the legend of a quick look.
+TITLE_CHARACTERS, LOOK_CHARACTERS = 100, 108
 GALLERY_COLUMNS = 4
 # So many labels fit beside an image, and so many of four or five digits below it.
 MOST_ROW_LABELS, MOST_COLUMN_LABELS = 14, 8
@@ -115,159 +85,6 @@ def rc_params(theme: Theme) -> dict[Any, Any]:
     ink = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     paper = ("axes.facecolor", "figure.facecolor")
     return dict.fromkeys(ink, theme.text) | dict.fromkeys(paper, theme.ground)
-
-
-# --- a spectrum -----------------------------------------------------------------------------
-
-
-def plot_spectrum(
-    axes: Axes,
-    wavelength: np.ndarray,
-    flux: np.ndarray,
-    ivar: np.ndarray,
-    *,
-    z: float | None = None,
-    lines: Sequence[Line] = (),
-    template: np.ndarray | None = None,
-    rest_frame: bool = False,
-    theme: Theme = LIGHT,
-) -> None:
-    """Draw a spectrum with its 1σ band, masked regions in grey, and lines with their names.
-
-    Parameters
-    ----------
-    axes : matplotlib Axes
-        The caller names the flux axis and makes the legend.
-    wavelength : array, shape (n,)
-        Observed vacuum wavelength in Å, increasing.
-    flux : array, shape (n,)
-    ivar : array, shape (n,)
-        0 where a pixel is masked; at least one is not.
-    z : float, optional
-        Gives the lines their places, and the axes a second one of rest-frame wavelength on top.
-    lines : sequence of Line
-    template : array, shape (n,), optional
-        A template fit, drawn over the flux; NaN where there is none.
-    rest_frame : bool
-        Draw over the rest-frame wavelength at `z`, which must be known.
-    theme : Theme
-    """
-    at_rest = 1.0 + (z or 0.0)
-    x, stretch = (wavelength / at_rest, 1.0) if rest_frame else (wavelength, at_rest)
-    good = ivar > 0
-    shown = np.where(good, flux, np.nan)
-    sigma = np.where(good, 1.0 / np.sqrt(np.where(good, ivar, 1.0)), np.nan)
-    axes.fill_between(
-        x, shown - sigma, shown + sigma, step="mid", color=theme.error, linewidth=0, alpha=0.6,
-        label="±1σ",
-    )  # fmt: skip
-    axes.step(x, shown, where="mid", color=theme.text, linewidth=0.6, label="flux")
-    if template is not None:
-        axes.plot(x, template, color=theme.template, linewidth=1.0, label="best template fit")
-    edges = np.concatenate([x[:1], 0.5 * (x[1:] + x[:-1]), x[-1:]])
-    for number, (first, last) in enumerate(_runs(~good)):
-        axes.axvspan(
-            edges[first], edges[last], color=theme.masked, linewidth=0, zorder=0,
-            label="_" * (number > 0) + "masked",
-        )  # fmt: skip
-    axes.axhline(0.0, color="#7F7F7F", linewidth=0.5, linestyle=":")
-    low, high = flux_range(flux, ivar)
-    room = 0.47 if len(lines) else 0.12  # names stand above
-    axes.set_ylim(low - 0.1 * (high - low), high + room * (high - low))
-    margin = 0.01 * (x[good][-1] - x[good][0])
-    axes.set_xlim(x[good][0] - margin, x[good][-1] + margin)
-    kind = "Rest-frame" if rest_frame else "Observed vacuum"
-    axes.set_xlabel(f"{kind} wavelength [Å]", fontsize=9)
-    _tick(axes, top=z is None or rest_frame, right=True)
-    if z is not None and not rest_frame:
-        ways = (lambda seen: np.divide(seen, stretch), lambda rest: np.multiply(rest, stretch))
-        upper = axes.secondary_xaxis("top", functions=ways)
-        upper.set_xlabel("Rest-frame wavelength [Å]", fontsize=9)
-        _tick(upper)
-    if z is not None:
-        _mark_lines(axes, lines, stretch, theme)
-
-
-def flux_range(flux: np.ndarray, ivar: np.ndarray) -> tuple[float, float]:
-    """Least and greatest flux worth showing: zero is in, wild pixels and noisy ends are not.
-
-    Parameters
-    ----------
-    flux, ivar : array, shape (n,)
-        At least one pixel has an inverse variance above 0.
-    """
-    good = ivar > 0
-    sigma = ivar[good] ** -0.5
-    seen = flux[good][sigma <= 3.0 * np.median(sigma)]
-    low, high = np.quantile(seen, [0.002, 0.998])
-    if seen.size > 5:  # emission lines are in, however few their pixels
-        five = np.lib.stride_tricks.sliding_window_view(seen, 5)
-        high = max(high, np.median(five, axis=1).max())
-    low, high = min(0.0, float(low)), max(0.0, float(high))
-    return (low, high) if high > low else (low - 1.0, high + 1.0)
-
-
-def _tick(axes: Any, **sides: bool) -> None:
-    axes.minorticks_on()
-    for which in ("major", "minor"):
-        axes.tick_params(which=which, labelsize=8, direction="in", **sides)
-
-
-def _mark_lines(axes: Axes, lines: Sequence[Line], stretch: float, theme: Theme) -> None:
-    """Each line with its name above; names of close lines move apart, the lines do not."""
-    first, last = axes.get_xlim()
-    inside = sorted(
-        (line for line in lines if first < line.wavelength * stretch < last),
-        key=lambda line: line.wavelength,
-    )
-    at = np.array([(line.wavelength * stretch - first) / (last - first) for line in inside])
-    gap = NAME_GAP / (axes.figure.bbox.width / axes.figure.dpi * 72.0)
-    for line, share, name_at in zip(inside, at, spread_out(at, gap), strict=True):
-        colour = theme.emission if line.emission else theme.absorption
-        axes.plot(
-            [share, share, name_at], [0.0, NAMES - 0.02, NAMES], transform=axes.transAxes,
-            color=colour, linewidth=0.7, linestyle="-" if line.emission else "--", alpha=0.8,
-        )  # fmt: skip
-        axes.text(
-            name_at, NAMES + 0.01, line.name, transform=axes.transAxes, color=colour, fontsize=7,
-            rotation=90, ha="center", va="bottom", zorder=5,
-            bbox={"facecolor": theme.ground, "edgecolor": "none", "pad": 0.3},
-        )  # fmt: skip
-
-
-def spread_out(places: np.ndarray, gap: float) -> np.ndarray:
-    """Move places between 0 and 1 apart to at least `gap`, as little as can be, in their order.
-
-    Parameters
-    ----------
-    places : array, shape (n,)
-        Increasing.
-    gap : float
-
-    Returns
-    -------
-    array, shape (n,)
-        Runs of places that touch, each centred where its members were, half a gap or more
-        from 0 and 1 as long as there is room.
-    """
-    groups: list[list[float]] = []  # members of a run
-
-    def centre(group: list[float]) -> float:
-        half = 0.5 * gap * len(group)
-        return float(np.clip(np.mean(group), half, max(half, 1.0 - half)))
-
-    for place in places:
-        group = [float(place)]
-        while groups:
-            before = groups[-1]
-            if centre(group) - centre(before) >= 0.5 * gap * (len(before) + len(group)):
-                break
-            group = groups.pop() + group
-        groups.append(group)
-    return np.array(
-        [centre(group) + gap * (i - 0.5 * (len(group) - 1)) for group in groups
-         for i in range(len(group))]
-    )  # fmt: skip
 
 
 # --- a quick look ---------------------------------------------------------------------------
@@ -338,17 +155,27 @@ def draw(look: Look) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    figure = new_figure(WIDTH, LOOK_HEIGHT)
+    figure = new_figure(WIDTH, HEIGHT)
     axes = figure.add_subplot()
     spectrum = look.spectrum
-    plot_spectrum(
-        axes, spectrum.wavelength, spectrum.flux, spectrum.ivar, z=look.z, lines=look.lines
-    )
-    axes.set_ylabel("Flux density per Å (unit of the file)", fontsize=9)
+    draw_alone(axes, spectrum.wavelength, spectrum.flux, spectrum.ivar, z=look.z, lines=look.lines)
     figure.legend(loc="outside upper right", ncols=3, fontsize=8, frameon=False)
-    title = fill(look.title, LOOK_CHARACTERS, replace_whitespace=False)
+    # Its phrases, such as z with its error, stay whole.
+    title = "\n".join(_lines_of(look.title.split(BETWEEN), LOOK_CHARACTERS))
     figure.suptitle(title, fontsize=10, x=0.01, ha="left", parse_math=False)
     return figure
+
+
+def _lines_of(phrases: Sequence[str], most: int) -> list[str]:
+    """Phrases in lines of at most so many characters, if no phrase is longer."""
+    lines = [""]
+    for phrase in phrases:
+        longer = f"{lines[-1]}{BETWEEN}{phrase}" if lines[-1] else phrase
+        if len(longer) <= most or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(phrase)
+    return [part for line in lines for part in wrap(line, most, replace_whitespace=False)]
 
 
 # --- classes --------------------------------------------------------------------------------
@@ -504,7 +331,7 @@ def _mark_columns(axes: Axes, by_column: np.ndarray, grid: Grid) -> None:
     `by_column` has shape (tokens, grid.n).
     """
     tokens = len(by_column)
-    runs = [_runs(samples) for samples in by_column]
+    runs = [runs_of(samples) for samples in by_column]
     edges = [[first for first, _ in of_column] for of_column in runs]
     edges.append([last - 1 for _, last in runs[-1]])
     borders = _spread(tokens, MOST_COLUMN_LABELS)
@@ -521,12 +348,6 @@ def _spread(last: int, most: int) -> np.ndarray:
     numbers = np.arange(0, last + 1, step)
     numbers[-1] = last
     return numbers
-
-
-def _runs(wanted: np.ndarray) -> list[Any]:
-    """First index of each run of True, and the one after its last."""
-    steps = np.diff(np.concatenate([[False], wanted, [False]]).astype(int))
-    return list(zip(np.flatnonzero(steps == 1), np.flatnonzero(steps == -1), strict=True))
 
 
 def _to_bytes(image: torch.Tensor | np.ndarray) -> np.ndarray:

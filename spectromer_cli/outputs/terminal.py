@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spectromer_cli.outputs.plotting import Look, flux_range
+from spectromer_cli.outputs.plotting import Look
+from spectromer_cli.spectra.drawing import flux_range
 from spectromer_cli.spectra.spectrum import Spectrum
 
 TEXT_ROWS = 16

@@ -23,6 +23,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import NotASpectrum, ReadError, SpectromerError, UsageError
 from spectromer_cli.spectra import catalogues, identity, sources
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
+from spectromer_cli.spectra.objects import are_names, spectra_of
 from spectromer_cli.spectra.readers import ReadOptions, Spectra, open_spectra
 from spectromer_cli.spectra.readers.base import FILE_TIMEOUT, MAX_FILE_SIZE
 from spectromer_cli.spectra.sources import Target
@@ -61,6 +62,8 @@ class Inputs:
         See `ReadOptions`.
     workers : int, optional
         Processes that read; None chooses by the number of files.
+    spectra : object, optional
+        Spectra that are here already, instead of `files`, as `objects.spectra_of` takes them.
 
     Raises
     ------
@@ -76,7 +79,18 @@ class Inputs:
     max_file_size: int | str = MAX_FILE_SIZE
     file_timeout: float = FILE_TIMEOUT
     workers: int | None = None
+    spectra: Any = None
     _names: list[str] = field(init=False, repr=False)
+    _made: list[Spectrum | ReadError] = field(init=False, repr=False)
+
+    @classmethod
+    def of(cls, given: Any) -> Inputs:
+        """What Python users hand over: inputs, names of files, or spectra, one or many."""
+        if isinstance(given, Inputs):
+            return given
+        # Names may come from a generator as well as from a list; an iterator gives them once.
+        given = list(given) if isinstance(given, Iterator) else given
+        return cls(files=given) if are_names(given) else cls(spectra=given)
 
     def __post_init__(self) -> None:
         from spectromer_cli.spectra.quantities import is_unit
@@ -87,9 +101,13 @@ class Inputs:
         for name in ("catalog", "spectra_dir"):
             if getattr(self, name):
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        made = [] if self.spectra is None else spectra_of(self.spectra, air=self.air)
+        object.__setattr__(self, "_made", made)
         if self._names and self.catalog:
             raise UsageError("FILES and --catalog exclude each other", "give one of them")
-        if not self._names and not self.catalog:
+        if made and (self._names or self.catalog):
+            raise UsageError("spectra and files exclude each other", "give one of them")
+        if not self._names and not self.catalog and not made:
             raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
         if self.spectra_dir and not self.catalog:
             raise UsageError(
@@ -126,6 +144,8 @@ class Inputs:
         if self.catalog is not None:
             catalogue = catalogues.Catalogue(self.catalog, self.spectra_dir, options=self.options)
             return catalogue.targets(), catalogue, len(catalogue)
+        if self._made:
+            return made_targets(self._made), None, len(self._made)
         targets = sources.expand(self._names)
         if self.from_stdin:
             return targets, None, None
@@ -151,7 +171,7 @@ class Inputs:
         """
         if self.workers is not None:
             return self.workers
-        if self.from_stdin or (total is not None and total < FEW_FILES):
+        if self.from_stdin or self._made or (total is not None and total < FEW_FILES):
             return 0
         return min(4, cores() // CORES_PER_READER if on_cpu else cores() - 1)
 
@@ -161,6 +181,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def made_targets(spectra: Iterable[Spectrum | ReadError]) -> Iterator[Target]:
+    """Targets of spectra that are here already, as `objects.spectra_of` gives them."""
+    return (Target(Path(), spectrum=spectrum) for spectrum in spectra)
 
 
 @dataclass
@@ -219,12 +244,15 @@ class Item:
     @property
     def label(self) -> str:
         """The file, with the number of the spectrum where the file has several."""
+        if not self.file:
+            return f"spectrum {self.row}"
         return f"{self.file}[{self.row}]" if self.of_many else self.file
 
     @property
     def complaint(self) -> str:
         """What is wrong, in one line that names the file."""
-        return self.problem if self.file in self.problem else f"{self.label}: {self.problem}"
+        named = self.file and self.file in self.problem
+        return self.problem if named else f"{self.label}: {self.problem}"
 
 
 def load_all(
@@ -315,8 +343,12 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
         How many spectra the unit has in all.
     """
     unit, start, _ = piece
-    first = unit[0][1]
-    file = str(first.path)
+    number, first = unit[0]
+    file = first.file
+    if isinstance(first.spectrum, ReadError):
+        return [Item(file, number, problem=_line(first.spectrum))], 1
+    if first.spectrum is not None:
+        return [item_of(first.spectrum, file, number, grid)], 1
     if first.problem:
         return [Item(file, problem=first.problem, catalogue_row=first.catalogue_row)], 1
     items: list[Item] = []

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from spectromer_cli import console
-from spectromer_cli.errors import UsageError
+from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.spectra import hats
+from spectromer_cli.spectra.spectrum import Spectrum
 
 # What a folder is searched for, packed or not.
 SUFFIXES = (
@@ -49,6 +50,8 @@ class Target:
     shares_file : bool
         Other rows of the catalogue name the same file with other identifiers, so that just one
         of its spectra is meant.
+    spectrum : Spectrum or ReadError, optional
+        What came from Python, of no file, or what is wrong with it.
     """
 
     path: Path
@@ -58,6 +61,12 @@ class Target:
     found_in_folder: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict, hash=False)
     shares_file: bool = False
+    spectrum: Spectrum | ReadError | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def file(self) -> str:
+        """The name of the file; empty for a spectrum of no file."""
+        return str(self.path) if self.spectrum is None else ""
 
 
 def expand(arguments: Iterable[str]) -> Iterator[Target]:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spectromer_cli.errors import ReadError
+from spectromer_cli.errors import ReadError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # No spectrograph has more pixels; what claims to has more than fits into memory.
 MAX_PIXELS = 1_000_000
+# Of the meta data, these go to specutils and come from there.
+HANDED_ON = ("survey", "object_id", "ra", "dec", "flags")
+# In the header of what went there: its flux is f_λ, though in no unit.
+ORIGIN = "spectromer"
 
 
 @dataclass
@@ -22,12 +29,14 @@ class Spectrum:
     ----------
     wavelength : array of float64, shape (n,)
         Vacuum wavelength of the pixel centres in Å, heliocentric or barycentric as the
-        survey gives it, strictly increasing.
+        survey gives it, strictly increasing. A Quantity is converted to Å.
     flux : array of float64, shape (n,)
-        Flux density per Å, in any unit: only its shape is used.
-    ivar : array of float64, shape (n,)
+        Flux density per Å, in any unit: only its shape is used. A Quantity per unit frequency,
+        or in photons, is converted. Masked values are bad pixels.
+    ivar : array of float64, shape (n,), optional
         Inverse variance in 1/flux². Zero marks a bad pixel: masks, dead edges and values
-        that are not finite are folded in, and `flux` is 0 there if it was not finite.
+        that are not finite are folded in, and `flux` is 0 there if it was not finite. Without
+        it, errors are estimated from the scatter.
     meta : dict
         ``survey`` and ``object_id`` (str); ``ra`` and ``dec`` (degrees) where known; the
         survey pipeline's own result where the file has it, as ``survey_class``,
@@ -42,16 +51,27 @@ class Spectrum:
     Raises
     ------
     ValueError
-        If the arrays differ in shape or the wavelengths do not increase strictly.
+        If the arrays differ in shape, the wavelengths do not increase strictly, or a unit is not
+        one of wavelength, flux density or inverse variance.
     """
 
     wavelength: np.ndarray
     flux: np.ndarray
-    ivar: np.ndarray
+    ivar: np.ndarray = None  # type: ignore[assignment]
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         refuse_long(np.size(self.wavelength))
+        masked = getattr(self.flux, "mask", None)
+        arrays = self.wavelength, self.flux, self.ivar
+        if any(getattr(values, "unit", None) for values in arrays):
+            self.wavelength, self.flux, self.ivar = _without_units(*arrays)
+        if masked is not None:
+            self.flux = np.where(masked, np.nan, np.ma.getdata(self.flux))
+        if self.ivar is None:
+            flux = np.asarray(self.flux, dtype=np.float64)
+            self.ivar = ivar_from_scatter(np.where(filling(flux), np.nan, flux))
+            self.meta = self.meta | {"has_ivar": False}
         self.wavelength = np.asarray(self.wavelength, dtype=np.float64)
         self.flux = np.array(self.flux, dtype=np.float64)
         self.ivar = np.array(self.ivar, dtype=np.float64)
@@ -83,6 +103,114 @@ class Spectrum:
             return float("nan")
         return float(np.median(self.flux[good] * np.sqrt(self.ivar[good])))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a sketch of the flux, and what there is to say of it."""
+        from html import escape
+
+        said = {
+            "object": self.meta.get("object_id"), "survey": self.meta.get("survey"),
+            "pixels": f"{self.good.sum()} good of {self.flux.size}",
+            "vacuum wavelength": f"{self.wavelength[0]:.1f} – {self.wavelength[-1]:.1f} Å",
+            "S/N per pixel": f"{self.sn_median:.1f} (median)",
+            "flags": "; ".join(self.meta.get("flags", ())),
+        }  # fmt: skip
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in said.items()
+            if value
+        )
+        return f"<div>{self._sketch()}<table>{rows}</table></div>"
+
+    def _sketch(self, width: int = 480, height: int = 120) -> str:
+        """The good pixels as SVG, averaged where there are more than can be seen."""
+        good = np.flatnonzero(self.good)
+        if good.size < 2:
+            return ""
+        parts = np.array_split(good, min(good.size, width))
+        x = np.array([self.wavelength[part].mean() for part in parts])
+        y = np.array([self.flux[part].mean() for part in parts])
+        low, high = np.quantile(y, [0.005, 0.995])
+        low, high = min(low, 0.0), max(high, low + (low == high))
+        x = (x - x[0]) / (x[-1] - x[0]) * width
+        y = height * np.clip((high - y) / (high - low), 0.0, 1.0)
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+        return (
+            f"<svg width='{width}' height='{height}' role='img'><polyline fill='none' "
+            f"stroke='currentColor' stroke-width='0.7' points='{points}'/></svg>"
+        )
+
+    def plot(self, axes: Axes | None = None, *, z: float | None = None, class_: str = "") -> Axes:
+        """Draw the flux with its errors, masked regions in grey.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+            In which to draw; by default those of a new figure of `matplotlib.pyplot`.
+        z : float, optional
+            A redshift, for an axis of rest-frame wavelength.
+        class_ : str
+            STAR, GALAXY or QSO: its lines are marked at `z`.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ReadError
+            If no pixel is good.
+        """
+        from spectromer_cli.spectra.drawing import HEIGHT, WIDTH, draw_alone
+        from spectromer_cli.spectra.lines import lines_for
+
+        if not self.good.any():
+            raise ReadError("every pixel is masked, zero or not a number", "look at ivar")
+        if axes is None:
+            from matplotlib import pyplot
+
+            axes = pyplot.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
+        lines = lines_for(class_.upper()) if class_ else ()
+        draw_alone(axes, self.wavelength, self.flux, self.ivar, z=z, lines=lines)
+        return axes
+
+    def to_specutils(self) -> Any:
+        """The same spectrum for specutils and jdaviz.
+
+        Returns
+        -------
+        specutils.Spectrum
+            Over vacuum wavelength in Å, with bad pixels masked and the inverse variance as its
+            uncertainty, unless errors were estimated.
+
+        Raises
+        ------
+        UsageError
+            If specutils, an extra, is not installed.
+        """
+        try:
+            import specutils
+        except ImportError as error:
+            raise UsageError(
+                "specutils is missing", "pip install 'spectromer[specutils]'"
+            ) from error
+        from astropy import units
+        from astropy.nddata import InverseVariance
+
+        frames = {"heliocentric": "HELIOCEN", "rest": "SOURCE"}
+        # What is true of the arrays, which need not be what the file had.
+        said = {
+            "ORIGIN": ORIGIN,
+            "VACUUM": True,
+            "SPECSYS": frames.get(self.meta.get("frame", ""), "BARYCENT"),
+        }
+        return specutils.Spectrum(
+            flux=self.flux * units.dimensionless_unscaled,
+            spectral_axis=self.wavelength * units.AA,
+            uncertainty=None if self.meta.get("has_ivar") is False else InverseVariance(self.ivar),
+            mask=~self.good,
+            meta={key: self.meta[key] for key in HANDED_ON if key in self.meta} | {"header": said},
+        )
+
     def between(self, first: float, last: float) -> Spectrum:
         """The part of the spectrum from `first` to `last` Å; itself if it all lies there."""
         inside = (self.wavelength >= first) & (self.wavelength <= last)
@@ -94,6 +222,48 @@ class Spectrum:
             flux=self.flux[inside],
             ivar=self.ivar[inside],
         )
+
+
+def _without_units(wavelength: Any, flux: Any, ivar: Any) -> tuple[Any, Any, Any]:
+    """Numbers of Quantities and of columns with units: in Å, per Å, and 1/flux²."""
+    from astropy import units
+
+    def number_and_unit(values: Any) -> tuple[Any, Any]:
+        if not getattr(values, "unit", None):
+            return values, units.dimensionless_unscaled
+        given = units.Quantity(getattr(values, "unmasked", values))
+        return given.value, given.unit
+
+    wavelength, of_wavelength = number_and_unit(wavelength)
+    flux, of_flux = number_and_unit(flux)
+    ivar, of_ivar = number_and_unit(ivar)
+    try:
+        if of_wavelength != units.dimensionless_unscaled:
+            to_angstrom = of_wavelength.to("Angstrom", wavelength, units.spectral())
+            wavelength = np.asarray(to_angstrom, dtype=np.float64)
+        if of_ivar != units.dimensionless_unscaled:
+            ivar = ivar * of_ivar.to(of_flux**-2)
+    except (units.UnitConversionError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    per_angstrom = units.Unit("erg / (s cm2 Angstrom)")
+    here = units.spectral_density(np.asarray(wavelength) * units.AA)
+    for beside in (
+        units.dimensionless_unscaled,
+        units.sr,
+        units.pix,
+    ):  # of surface brightness, per solid angle or pixel
+        if (of_flux * beside).is_equivalent(per_angstrom):
+            return wavelength, flux, ivar
+        if (of_flux * beside).is_equivalent(per_angstrom, here):
+            # Only the shape matters: in the middle of the spectrum the factor is 1.
+            ones = np.ones(np.size(wavelength))
+            factor = (of_flux * beside).to(per_angstrom, ones, here)
+            factor = factor / np.median(factor)
+            return wavelength, flux * factor, None if ivar is None else ivar / factor**2
+    # Counts are a flux of their own kind; a length, or a magnitude, is none.
+    if of_flux.physical_type not in ("dimensionless", "unknown"):
+        raise ValueError(f"{of_flux} is not a unit of flux density")
+    return wavelength, flux, ivar
 
 
 def refuse_long(pixels: int) -> None:

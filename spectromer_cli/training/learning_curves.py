@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spectromer_cli.outputs.plotting import BLUE, VERMILION, new_figure, save_figure
+from spectromer_cli.outputs.plotting import new_figure, save_figure
+from spectromer_cli.spectra.drawing import BLUE, VERMILION
 
 
 def plot(path: Path, lines: Sequence[dict]) -> None:

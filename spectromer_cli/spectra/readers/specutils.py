@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
-from spectromer_cli.spectra.quantities import Column, Measured, comments_of, spectrum_of
+from spectromer_cli.spectra.objects import measured_of
+from spectromer_cli.spectra.quantities import spectrum_of
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
 from spectromer_cli.spectra.spectrum import Spectrum
 
@@ -84,28 +83,8 @@ def _read_as(source: Source, name: str, options: ReadOptions) -> list[Spectrum]:
 
 
 def _convert(part: Any, source: Source, options: ReadOptions) -> list[Spectrum]:
-    from astropy.nddata import StdDevUncertainty
-
-    axis = part.spectral_axis
-    flux = np.atleast_2d(part.flux.value)
-    error, mask = None, None
-    if part.uncertainty is not None:
-        error = np.atleast_2d(part.uncertainty.represent_as(StdDevUncertainty).array)
-    if part.mask is not None:
-        mask = np.atleast_2d(np.asarray(part.mask) != 0)
-    header = part.meta.get("header", {})
+    name = {"object_id": source.path.name.split(".")[0]}
     return [
-        spectrum_of(
-            Measured(
-                wavelength=Column(axis.value, "spectral_axis", axis.unit.to_string()),
-                flux=Column(flux[row], "flux", part.flux.unit.to_string()),
-                error=None if error is None else Column(error[row], "sigma"),
-                mask=None if mask is None else Column(mask[row], "mask"),
-                header=header if isinstance(header, Mapping) or hasattr(header, "cards") else {},
-                comments=comments_of(header),
-                meta={"survey": "", "object_id": source.path.name.split(".")[0]},
-            ),
-            air=options.air,
-        )
-        for row in range(len(flux))
+        spectrum_of(replace(measured, meta=measured.meta | name), air=options.air)
+        for measured in measured_of(part)
     ]
