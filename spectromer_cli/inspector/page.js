@@ -193,16 +193,18 @@ function drawRedshift(value) {
   const name = $("class").value;
   const fit = view.redshift(z, linesOf(name), templatesOf(name));
   $("fit").textContent = !fit ? "no template fit here" :
-    `template fit: χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, χ² lower by ${fit.gain.toFixed(0)} than polynomials` +
-    (tableGain != null ? ` (z of the table: ${tableGain.toFixed(0)})` : "");
+    `template fit: χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, Δχ² −${Math.max(0, fit.gain).toFixed(0)}` +
+    (tableGain != null ? ` (z found: −${Math.max(0, tableGain).toFixed(0)})` : "");
 }
 
 // A mark where the z or the class that a verdict would take is not what the table has.
 function showDiffers() {
   const row = rows[selected], marks = [];
   if (!sameRedshift(row.z, z)) {
-    const velocity = (SPEED_OF_LIGHT * (z - row.z)) / (1 + row.z), sign = velocity < 0 ? "−" : "+";
-    marks.push(`≠ z found, ${row.z.toFixed(5)}: by ${sign}${Math.abs(velocity).toLocaleString("en", { maximumFractionDigits: 0 })} km/s`);
+    const by = (z - row.z) / (1 + row.z), velocity = SPEED_OF_LIGHT * by;
+    const far = Math.abs(by) > 0.05; // a velocity would say nothing
+    const size = far ? Math.abs(z - row.z).toFixed(4) : `${Math.abs(velocity).toFixed(0)} km/s`;
+    marks.push(`≠ z found, ${row.z.toFixed(5)}: by ${by < 0 ? "−" : "+"}${size}`);
   }
   if (row.class && $("class").value !== row.class) marks.push(`≠ class found, ${row.class}`);
   $("differs").textContent = marks.join("  ·  ");
@@ -236,11 +238,12 @@ async function showBest(turn) {
     $("best").append(card);
     return [name, card];
   }));
+  const fits = new Map(), fitted = spectrum;
   await new Promise((later) => setTimeout(later, LOOK));
-  const fits = new Map();
+  if (isOver()) return;
   for (const [name, card] of cards) {
     const reach = name === "STAR" ? [-STAR_REACH, STAR_REACH] : [-0.01, Math.log(8)];
-    const fit = await bestFit(spectrum, templatesOf(name), ...reach, isOver);
+    const fit = await bestFit(fitted, templatesOf(name), ...reach, isOver);
     if (isOver()) return;
     card.replaceChildren(name, " no fit");
     if (!fit) continue;
@@ -252,12 +255,14 @@ async function showBest(turn) {
     card.title = `χ² lower by ${fit.gain.toFixed(0)} than polynomials; a click shows this fit`;
     card.disabled = false;
     card.onclick = () => chooseRedshift(fit.z, name);
-    sketch(canvas, spectrum, fit.model);
+    sketch(canvas, fitted, fit.model);
   }
   const best = [...fits].reduce((top, one) => (!top || one[1].gain > top[1].gain ? one : top), null);
   if (best) cards.get(best[0]).firstChild.textContent = `${best[0]} ✓`;
   $("best").dataset.row = selected; // all are there
-  redrawBest = () => { for (const [name, fit] of fits) sketch(cards.get(name).querySelector("canvas"), spectrum, fit.model); };
+  redrawBest = () => {
+    if (!isOver()) for (const [name, fit] of fits) sketch(cards.get(name).querySelector("canvas"), fitted, fit.model);
+  };
 }
 let redrawBest = () => {};
 

@@ -54,7 +54,9 @@ def _figure() -> figure:
         tools=[zoom, PanTool(), WheelZoomTool(dimensions="width"), ResetTool(), SaveTool()],
         active_drag=zoom, toolbar_location="right", min_border_left=70,
     )  # fmt: skip
-    fig.border_line_color = None
+    # A white that is drawn before `view.js` sets the colours would leave a rim.
+    fig.border_line_color = fig.outline_line_color = None
+    fig.border_fill_color = fig.background_fill_color = None
     fig.toolbar.logo = None
     fig.extra_x_ranges = {"rest": Range1d(start=3600, end=10400, name="rest")}
     fig.extra_y_ranges = {"share": Range1d(start=0, end=1)}  # 0 bottom to 1 top, whatever the flux

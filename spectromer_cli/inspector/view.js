@@ -36,8 +36,7 @@ class View {
   paint() {
     const colour = colours[darkness.matches ? "dark" : "light"];
     const { figure } = this;
-    figure.setv({ background_fill_color: colour.ground, border_fill_color: colour.ground,
-                  outline_line_color: null });
+    figure.setv({ background_fill_color: colour.ground, border_fill_color: colour.ground });
     for (const axis of [...figure.below, ...figure.left, ...figure.above]) {
       axis.setv({ axis_line_color: colour.text, major_tick_line_color: colour.text,
                   minor_tick_line_color: colour.text, major_label_text_color: colour.text,
