@@ -10,6 +10,7 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import UsageError
+from spectromer_cli.paths import claimed
 
 if TYPE_CHECKING:
     from spectromer_cli.inspector.merge import Merged
@@ -124,7 +125,7 @@ def _merge(paths: list[Path], output: Path | None, json_output: bool) -> None:
         print(screen.to_json_document(merged.table, record, "success", [], **content))
         return
     if output:
-        with open_writer(output, record) as writer:
+        with claimed(output), open_writer(output, record) as writer:
             writer.write(merged.table)
         print(output)
     else:

@@ -8,7 +8,7 @@ const KEPT = 24; // spectra that are kept at hand
 const templates = {}; // unpacked when first wanted
 let view, spectrum = null, coarse = 0, z = 0, tableGain = null, redshifts = [];
 let showing = 0; // counts the rows that were shown
-let typing = 0, sliding = false;
+let typing = 0; // the timer of a comment that is being typed
 
 // --- getting a spectrum ----------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ async function select(index) {
   try {
     got = await spectrumOf(index);
   } catch (error) {
-    failed = error instanceof TypeError ? "the server does not answer" : error.message;
+    failed = served && error instanceof TypeError ? "the server does not answer" : error.message;
   }
   if (turn !== showing) return; // another row is wanted by now
   spectrum = got;
@@ -401,6 +401,7 @@ function step(by) {
 function onKey(event) {
   const { target, key: pressed } = event;
   if (pressed === "Escape") { closePicker(); target.blur(); }
+  if (pressed === "Enter" && target.id === "inspector") target.blur(); // keys are verdicts again
   if (event.isComposing) return;
   const writing = target.matches("input[type=search], input[type=text], input[type=number]");
   if ((event.ctrlKey || event.metaKey) && pressed === "z" && !event.shiftKey && !writing) {
@@ -421,9 +422,9 @@ function onKey(event) {
   action();
 }
 
-function slide(value) {
-  if (!sliding) remember({ z, class: classShown });
-  sliding = true;
+// However often a slider moves, it is undone at once.
+function slide(slider, value) {
+  if (done.at(-1)?.slider !== slider) remember({ z, class: classShown, slider });
   drawRedshift(value);
 }
 
@@ -440,10 +441,9 @@ function connect() {
   $("coarse").oninput = () => {
     coarse = Math.expm1(Number($("coarse").value));
     $("fine").value = 0;
-    slide(coarse);
+    slide("coarse", coarse);
   };
-  $("fine").oninput = () => slide((1 + coarse) * (1 + Number($("fine").value) / SPEED_OF_LIGHT) - 1);
-  $("coarse").onchange = $("fine").onchange = () => { sliding = false; };
+  $("fine").oninput = () => slide("fine", (1 + coarse) * (1 + Number($("fine").value) / SPEED_OF_LIGHT) - 1);
   $("z").onchange = () => {
     const value = $("z").valueAsNumber;
     if (value > -0.9 && value.toFixed(5) !== z.toFixed(5)) chooseRedshift(value);
@@ -471,7 +471,9 @@ function connect() {
     if (!served) return;
     forgetAll();
     drawRows(true);
-    if (selected >= 0) select(selected);
+    if (selected < 0) return;
+    if (verdictOf(rows[selected])) select(selected);
+    else showVerdict(); // z and comment that were chosen before the name stay
   };
   $("verdict").onsubmit = (event) => event.preventDefault();
   $("export").onclick = exportVerdicts;
