@@ -4,8 +4,8 @@ Usage: python benchmarks/report.py [SPECTRA [PIXELS]]
 
 Makes SPECTRA (5000) spectra of PIXELS (4600, as SDSS has them) and their results, writes the
 report, opens it several times, and prints the seconds from asking for the page until the first
-spectrum is drawn, and those for stepping to the next; and the most memory that writing it took. Needs
-playwright and a Chromium.
+spectrum is drawn, and those for stepping to the next; and the most memory that writing it took.
+Needs playwright and a Chromium.
 """
 
 from __future__ import annotations

@@ -374,14 +374,13 @@ def test_what_the_reader_does_in_a_page_on_disk(run, results, page_at, tmp_path)
 
 def test_hostile_names_inject_nothing(serve, tmp_path, page_at, run) -> None:
     plate = write_spplate(tmp_path / "plate.fits", [made(3000, seed) for seed in range(15)])
-    table = Table({"file": [plate.name] * 15, "row": np.arange(15)})
-    table["id"] = HOSTILE
-    table["class"] = HOSTILE
-    table["z"] = 0.1
-    table["__proto__"] = HOSTILE
-    table["flags"] = HOSTILE
-    table.write(tmp_path / "z.csv")
-    server = serve(tmp_path / "z.csv")
+    lines = [
+        {"file": plate.name, "row": number, "id": name, "class": name, "z": 0.1,
+         "__proto__": name, "flags": name}
+        for number, name in enumerate(HOSTILE)
+    ]  # fmt: skip
+    (tmp_path / "z.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    server = serve(tmp_path / "z.jsonl")
     page = page_at(server.url)
     for number, name in enumerate(HOSTILE):
         comment = HOSTILE[-1 - number]

@@ -215,7 +215,11 @@ class Guard:
         if self._is_welcome(scope):
             await self._app(scope, receive, send_with_headers)
         else:
-            start = {"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]}
+            start = {
+                "type": "http.response.start",
+                "status": 404,
+                "headers": [(b"content-length", b"0")],
+            }
             await send_with_headers(start)
             await send({"type": "http.response.body", "body": b""})
 
