@@ -171,9 +171,14 @@ async function undo() {
 
 // --- CSV -------------------------------------------------------------------------------------
 
+// As outputs/formats.py writes it: what some readers take for the end of a line is escaped.
 function verdictsCsv() {
+  const escaped = (letter) => {
+    const code = letter.codePointAt(0).toString(16);
+    return code.length > 2 ? `\\u${code.padStart(4, "0")}` : `\\x${code.padStart(2, "0")}`;
+  };
   const quoted = (value) => {
-    const text = String(value ?? "");
+    const text = String(value ?? "").replaceAll(/[\v\f\x1c-\x1e\x85\u2028\u2029]/g, escaped);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const found = ["file", "row", "object_id", "class", "z", "z_prob", "zwarn"];
