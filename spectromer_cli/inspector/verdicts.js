@@ -179,7 +179,7 @@ function verdictsCsv() {
   };
   const quoted = (value) => {
     const text = String(value ?? "").replaceAll(/[\v\f\x1c-\x1e\x85\u2028\u2029]/g, escaped);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    return /[",\r\n]|^[\s#]|\s$/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const found = ["file", "row", "object_id", "class", "z", "z_prob", "zwarn"];
   const records = [[...found, "vi_class", "vi_z", "vi_quality", "vi_comment", "vi_date", "vi_inspector"]];
