@@ -11,7 +11,7 @@ HEIGHT = 500  # screen pixels
 # The importance band fills this share of the height, at the bottom.
 BAND = 0.05
 # The spectrum ends here; the names of the lines stand above, where nothing is drawn below them.
-NAMES = 0.74
+NAMES = 0.70
 # From the end of a line to its name, which may stand aside where lines are close.
 LEADER = 0.03
 

@@ -93,7 +93,7 @@ class View {
     const values = seen.filter((i) => sigma[i] <= limit).map((i) => flux[i]);
     const low = Math.min(0, quantile(values, 0.002)), high = quantile(values, 0.998);
     const room = Math.max(high - low, 0.01);
-    return [(low - 0.1 * room) * level, (high + 0.45 * room) * level]; // room for the names
+    return [(low - 0.1 * room) * level, (high + 0.52 * room) * level]; // room for the names
   }
 
   whole() {
