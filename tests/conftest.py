@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,20 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extra = {"licence": "none", "description": "random", "trained_on": "nothing"}
     write_weights(folder, "random.v0", SpectralViT(config).state_dict(), config, extra)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium, where playwright and a browser are installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no Chromium is installed")
+    with playwright.sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @dataclass

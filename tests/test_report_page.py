@@ -62,6 +62,8 @@ def test_the_page_stands_alone_and_quotes_what_it_shows(run, answers) -> None:
     assert "<script>alert" not in text
     assert ' src="http' not in text and ' href="http' not in text
     assert "default-src 'none'" in text  # the browser is told to fetch nothing
+    assert "connect-src 'none'" in text and "unsafe-inline'; img" in text
+    assert re.search(r"script-src 'sha256-\S+' 'sha256-\S+';", text)  # and to run no other script
 
 
 def test_a_missing_spectrum_keeps_its_row(run, answers, tmp_path) -> None:
@@ -74,14 +76,44 @@ def test_a_missing_spectrum_keeps_its_row(run, answers, tmp_path) -> None:
     assert "gone.fits" in (tmp_path / "r.html").read_text()
 
 
-def test_many_rows_are_paged(run, answers, tmp_path) -> None:
+@pytest.mark.parametrize("limit", ["ROWS_PER_PAGE", "BYTES_PER_PAGE"])
+def test_many_rows_are_paged(run, answers, tmp_path, monkeypatch, limit: str) -> None:
+    """By their number, and by what their spectra weigh."""
     table = Table.read(answers / "z.ecsv")
     table["file"] = [str(answers / name) for name in table["file"]]
-    vstack([table] * 168).write(tmp_path / "many.ecsv")  # 504
+    table = vstack([table] * 4)
+    table.write(tmp_path / "many.ecsv")  # 12
+    whole = run("report", tmp_path / "many.ecsv", "-o", tmp_path / "r.html", "-q")
+    assert whole.names == ["r.html"]
+    text = (tmp_path / "r.html").read_text()
+    weight = sum(len(found[1]) for found in re.finditer(r'id="spectrum-\d+">(.*)</script>', text))
+    most = {"ROWS_PER_PAGE": 5, "BYTES_PER_PAGE": 2 * weight // 5}[limit]
+    monkeypatch.setattr(f"spectromer_cli.inspector.build.{limit}", most)
     result = run("report", tmp_path / "many.ecsv", "-o", tmp_path / "r.html", "-q")
     assert result.code == 0, result.err
-    assert {path.name for path in tmp_path.glob("*.html")} == {"r.html", "r-2.html"}
-    assert "r-2.html" in (tmp_path / "r.html").read_text()
+    names = [f"r{number}.html" for number in ("", "-2", "-3")]
+    assert result.names == names
+    files = []
+    for name in names:
+        text = (tmp_path / name).read_text()
+        assert all(f'href="./{other}"' in text for other in names if other != name)
+        files += [row["file"] for row in data_of(tmp_path / name)["rows"]]
+        found = re.findall(r'id="spectrum-(\d+)"', text)
+        assert found == [str(number) for number in range(len(data_of(tmp_path / name)["rows"]))]
+    assert files == list(table["file"])
+
+
+def test_no_page_may_be_an_input(run, answers, tmp_path) -> None:
+    """That of the second page too, before any work."""
+    table = Table.read(answers / "z.ecsv")
+    table["file"] = [str(answers / name) for name in table["file"]]
+    shutil.copy(answers / f"{NAMES[0]}.fits", tmp_path / "r-2.html")
+    table["file"][0] = str(tmp_path / "r-2.html")
+    table.write(tmp_path / "z.ecsv")
+    result = run("report", tmp_path / "z.ecsv", "-o", tmp_path / "r.html")
+    assert result.code == 2
+    assert "r-2.html is an input" in result.err
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_spectra_elsewhere(run, weights, tmp_path) -> None:
@@ -126,10 +158,14 @@ def test_results_that_are_none(run, tmp_path, text: str) -> None:
 
 
 def test_a_full_disk_is_told(run, answers, tmp_path, monkeypatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    opened = Path.open
 
-    monkeypatch.setattr(Path, "write_text", full)
+    def full(path: Path, mode: str = "r", *rest: Any, **more: Any) -> Any:
+        if "w" in mode:
+            raise OSError(28, "No space left on device")
+        return opened(path, mode, *rest, **more)
+
+    monkeypatch.setattr(Path, "open", full)
     result = run("report", answers / "z.ecsv", "-o", tmp_path / "r.html")
     assert result.code == 1
     assert f"{tmp_path / 'r.html'} cannot be written: the disk is full" in result.err
@@ -381,20 +417,6 @@ def test_plots_of_a_catalogue(run, tmp_path) -> None:
 # --- the page in a browser ------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Headless Chromium, where playwright and a browser are installed."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium is installed")
-    with playwright.sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield launched
-        launched.close()
-
-
 def test_the_page_in_a_browser(run, answers, browser, tmp_path) -> None:
     path = page_of(run, answers)
     context = browser.new_context(accept_downloads=True)
@@ -477,8 +499,8 @@ def test_the_page_fits_templates_as_the_program_does(page) -> None:
     packed = pack_spectrum(Spectrum(grid.wavelength, prepared.flux, prepared.ivar))
     packed_basis = pack_templates({"GALAXY": basis}, grid.dloglam)["GALAXY"]
     fit = page.evaluate(
-        "([spectrum, basis, z]) =>"
-        " fitTemplates(unpackSpectrum(spectrum), unpackTemplates(basis), z)",
+        "async ([spectrum, basis, z]) =>"
+        " fitTemplates(await unpackSpectrum(spectrum), unpackTemplates(basis), z)",
         [packed, packed_basis, at_z],
     )
     assert fit["chi2"] == pytest.approx(chi2, rel=1e-3)

@@ -72,6 +72,27 @@ SpectraDir = Annotated[
         rich_help_panel=INPUTS,
     ),
 ]
+SpectraDirOfResults = Annotated[
+    Path | None,
+    typer.Option(
+        "--spectra-dir",
+        metavar="DIR",
+        help="Where the spectra lie, if neither beside the table nor below the working directory.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
+Importance = Annotated[
+    Path | None,
+    typer.Option(
+        "--importance",
+        metavar="DIR|FILE",
+        help="What explain -o DIR wrote: NAME.ecsv or NAME.12.ecsv for each spectrum, with "
+        "wavelength and importance; shown as a band.",
+        rich_help_panel=INPUTS,
+        show_default=False,
+    ),
+]
 Air = Annotated[
     bool | None,
     typer.Option(

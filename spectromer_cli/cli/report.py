@@ -34,28 +34,8 @@ def report(
         ),
     ] = None,
     catalog: options.Catalog = None,
-    spectra_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--spectra-dir",
-            metavar="DIR",
-            help="Where the spectra lie, if neither beside the table nor below the working "
-            "directory.",
-            rich_help_panel=options.INPUTS,
-            show_default=False,
-        ),
-    ] = None,
-    importance: Annotated[
-        Path | None,
-        typer.Option(
-            "--importance",
-            metavar="DIR|FILE",
-            help="What explain -o DIR wrote: NAME.ecsv or NAME.12.ecsv for each spectrum, with "
-            "wavelength and importance; shown as a band.",
-            rich_help_panel=options.INPUTS,
-            show_default=False,
-        ),
-    ] = None,
+    spectra_dir: options.SpectraDirOfResults = None,
+    importance: options.Importance = None,
     output: Annotated[
         Path,
         typer.Option(
@@ -79,7 +59,7 @@ def report(
     spectrum with lines and the best template at any redshift, and buttons for
     your own verdict, which you export as CSV. With --catalog instead of
     results, the page shows the class and redshift that the catalogue has. More
-    than 500 rows make several pages. Prints their names. A row whose spectrum
+    than 5,000 rows make several pages. Prints their names. A row whose spectrum
     is not found stays, and the exit code is 3.
     """
     from spectromer_cli.inspector.build import write_report

@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -15,10 +17,11 @@ from urllib.parse import quote
 
 from spectromer_cli import console
 from spectromer_cli._version import __version__
+from spectromer_cli.archives import services
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import pack_spectrum, pack_templates
 from spectromer_cli.inspector.plot import bokeh_script, plot_json
-from spectromer_cli.inspector.results import Row, read_importance, read_rows
+from spectromer_cli.inspector.results import Found, Row, position_of, read_importance, read_rows
 from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.outputs.protect import Outputs
@@ -30,9 +33,10 @@ from spectromer_cli.spectra.lines import LINES, lines_for, spectral_type_of
 from spectromer_cli.spectra.loading import Inputs, Item, item_of, load_all
 from spectromer_cli.weights.store import Weights, load_templates
 
-# So many spectra open within three seconds.
-ROWS_PER_PAGE = 500
-SCRIPTS = ("spectrum.js", "view.js", "page.js")
+# A page of so many spectra, or of so many bytes of them, opens within three seconds.
+ROWS_PER_PAGE = 5000
+BYTES_PER_PAGE = 80_000_000
+SCRIPTS = ("spectrum.js", "view.js", "list.js", "verdicts.js", "page.js")
 
 
 @dataclass(frozen=True)
@@ -52,27 +56,29 @@ class Written:
     missing: int
 
 
-def write_report(
-    results: Path | None,
-    output: Path,
-    weights: Weights,
-    *,
-    catalog: Path | None = None,
-    spectra_dir: Path | None = None,
-    importance: Path | None = None,
-    air: bool | None = None,
-    wavelength_unit: str = "",
-    max_file_size: int | str = "2GB",
-    file_timeout: float = 60.0,
-) -> Written:
-    """Write the pages of a report.
+@dataclass(frozen=True)
+class Shown:
+    """The spectrum of a row, as the page takes it.
+
+    Parameters
+    ----------
+    packed : dict or None
+        See `packing.pack_spectrum`; with the importance, where there is one.
+    problem : str
+        Why there is no spectrum; empty if there is one.
+    """
+
+    packed: dict[str, Any] | None
+    problem: str
+
+
+class Material:
+    """What pages are made from: the rows of a table, and how their spectra are read.
 
     Parameters
     ----------
     results : Path or None
         A table that `spectromer redshift` or `classify` wrote, in any of its formats.
-    output : Path
-        The first page; further ones get -2, -3, … behind its stem.
     weights : Weights
         Their templates are fitted in the page.
     catalog : Path, optional
@@ -88,114 +94,135 @@ def write_report(
     file_timeout : float
         What files do not say themselves, and how much they may ask for, see `ReadOptions`.
 
-    Returns
-    -------
-    Written
-
     Raises
     ------
     UsageError
-        If the table names no spectra, none of them has an importance, or the output cannot be
-        written or is an input.
+        If the table names no spectra, or none of them has an importance.
     ReadError
         If the table cannot be read.
-    SpectromerError
-        If the disk does not take a page.
     """
-    table = results or catalog
-    if table is None or (results and catalog):
-        raise UsageError("give RESULTS or --catalog, one of them", "spectromer report z.ecsv")
-    inputs = Inputs(
-        catalog=table, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
-        max_file_size=max_file_size, file_timeout=file_timeout,
-    )  # fmt: skip
-    rows, targets, provenance = read_rows(inputs, is_catalogue=results is None)
-    bands = read_importance(importance, targets) if importance else [None] * len(rows)
-    shared = {
-        "templates": pack_templates(load_templates(weights), weights.config.grid.dloglam),
-        "lines": {
-            name: [
-                asdict(line) | {"molecular": line.molecular}
-                for line in LINES
-                if line.class_name == name
-            ]
-            for name in CLASSES
-        },
-        "colours": {"light": asdict(LIGHT), "dark": asdict(DARK)},
-        # The bits of a catalogue's own zwarn are not ours.
-        "zwarn": {int(bit): bit.name for bit in ZWarn} if results else {},
-        "provenance": provenance,
-    }
-    parts = range(0, len(rows), ROWS_PER_PAGE)
-    first = output.name.removesuffix(output.suffix)
-    names = [output.name, *(f"{first}-{n}{output.suffix}" for n in range(2, len(parts) + 1))]
-    own = Outputs(output.with_name(name) for name in names)
-    own.refuse_all([table, *([importance] if importance else []), *(t.path for t in targets)])
-    missing = 0
-    with console.progress("spectra", len(rows)) as advance:
+
+    def __init__(
+        self,
+        results: Path | None,
+        weights: Weights,
+        *,
+        catalog: Path | None = None,
+        spectra_dir: Path | None = None,
+        importance: Path | None = None,
+        air: bool | None = None,
+        wavelength_unit: str = "",
+        max_file_size: int | str = "2GB",
+        file_timeout: float = 60.0,
+    ) -> None:
+        table = results or catalog
+        if table is None or (results and catalog):
+            raise UsageError("give RESULTS or --catalog, one of them", "spectromer report z.ecsv")
+        inputs = Inputs(
+            catalog=table, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
+            max_file_size=max_file_size, file_timeout=file_timeout,
+        )  # fmt: skip
+        self.table = table
+        self.found: Found = read_rows(inputs, is_catalogue=results is None)
+        self.rows = self.found.rows
+        targets, provenance = self.found.targets, self.found.provenance
+        self.inputs = [table, *([importance] if importance else []), *(t.path for t in targets)]
+        self._options = inputs.options
+        self._bands = read_importance(importance, targets) if importance else [None] * len(targets)
         # The same weights and program give the same spectrum the same S/N.
         same = provenance.get("sha256") == weights.sha256
         same &= provenance.get("version") == f"spectromer {__version__}"
-        grid = weights.config.grid if results and same else None
-        shown = _shown(rows, bands, load_all(targets, inputs.options), grid)
-        for number, start in enumerate(parts):
-            spectra, problems = [], []
-            for _ in rows[start : start + ROWS_PER_PAGE]:
-                packed, problem = next(shown)
-                spectra.append(packed)
-                problems.append(problem)
-                advance(1)
-            part = rows[start : start + ROWS_PER_PAGE]
-            types = {
-                name: {"", *(spectral_type_of(row) for row in part if row.get("class") == name)}
+        self._grid = weights.config.grid if results and same else None
+        self.shared = {
+            "templates": pack_templates(load_templates(weights), weights.config.grid.dloglam),
+            "lines": {
+                name: [
+                    asdict(line) | {"molecular": line.molecular}
+                    for line in LINES
+                    if line.class_name == name
+                ]
                 for name in CLASSES
-            }
-            data = {
-                "shownBy": {name: {kind: [line.name for line in lines_for(name, kind)]
-                                   for kind in kinds} for name, kinds in types.items()},
-                "key": _key(part), "stem": Path(names[number]).stem, "rows": part,
-                "problems": problems, **shared,
-            }  # fmt: skip
-            title = table.name + (f", page {number + 1}" if len(parts) > 1 else "")
-            path = output.with_name(names[number])
-            with disk_errors(path), atomic_path(path) as temporary:
-                page = _html(title, _links(names, number), data, spectra)
-                temporary.write_text(page, encoding="utf-8")
-            missing += sum(map(bool, problems))
-    return Written([output.with_name(name) for name in names], len(rows), missing)
+            },
+            "colours": {"light": asdict(LIGHT), "dark": asdict(DARK)},
+            # The bits of a catalogue's own zwarn are not ours.
+            "zwarn": {int(bit): bit.name for bit in ZWarn} if results else {},
+            "links": _sky_links(),
+            "provenance": provenance,
+        }
+
+    def shown(self, numbers: Iterable[int]) -> Iterator[Shown]:
+        """Read and pack the spectra of some rows.
+
+        A row gets what its spectrum says of itself, where the table has no column for it. A file
+        that has no id but its name is compared by its S/N, where the results were made by the
+        same program and weights: a file of that name may lie in another folder too.
+        """
+        wanted = list(numbers)
+        items = load_all((self.found.targets[number] for number in wanted), self._options)
+        for number, item in zip(wanted, items, strict=True):
+            row, band = self.rows[number], self._bands[number]
+            if self._grid is not None and (another := _another_by_sn(row, item, self._grid)):
+                item.problem, item.spectrum = another, None
+            for name in ("object_id", "survey"):
+                row.setdefault(name, item.meta.get(name))
+            row.setdefault("sn_median", item.sn_median if math.isfinite(item.sn_median) else None)
+            if self.found.positions[number] is None:
+                place = position_of(item.meta.get("ra"), item.meta.get("dec"))
+                self.found.positions[number] = place
+            try:
+                if item.spectrum is None:
+                    raise ReadError(item.problem)
+                packed = pack_spectrum(item.spectrum) | ({"importance": band} if band else {})
+                yield Shown(packed, "")
+            except ReadError as error:
+                yield Shown(None, str(error))
+
+    def page_data(self, part: range, problems: Sequence[str], stem: str) -> dict[str, Any]:
+        """What a page of these rows knows, but for the spectra.
+
+        Parameters
+        ----------
+        part : range
+            Of the rows.
+        problems : sequence of str
+            Why they have no spectrum; empty where they have one.
+        stem : str
+            Of the name of the file of exported verdicts.
+        """
+        rows = [self.rows[number] for number in part]
+        types = {
+            name: {"", *(spectral_type_of(row) for row in rows if row.get("class") == name)}
+            for name in CLASSES
+        }
+        return {
+            "shownBy": {name: {kind: [line.name for line in lines_for(name, kind)]
+                               for kind in kinds} for name, kinds in types.items()},
+            "key": _key(rows), "stem": stem, "rows": rows, "problems": list(problems),
+            "positions": [self.found.positions[number] for number in part], **self.shared,
+        }  # fmt: skip
+
+
+def spectrum_name(row: Row) -> str:
+    """What a verdict is about: the file, and the number of the spectrum in it."""
+    return f"{row['file']}[{row['row']}]"
 
 
 def _key(rows: Sequence[Row]) -> str:
     """The same for the same spectra, so that a report made anew finds the verdicts again."""
-    names = "\n".join(f"{row['file']}[{row['row']}]" for row in rows)
+    names = "\n".join(map(spectrum_name, rows))
     return hashlib.sha256(names.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
-def _shown(
-    rows: Sequence[Row],
-    bands: Sequence[dict[str, Any] | None],
-    items: Iterator[Item],
-    grid: Grid | None,
-) -> Iterator[tuple[dict[str, Any] | None, str]]:
-    """The packed spectrum of each row, or None and the reason.
-
-    A row gets what its spectrum says of itself, where the table has no column for it.
-
-    With `grid`, that of the model which made the rows, a file that has no id but its name is
-    compared by its S/N: a file of that name may lie in another folder too.
-    """
-    for row, band, item in zip(rows, bands, items, strict=True):
-        if grid is not None and (another := _another_by_sn(row, item, grid)):
-            item.problem, item.spectrum = another, None
-        for name in ("object_id", "survey"):
-            row.setdefault(name, item.meta.get(name))
-        row.setdefault("sn_median", item.sn_median if math.isfinite(item.sn_median) else None)
-        try:
-            if item.spectrum is None:
-                raise ReadError(item.problem)
-            yield pack_spectrum(item.spectrum) | ({"importance": band} if band else {}), ""
-        except ReadError as error:
-            yield None, str(error)
+def _sky_links() -> dict[str, str]:
+    """Where the surroundings of a position are shown; the page puts ra and dec in [deg]."""
+    return {
+        "SIMBAD": "https://simbad.cds.unistra.fr/simbad/sim-coo?Coord={ra}+{dec}"
+        "&CooFrame=ICRS&CooEqui=2000&Radius=10&Radius.unit=arcsec",
+        "Legacy Survey": "https://www.legacysurvey.org/viewer?ra={ra}&dec={dec}"
+        "&layer=ls-dr10&zoom=16&mark={ra},{dec}",
+        "SkyServer": f"{services.base('SKYSERVER')}/dr19/VisualTools/navi"
+        "?ra={ra}&dec={dec}&scale=0.2",
+    }
 
 
 def _another_by_sn(row: Row, item: Item, grid: Grid) -> str:
@@ -212,41 +239,149 @@ def _another_by_sn(row: Row, item: Item, grid: Grid) -> str:
     )
 
 
+def write_report(results: Path | None, output: Path, weights: Weights, **inputs: Any) -> Written:
+    """Write the pages of a report.
+
+    Parameters
+    ----------
+    results : Path or None
+    output : Path
+        The first page; further ones get -2, -3, … behind its stem.
+    weights : Weights
+    **inputs
+        As `Material` takes them.
+
+    Returns
+    -------
+    Written
+
+    Raises
+    ------
+    UsageError
+        As `Material`, or if the output cannot be written or is an input.
+    ReadError
+        If the table cannot be read.
+    SpectromerError
+        If the disk does not take a page.
+    """
+    material = Material(results, weights, **inputs)
+    first = output.name.removesuffix(output.suffix)
+
+    def name(page: int) -> str:
+        return f"{first}-{page + 1}{output.suffix}" if page else output.name
+
+    count = len(material.rows)
+    # How many pages there will be is not known yet: no input may have the name of any.
+    Outputs(output.with_name(name(page)) for page in range(count)).refuse_all(material.inputs)
+    problems: list[str] = []
+    # Packed spectra wait on the disk: every page has links to all others.
+    with disk_errors(output), _spool(output.parent) as spool:
+        starts, size = [0], 0
+        with console.progress("spectra", count) as advance:
+            for number, shown in enumerate(material.shown(range(count))):
+                text = json_text(shown.packed)
+                size += len(text)
+                full = size > BYTES_PER_PAGE or number - starts[-1] == ROWS_PER_PAGE
+                if full and number > starts[-1]:
+                    starts.append(number)
+                    size = len(text)
+                spool.write(text + "\n")
+                problems.append(shown.problem)
+                advance(1)
+        names = [name(page) for page in range(len(starts))]
+        spool.seek(0)
+        for page, (start, end) in enumerate(zip(starts, [*starts[1:], count], strict=True)):
+            data = material.page_data(
+                range(start, end), problems[start:end], Path(names[page]).stem
+            )
+            title = material.table.name + (f", page {page + 1}" if len(starts) > 1 else "")
+            spectra = (
+                f'<script type="application/json" id="spectrum-{number}">{text}</script>\n'
+                for number, text in enumerate(spool.readline().rstrip("\n") for _ in data["rows"])
+                if text != "null"
+            )
+            path = output.with_name(names[page])
+            with disk_errors(path), atomic_path(path) as temporary:
+                _write_text(temporary, html(title, data, _links(names, page), spectra))
+    missing = sum(map(bool, problems))
+    return Written([output.with_name(own) for own in names], count, missing)
+
+
+def _spool(folder: Path) -> Any:
+    """A file without a name, which ends with the block."""
+    return tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=folder)
+
+
+def _write_text(path: Path, parts: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(parts)
+
+
 # --- the page -------------------------------------------------------------------------------
 
 
-def _html(
-    title: str, links: str, data: dict[str, Any], spectra: Sequence[dict[str, Any] | None]
-) -> str:
-    """The page, whole: no other file and no network is needed to show it.
+def html(
+    title: str,
+    data: dict[str, Any],
+    links: str = "",
+    spectra: Iterable[str] = (),
+    *,
+    connect: str = "'none'",
+) -> Iterator[str]:
+    """The page in parts, whole: no other file is needed to show it.
 
-    Whatever comes from data reaches the page as JSON and is shown as text, never as HTML.
+    Whatever comes from data reaches the page as JSON and is shown as text, never as HTML; and the
+    browser is told to run no other script than the page's own, by their hashes.
+
+    Parameters
+    ----------
+    title : str
+    data : dict
+        As `Material.page_data` gives it.
+    links : str
+        HTML of the links between pages.
+    spectra : iterable of str
+        Their script elements.
+    connect : str
+        Where the page may fetch from, in the words of a Content-Security-Policy.
     """
     here = Path(__file__).parent
-    parts = {
-        "title": escape(title),
-        "pages": links,
-        "bokeh": bokeh_script(),
-        "plot": _json(plot_json()),
-        "data": _json(data),
-        "spectra": "\n".join(
-            f'<script type="application/json" id="spectrum-{number}">{_json(packed)}</script>'
-            for number, packed in enumerate(spectra)
-            if packed is not None
-        ),
-        "style": (here / "page.css").read_text("utf-8"),
-        "script": "\n".join((here / name).read_text("utf-8") for name in SCRIPTS),
+    bokeh = bokeh_script()
+    script = "\n".join((here / name).read_text("utf-8") for name in SCRIPTS)
+    parts: dict[str, Iterable[str]] = {
+        "policy": [
+            f"default-src 'none'; script-src {_hashed(bokeh)} {_hashed(script)}; "
+            f"style-src 'unsafe-inline'; img-src data: blob:; connect-src {connect}; "
+            "base-uri 'none'; form-action 'none'"
+        ],
+        "title": [escape(_text(title))],
+        "pages": [links],
+        "bokeh": [bokeh],
+        "plot": [json_text(plot_json())],
+        "data": [json_text(data)],
+        "spectra": spectra,
+        "style": [(here / "page.css").read_text("utf-8")],
+        "script": [script],
     }
-    template = (here / "page.html").read_text("utf-8")
-    # In one pass: what is put in is not searched again.
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+    template = re.split(r"\{\{(\w+)\}\}", (here / "page.html").read_text("utf-8"))
+    for number, text in enumerate(template):
+        yield from parts[text] if number % 2 else [text]
 
 
-def _json(value: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, default=str).replace(
-        "<", "\\u003c"
-    )
+def _hashed(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{b64encode(digest).decode('ascii')}'"
+
+
+def json_text(value: Any) -> str:
+    """JSON that cannot end the script element it stands in; valid Unicode, whatever it holds."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    return _text(text).replace("<", "\\u003c")
+
+
+def _text(text: str) -> str:
+    """Valid Unicode: stray bytes of a file's name become escapes, which JSON has too."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _links(names: Sequence[str], current: int) -> str:

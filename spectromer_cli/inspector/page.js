@@ -1,164 +1,101 @@
-// What the reader does: sort, filter, step through rows and redshifts, give verdicts, export.
+// What the reader does with a spectrum: steps through rows and redshifts, names lines, gives verdicts.
 
-const $ = (id) => document.getElementById(id);
-const jsonOf = (id) => JSON.parse($(id).textContent);
-const { rows, problems, templates: packedTemplates, lines, shownBy, colours, zwarn, key, stem, provenance } =
-  jsonOf("data");
-const SPEED_OF_LIGHT = 299792.458; // km/s
-// Lan et al. 2023, ApJ 943, 68: the scale of DESI's visual inspections.
-const QUALITIES = [
-  "no signal", "a signal, but nothing to tell what it is", "possible: unsure features",
-  "probable: one secure feature, or several weak ones", "certain: two or more secure features",
-];
 const STAR_REACH = 0.004; // ln(1+z) of the fastest stars of the Galaxy: 1200 km/s
+const TYPED = 1000; // ms after which a comment is kept
+const LOOK = 150; // ms that a spectrum is looked at before the best fits are sought
+const KEPT = 24; // spectra that are kept at hand
 
-// --- rows ------------------------------------------------------------------------------------
+const templates = {}; // unpacked when first wanted
+let view, spectrum = null, coarse = 0, z = 0, tableGain = null, redshifts = [];
+let showing = 0; // counts the rows that were shown
+let typing = 0; // the timer of a comment that is being typed
 
-const idOf = (row) => `${row.file ?? ""}[${row.row ?? 0}]`;
-const confidenceOf = (row) => row.z_prob ?? row.class_prob ??
-  [row.p_star, row.p_galaxy, row.p_qso].reduce((a, p) => (p == null ? a : Math.max(a ?? 0, p)), null);
-const nameOf = (row) => row.object_id || `${String(row.file ?? "").split("/").at(-1)}${row.row ? `[${row.row}]` : ""}`;
-const fixed = (digits) => (value) => (typeof value === "number" ? value.toFixed(digits) : value ?? "");
+// --- getting a spectrum ----------------------------------------------------------------------
 
-// The bits of zwarn by name; those of a catalogue are not ours and stay a number.
-const bitsOf = (value) => Object.keys(zwarn).filter((bit) => value & bit).map((bit) => zwarn[bit]);
-const inWords = (value) => bitsOf(value).join(", ") || (value ?? "");
+const fetched = new Map(); // promises of spectra, by row
 
-const COLUMNS = [
-  { name: "#", of: (row, i) => i + 1, title: "place in the results" },
-  { name: "object", of: nameOf, text: true, title: "object, or file" },
-  { name: "class", of: (row) => row.class, text: true, title: "class" },
-  { name: "z", of: (row) => row.z, show: fixed(5), title: "redshift" },
-  { name: "conf.", of: confidenceOf, show: fixed(3), title: "probability of the redshift; of the class where results have no redshift" },
-  { name: "zwarn", of: (row) => row.zwarn, show: inWords, title: "doubts about the redshift, 0 if there are none" },
-  { name: "S/N", of: (row) => row.sn_median, show: fixed(1), title: "median signal-to-noise ratio per pixel" },
-  { name: "you", of: (row) => verdicts[idOf(row)]?.quality, title: "quality of your verdict" },
-];
-const ALIASES = { sn: (row) => row.sn_median, confidence: confidenceOf, "conf.": confidenceOf,
-                  quality: (row) => verdicts[idOf(row)]?.quality };
-
-let shown = []; // rows that pass the filter, in the order of the table
-let selected = -1;
-let sorting = { column: 0, down: false };
-const cells = []; // table rows, made once
-
-function makeTable() {
-  COLUMNS.forEach((column, c) => {
-    const head = document.createElement("th"), button = document.createElement("button");
-    head.scope = "col";
-    if (!column.text) head.className = "number";
-    button.type = "button";
-    button.textContent = column.name;
-    button.title = column.title;
-    button.onclick = () => {
-      sorting = { column: c, down: sorting.column === c && !sorting.down };
-      fillTable();
-    };
-    head.append(button);
-    $("columns").append(head);
-  });
-  rows.forEach((row, i) => {
-    const line = document.createElement("tr");
-    line.dataset.index = i;
-    for (const column of COLUMNS) {
-      const cell = line.insertCell();
-      cell.className = column.text ? "text" : "number";
-      const value = column.of(row, i);
-      cell.textContent = column.show ? column.show(value) : value ?? "";
-      if (column.name === "object") cell.title = idOf(row);
-    }
-    if (row.zwarn) {
-      line.cells[5].classList.add("warned");
-      line.cells[5].title = inWords(row.zwarn);
-    }
-    if (problems[i]) line.classList.add("unread");
-    cells.push(line);
-  });
-  $("rows").onclick = (event) => {
-    const line = event.target.closest("tr");
-    if (line) select(Number(line.dataset.index));
-  };
-  for (const name of new Set(rows.map((row) => row.class).filter(Boolean))) {
-    $("filter-class").add(new Option(name, name));
+function spectrumOf(index) {
+  if (!fetched.has(index)) {
+    const promise = served ? fromServer(index) : fromPage(index);
+    fetched.set(index, promise);
+    promise.catch(() => fetched.delete(index));
+    if (fetched.size > KEPT) fetched.delete(fetched.keys().next().value);
   }
+  return fetched.get(index);
 }
 
-function fillTable() {
-  const { of } = COLUMNS[sorting.column], way = sorting.down ? -1 : 1;
-  const passes = filterOf($("filter").value);
-  shown = rows.map((_, i) => i).filter((i) => passes(rows[i]));
-  const keys = rows.map((row, i) => of(row, i));
-  shown.sort((a, b) => compare(keys[a], keys[b], way) || a - b);
-  $("rows").replaceChildren(...shown.map((i) => cells[i]));
-  [...$("columns").children].forEach((head, c) => {
-    head.setAttribute("aria-sort", c !== sorting.column ? "none" : sorting.down ? "descending" : "ascending");
-  });
-  $("count").textContent = `${shown.length} of ${rows.length} spectra`;
+async function fromPage(index) {
+  const element = $(`spectrum-${index}`), packed = element && JSON.parse(element.textContent);
+  return packed ? { ...(await unpackSpectrum(packed)), importance: packed.importance } : null;
 }
 
-// Rows without a value stand last, whichever way the others are sorted.
-function compare(a, b, way) {
-  const hasA = a != null && a !== "", hasB = b != null && b !== "";
-  if (!hasA || !hasB) return hasB - hasA;
-  return way * (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b)));
-}
-
-function filterOf(text) {
-  const tests = text.trim().split(/\s+/).filter(Boolean).map(testOf);
-  const wanted = $("filter-class").value;
-  if (wanted) tests.push((row) => row.class === wanted);
-  if ($("filter-warned").checked) tests.push((row) => row.zwarn !== 0);
-  if ($("filter-unjudged").checked) tests.push((row) => verdicts[idOf(row)]?.quality == null);
-  return (row) => tests.every((test) => test(row));
-}
-
-// COLUMN>VALUE, or else a word to be found in the row.
-function testOf(term) {
-  const parts = /^([\w.]+)(!=|<=|>=|=|<|>)(.*)$/.exec(term);
-  const of = parts && (ALIASES[parts[1].toLowerCase()] ?? (Object.hasOwn(rows[0], parts[1]) && ((row) => row[parts[1]])));
-  if (!of) {
-    const word = term.toLowerCase();
-    return (row) => [idOf(row), row.object_id, row.class, row.subclass, row.survey, row.flags]
-      .some((value) => String(value ?? "").toLowerCase().includes(word));
-  }
-  const [, , sign, limit] = parts, number = Number(limit);
-  return (row) => {
-    const value = of(row);
-    if (value == null || value === "") return sign === "!=" || (sign === "=" && limit === "");
-    const [a, b] = typeof value === "number" && limit !== "" && !Number.isNaN(number)
-      ? [value, number] : [String(value).toLowerCase(), limit.toLowerCase()];
-    return { "=": a === b, "!=": a !== b, "<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b }[sign];
-  };
+async function fromServer(index) {
+  const answer = await fetch(`spectra/${index}`);
+  if (!answer.ok) throw new Error("the server does not give the spectrum");
+  const { packed, problem, position, row } = await answer.json();
+  problems[index] = problem;
+  positions[index] = position;
+  for (const [name, value] of Object.entries(row)) rows[index][name] ??= value;
+  return packed ? { ...(await unpackSpectrum(packed)), importance: packed.importance } : null;
 }
 
 // --- the spectrum that is shown --------------------------------------------------------------
 
-const templates = {}; // unpacked when first wanted
-let view, spectrum = null, coarse = 0, z = 0, tableGain = null, redshifts = [];
-
-function select(index) {
-  cells[selected]?.removeAttribute("aria-selected");
+async function select(index) {
+  keepComment();
+  closePicker();
+  const turn = ++showing;
   selected = index;
-  cells[index].setAttribute("aria-selected", "true");
-  cells[index].scrollIntoView({ block: "nearest" });
-  const row = rows[index], verdict = verdicts[idOf(row)];
-  $("name").textContent = nameOf(row);
-  $("facts").textContent = factsOf(row);
-  $("problem").textContent = problems[index] ? `No spectrum: ${problems[index]}` : "";
-  $("view").classList.toggle("empty", Boolean(problems[index]));
-  describe($("all"), row);
+  spectrum = null;
+  forgetViews();
+  bringIntoView(index);
+  drawRows(true);
+  const row = rows[index], verdict = verdictOf(row);
   $("comment").value = verdict?.comment ?? "";
-  const element = $(`spectrum-${index}`), packed = element && JSON.parse(element.textContent);
-  spectrum = packed ? { ...unpackSpectrum(packed), importance: packed.importance } : null;
-  const wanted = verdict?.class || row.class || "";
-  const options = new Set([...Object.keys(lines), "OTHER", ...rows.map((r) => r.class).filter(Boolean), ...(wanted ? [wanted] : [""])]);
+  showAbout(index);
+  $("view").classList.add("loading");
+  showVerdict();
+  let got = null, failed = "";
+  try {
+    got = await spectrumOf(index);
+  } catch (error) {
+    failed = served && error instanceof TypeError ? "the server does not answer" : error.message;
+  }
+  if (turn !== showing) return; // another row is wanted by now
+  spectrum = got;
+  showAbout(index, failed);
+  $("view").classList.remove("loading");
+  drawRows(true);
+  const wanted = verdictOf(row)?.class || row.class || "";
+  const options = new Set([...Object.keys(lines), "OTHER", ...classes, wanted]);
   $("class").replaceChildren(...[...options].map((name) => new Option(name, name, false, name === wanted)));
-  listRedshifts(row, verdict);
+  listRedshifts(row, verdictOf(row));
   if (spectrum) view.show(spectrum, Number($("smooth").value));
   tableGain = spectrum && row.z != null && templatesOf(row.class)
     ? fitTemplates(spectrum, templatesOf(row.class), row.z)?.gain ?? null : null;
-  setRedshift(verdict?.z ?? row.z ?? 0);
+  setRedshift(verdictOf(row)?.z ?? row.z ?? 0);
   showVerdict();
+  showBest(turn);
+  const next = shown[shown.indexOf(index) + 1];
+  if (served && next !== undefined) spectrumOf(next).catch(() => {});
+}
+
+const classes = new Set(rows.map((row) => row.class).filter(Boolean));
+
+function showAbout(index, failed = "") {
+  const row = rows[index], problem = failed || problems[index];
+  $("name").textContent = nameOf(row);
+  $("facts").textContent = factsOf(row);
+  $("problem").textContent = problem ? `No spectrum: ${problem}` : "";
+  $("view").classList.toggle("empty", Boolean(problem));
+  describe($("all"), row);
+  $("links").replaceChildren(...(positions[index] ? Object.entries(links) : []).map(([name, address]) => {
+    const link = document.createElement("a"), [ra, dec] = positions[index];
+    link.textContent = name;
+    link.href = address.replaceAll("{ra}", ra.toFixed(6)).replaceAll("{dec}", dec.toFixed(6));
+    Object.assign(link, { target: "_blank", rel: "noopener noreferrer", title: `ra ${ra.toFixed(6)}, dec ${dec.toFixed(6)}` });
+    return link;
+  }));
 }
 
 function factsOf(row) {
@@ -181,6 +118,7 @@ function describe(list, values) {
     const term = document.createElement("dt"), text = document.createElement("dd");
     term.textContent = name;
     text.textContent = value ?? "–";
+    text.dir = "auto";
     return [term, text];
   }));
 }
@@ -208,7 +146,7 @@ function listRedshifts(row, verdict) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = `${name} ${value.toFixed(5)}${probability != null ? `  p ${probability.toFixed(2)}` : ""}`;
-    button.onclick = () => setRedshift(value);
+    button.onclick = () => chooseRedshift(value);
     return button;
   }));
 }
@@ -216,13 +154,27 @@ function listRedshifts(row, verdict) {
 function nextRedshift() {
   if (!redshifts.length) return;
   const now = redshifts.findIndex(([, value]) => Math.abs(value - z) < 1e-7);
-  setRedshift(redshifts[(now + 1) % redshifts.length][1]);
+  chooseRedshift(redshifts[(now + 1) % redshifts.length][1]);
+}
+
+// What the reader chooses can be undone.
+function chooseRedshift(value, name = classShown) {
+  remember({ z, class: classShown });
+  setClass(name);
+  setRedshift(value);
+}
+
+let classShown = "";
+function setClass(name) {
+  if (![...$("class").options].some((option) => option.value === name)) $("class").add(new Option(name, name));
+  $("class").value = name;
 }
 
 // A redshift chosen outright: the coarse slider goes there, the fine one to its middle.
 function setRedshift(value) {
   coarse = value;
-  const isStar = $("class").value === "STAR";
+  classShown = $("class").value;
+  const isStar = classShown === "STAR";
   const x = Math.log1p(value), least = isStar ? -STAR_REACH : -0.01, most = isStar ? STAR_REACH : Math.log(8);
   Object.assign($("coarse"), { min: Math.min(least, x), max: Math.max(most, x), step: isStar ? 1e-5 : 1e-4 });
   $("coarse").value = x;
@@ -232,16 +184,32 @@ function setRedshift(value) {
 
 function drawRedshift(value) {
   z = value;
-  if (document.activeElement !== $("z")) $("z").value = z.toFixed(5);
+  $("z").value = z.toFixed(5);
   [...$("redshifts").children].forEach((button, i) => {
     button.setAttribute("aria-pressed", Math.abs(redshifts[i][1] - z) < 1e-7);
   });
+  showDiffers();
   if (!spectrum) { $("fit").textContent = ""; return; }
   const name = $("class").value;
   const fit = view.redshift(z, linesOf(name), templatesOf(name));
   $("fit").textContent = !fit ? "no template fit here" :
-    `template fit: χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, χ² lower by ${fit.gain.toFixed(0)} than polynomials` +
-    (tableGain != null ? ` (z of the table: ${tableGain.toFixed(0)})` : "");
+    `template fit: χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, Δχ² −${Math.max(0, fit.gain).toFixed(0)}` +
+    (tableGain != null ? ` (z found: −${Math.max(0, tableGain).toFixed(0)})` : "");
+}
+
+// A mark where the z or the class that a verdict would take is not what the table has.
+function showDiffers() {
+  const row = rows[selected], marks = [];
+  if (!sameRedshift(row.z, z)) {
+    const by = (z - row.z) / (1 + row.z), velocity = SPEED_OF_LIGHT * by;
+    const far = Math.abs(by) > 0.05; // a velocity would say nothing
+    const size = far ? Math.abs(z - row.z).toFixed(4) : `${Math.abs(velocity).toFixed(0)} km/s`;
+    marks.push(`≠ z found, ${row.z.toFixed(5)}: by ${by < 0 ? "−" : "+"}${size}`);
+  }
+  if (row.class && $("class").value !== row.class) marks.push(`≠ class found, ${row.class}`);
+  $("differs").textContent = marks.join("  ·  ");
+  $("z").classList.toggle("differs", !sameRedshift(row.z, z));
+  $("class").classList.toggle("differs", Boolean(row.class) && $("class").value !== row.class);
 }
 
 function readPointer(wavelength) {
@@ -255,71 +223,170 @@ function readPointer(wavelength) {
   $("readout").textContent = `λ ${wavelength.toFixed(1)} Å   rest ${(wavelength / (1 + z)).toFixed(1)} Å   ${flux}`;
 }
 
-// --- verdicts: in memory and, where the browser lets us, in its storage ----------------------
+// --- the best fits of all classes, side by side ------------------------------------------------
 
-let verdicts = {};
-const STORE = `spectromer verdicts ${key}`;
-
-function loadVerdicts() {
-  try {
-    verdicts = JSON.parse(localStorage.getItem(STORE) ?? "{}");
-  } catch (error) {
-    $("saved").textContent = "This browser does not keep verdicts: export them before you leave.";
+async function showBest(turn) {
+  const names = Object.keys(lines).filter((name) => templatesOf(name));
+  $("best").replaceChildren();
+  if (!spectrum || !names.length) return;
+  const isOver = () => turn !== showing;
+  const cards = new Map(names.map((name) => {
+    const card = document.createElement("button"), canvas = document.createElement("canvas");
+    card.type = "button";
+    card.disabled = true;
+    card.append(`${name} …`, canvas);
+    $("best").append(card);
+    return [name, card];
+  }));
+  const fits = new Map(), fitted = spectrum;
+  await new Promise((later) => setTimeout(later, LOOK));
+  if (isOver()) return;
+  for (const [name, card] of cards) {
+    const reach = name === "STAR" ? [-STAR_REACH, STAR_REACH] : [-0.01, Math.log(8)];
+    const fit = await bestFit(fitted, templatesOf(name), ...reach, isOver);
+    if (isOver()) return;
+    card.replaceChildren(name, " no fit");
+    if (!fit) continue;
+    fits.set(name, fit);
+    const facts = document.createElement("span"), canvas = document.createElement("canvas");
+    facts.textContent = `χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, Δχ² −${Math.max(0, fit.gain).toFixed(0)}`;
+    card.replaceChildren(document.createElement("b"), ` z ${fit.z.toFixed(5)}`, facts, canvas);
+    card.firstChild.textContent = name;
+    card.title = `χ² lower by ${fit.gain.toFixed(0)} than polynomials; a click shows this fit`;
+    card.disabled = false;
+    card.onclick = () => chooseRedshift(fit.z, name);
+    sketch(canvas, fitted, fit.model);
   }
+  const best = [...fits].reduce((top, one) => (!top || one[1].gain > top[1].gain ? one : top), null);
+  if (best) cards.get(best[0]).firstChild.textContent = `${best[0]} ✓`;
+  $("best").dataset.row = selected; // all are there
+  redrawBest = () => {
+    if (!isOver()) for (const [name, fit] of fits) sketch(cards.get(name).querySelector("canvas"), fitted, fit.model);
+  };
 }
+let redrawBest = () => {};
+
+// --- naming a line -----------------------------------------------------------------------------
+
+let clicked = NaN;
+
+const plainName = (name) => name.toLowerCase().replaceAll(/[αβγδε]/g, (letter) => "abgde"["αβγδε".indexOf(letter)])
+  .replaceAll(/[^a-z0-9]/g, "");
+
+// The lines that there may be: those of the class first. Each with the redshift that it would mean.
+function candidates() {
+  const name = $("class").value, isStar = name === "STAR", known = Object.hasOwn(lines, name) ? name : "GALAXY";
+  const others = isStar ? [] : ["GALAXY", "QSO"].filter((one) => one !== known).flatMap((one) => lines[one]);
+  const byName = new Map();
+  for (const line of [...lines[known], ...others]) if (!byName.has(line.name)) byName.set(line.name, line);
+  return [...byName.values()].filter((line) => !line.molecular || $("show-bands").checked).map((line) => {
+    const centre = view.centre(clicked, line.emission);
+    return { line, z: centre / line.wavelength - 1 };
+  }).filter(({ z: found }) => (isStar ? Math.abs(found) < 2 * STAR_REACH : found > -0.01 && found < 7.5));
+}
+
+function openPicker({ x, sx, sy }) {
+  if (!spectrum || !(x >= spectrum.wavelength[0] && x <= spectrum.wavelength.at(-1))) { closePicker(); return; }
+  clicked = x;
+  $("picker").hidden = false;
+  $("picker-filter").value = "";
+  fillPicker();
+  const room = $("drawing").clientWidth - $("picker").offsetWidth;
+  $("picker").style.left = `${Math.max(0, Math.min(room, sx + 12))}px`;
+  $("picker").style.top = `${Math.max(0, Math.min(150, sy))}px`;
+  $("picker-filter").focus();
+}
+
+function fillPicker() {
+  const wanted = plainName($("picker-filter").value);
+  const found = candidates().filter(({ line }) => plainName(line.name).includes(wanted));
+  // What begins so stands before what has it within.
+  found.sort((a, b) => plainName(b.line.name).startsWith(wanted) - plainName(a.line.name).startsWith(wanted));
+  $("picker-lines").replaceChildren(...found.map(({ line, z: value }) => {
+    const button = document.createElement("button"), note = document.createElement("span");
+    button.type = "button";
+    note.textContent = `z ${value.toFixed(5)}`;
+    button.append(line.name, " ", note);
+    button.onclick = () => { closePicker(); chooseRedshift(value); };
+    return button;
+  }));
+  if (!found.length) $("picker-lines").textContent = "no line of this class can be here";
+}
+
+function closePicker() {
+  if ($("picker").contains(document.activeElement)) document.activeElement.blur();
+  $("picker").hidden = true;
+}
+
+// --- verdicts ----------------------------------------------------------------------------------
 
 function record(change) {
-  if (selected < 0) return;
-  const id = idOf(rows[selected]);
-  verdicts[id] = { ...verdicts[id], class: $("class").value, z: Number(z.toFixed(7)),
-                   comment: $("comment").value, date: new Date().toISOString().slice(0, 19) + "Z", ...change };
-  keep();
-}
-
-function keep() {
-  try {
-    localStorage.setItem(STORE, JSON.stringify(verdicts));
-  } catch (error) {
-    $("saved").textContent = "This browser does not keep verdicts: export them before you leave.";
-  }
-  cells[selected].cells[7].textContent = verdicts[idOf(rows[selected])]?.quality ?? "";
+  if (selected < 0 || !canRecord()) return;
+  if ($("view").classList.contains("loading")) { say("The spectrum is not there yet: nothing recorded."); return; }
+  clearTimeout(typing);
+  typing = 0;
+  const row = rows[selected], before = verdictOf(row);
+  remember({ index: selected, before, z, class: classShown });
+  put(idOf(row), { ...before, class: $("class").value, z: Number(z.toFixed(7)), comment: $("comment").value,
+                   date: new Date().toISOString().slice(0, 19) + "Z", ...change });
+  drawRows(true);
   showVerdict();
 }
 
+function clearVerdict() {
+  if (selected < 0 || !canRecord()) return;
+  clearTimeout(typing);
+  typing = 0;
+  const row = rows[selected], before = verdictOf(row);
+  $("comment").value = "";
+  if (!before) return;
+  remember({ index: selected, before, z, class: classShown });
+  put(idOf(row), null);
+  drawRows(true);
+  showVerdict();
+}
+
+// A comment is kept when nobody types any more.
+function typed() {
+  clearTimeout(typing);
+  typing = setTimeout(keepComment, TYPED);
+}
+
+function keepComment() {
+  if (!typing) return;
+  clearTimeout(typing);
+  typing = 0;
+  if (selected >= 0 && $("comment").value !== (verdictOf(rows[selected])?.comment ?? "")) record({});
+}
+
 function showVerdict() {
-  const verdict = verdicts[idOf(rows[selected])];
+  const row = rows[selected], verdict = verdictOf(row);
   [...$("qualities").children].forEach((button, quality) => {
     button.setAttribute("aria-pressed", verdict?.quality === quality);
   });
   $("recorded").textContent = verdict
-    ? `recorded: ${verdict.class || "no class"}, z = ${verdict.z.toFixed(5)}, ` +
+    ? `recorded: ${verdict.class || "no class"}, z = ${verdict.z?.toFixed(5) ?? "–"}, ` +
       (verdict.quality != null ? `quality ${verdict.quality} (${QUALITIES[verdict.quality]})` : "no quality yet")
     : "nothing recorded for this spectrum";
-  $("export").disabled = !Object.keys(verdicts).length;
+  $("recorded").classList.toggle("differs", changed(row, verdict));
+  showOthers(row, verdict);
+  $("export").disabled = ![...everyone.values()].some((one) => one.size);
 }
 
-function verdictsCsv() {
-  const quoted = (value) => {
-    const text = String(value ?? "");
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const own = ["file", "row", "object_id", "class", "z", "z_prob", "zwarn"];
-  const records = [[...own, "vi_class", "vi_z", "vi_quality", "vi_comment", "vi_date"]];
-  for (const row of rows) {
-    const verdict = verdicts[idOf(row)];
-    if (verdict) {
-      records.push([...own.map((name) => row[name]), verdict.class, verdict.z, verdict.quality, verdict.comment, verdict.date]);
-    }
-  }
-  return records.map((line) => line.map(quoted).join(",") + "\n").join("");
-}
-
-function exportVerdicts() {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([verdictsCsv()], { type: "text/csv" }));
-  link.download = `${stem}-verdicts.csv`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+// What others say is shown to who has judged: each looks for themselves first.
+function showOthers(row, verdict) {
+  const others = served ? [...everyone].filter(([name, all]) => name !== inspector && all.has(idOf(row))) : [];
+  const told = verdict?.quality != null ? others.map(([name, all]) => {
+    const one = all.get(idOf(row));
+    return `${name}: ${one.class || "no class"}, z = ${one.z?.toFixed(5) ?? "–"}, quality ${one.quality ?? "–"}` +
+      (one.comment ? `, “${one.comment}”` : "");
+  }) : others.length ? [`${others.length} other${others.length > 1 ? "s have" : " has"} a verdict, shown after yours`] : [];
+  $("others").replaceChildren(...told.map((text) => {
+    const item = document.createElement("li");
+    item.textContent = text;
+    item.dir = "auto";
+    return item;
+  }));
 }
 
 // --- keys and buttons ------------------------------------------------------------------------
@@ -327,23 +394,38 @@ function exportVerdicts() {
 function step(by) {
   if (!shown.length) return;
   const at = shown.indexOf(selected);
-  select(shown[at < 0 ? 0 : Math.max(0, Math.min(shown.length - 1, at + by))]);
+  const next = shown[at < 0 ? 0 : Math.max(0, Math.min(shown.length - 1, at + by))];
+  if (next !== selected) select(next);
 }
 
 function onKey(event) {
-  const writing = event.target.matches("input[type=search], input[type=text], input[type=number]");
-  if (event.key === "Escape") event.target.blur();
+  const { target, key: pressed } = event;
+  if (pressed === "Escape") { closePicker(); target.blur(); }
+  if (pressed === "Enter" && target.id === "inspector") target.blur(); // keys are verdicts again
+  if (event.isComposing) return;
+  const writing = target.matches("input[type=search], input[type=text], input[type=number]");
+  if ((event.ctrlKey || event.metaKey) && pressed === "z" && !event.shiftKey && !writing) {
+    event.preventDefault();
+    undo();
+    return;
+  }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const actions = { ArrowDown: () => step(1), ArrowUp: () => step(-1), a: nextRedshift,
+  if (pressed === "Enter" && target.id === "picker-filter") $("picker-lines").querySelector("button")?.click();
+  const actions = { ArrowDown: () => step(1), ArrowUp: () => step(-1), a: nextRedshift, u: undo, r: () => view.whole(),
                     c: () => $("comment").focus(), "/": () => $("filter").focus() };
   for (let quality = 0; quality < QUALITIES.length; quality++) actions[quality] = () => record({ quality });
-  const arrow = event.key.startsWith("Arrow");
-  if (writing && !(arrow && event.target.type !== "number")) return;
-  if (arrow && event.target.matches("select, input[type=range]")) return;
-  const action = Object.hasOwn(actions, event.key) && actions[event.key];
+  // Up and down change the row, whatever has the focus.
+  if (writing && pressed !== "ArrowUp" && pressed !== "ArrowDown") return;
+  const action = Object.hasOwn(actions, pressed) && actions[pressed];
   if (!action) return;
   event.preventDefault();
   action();
+}
+
+// However often a slider moves, it is undone at once.
+function slide(slider, value) {
+  if (done.at(-1)?.slider !== slider) remember({ z, class: classShown, slider });
+  drawRedshift(value);
 }
 
 function connect() {
@@ -355,18 +437,19 @@ function connect() {
     button.onclick = () => record({ quality });
     $("qualities").append(button);
   });
-  for (const id of ["filter", "filter-class", "filter-warned", "filter-unjudged"]) $(id).oninput = fillTable;
+  for (const id of ["filter", "filter-class", "filter-warned", "filter-unjudged"]) $(id).oninput = applyFilter;
   $("coarse").oninput = () => {
     coarse = Math.expm1(Number($("coarse").value));
     $("fine").value = 0;
-    drawRedshift(coarse);
+    slide("coarse", coarse);
   };
-  $("fine").oninput = () => drawRedshift((1 + coarse) * (1 + Number($("fine").value) / SPEED_OF_LIGHT) - 1);
+  $("fine").oninput = () => slide("fine", (1 + coarse) * (1 + Number($("fine").value) / SPEED_OF_LIGHT) - 1);
   $("z").onchange = () => {
     const value = $("z").valueAsNumber;
-    setRedshift(value > -0.9 ? value : z);
+    if (value > -0.9 && value.toFixed(5) !== z.toFixed(5)) chooseRedshift(value);
+    else $("z").value = z.toFixed(5);
   };
-  $("class").onchange = () => setRedshift(z);
+  $("class").onchange = () => chooseRedshift(z, $("class").value);
   $("smooth").oninput = () => {
     $("smooth-shown").textContent = $("smooth").value;
     if (spectrum) view.smooth(Number($("smooth").value));
@@ -375,25 +458,37 @@ function connect() {
     $(`show-${part}`).onchange = () => view.visible(part, $(`show-${part}`).checked);
   }
   $("show-bands").onchange = () => drawRedshift(z);
-  $("comment").oninput = () => record({ comment: $("comment").value });
-  $("clear").onclick = () => {
-    delete verdicts[idOf(rows[selected])];
-    $("comment").value = "";
-    keep();
+  $("whole").onclick = () => view.whole();
+  $("picker-filter").oninput = fillPicker;
+  document.addEventListener("pointerdown", ({ target }) => { if (!$("picker").contains(target)) closePicker(); });
+  $("comment").oninput = typed;
+  $("comment").onchange = keepComment;
+  window.addEventListener("pagehide", keepComment);
+  $("undo").onclick = undo;
+  $("clear").onclick = clearVerdict;
+  $("inspector").onchange = () => {
+    setInspector($("inspector").value);
+    if (!served) return;
+    forgetAll();
+    drawRows(true);
+    if (selected < 0) return;
+    if (verdictOf(rows[selected])) select(selected);
+    else showVerdict(); // z and comment that were chosen before the name stay
   };
   $("verdict").onsubmit = (event) => event.preventDefault();
   $("export").onclick = exportVerdicts;
   document.addEventListener("keydown", onKey);
+  darkness.addEventListener("change", () => redrawBest());
 }
 
 async function start() {
-  loadVerdicts();
+  await loadVerdicts();
   makeTable();
   connect();
   fillTable();
   describe($("provenance"), provenance);
-  view = await View.start(jsonOf("plot-json"), readPointer);
-  if (shown.length) select(shown[0]);
+  view = await View.start(jsonOf("plot-json"), readPointer, openPicker);
+  if (shown.length) await select(shown[0]);
   document.documentElement.dataset.ready = "yes";
 }
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bokeh.plotting import figure
 
-HEIGHT = 460  # screen pixels
+HEIGHT = 500  # screen pixels
 # The importance band fills this share of the height, at the bottom.
 BAND = 0.05
-# Lines end here, and their names stand above.
-NAMES = 0.80
+# The spectrum ends here; the names of the lines stand above, where nothing is drawn below them.
+NAMES = 0.70
+# From the end of a line to its name, which may stand aside where lines are close.
+LEADER = 0.03
 
 
 def bokeh_script() -> str:
@@ -19,7 +21,7 @@ def bokeh_script() -> str:
     from bokeh.resources import Resources
 
     resources = Resources(mode="inline", components=["bokeh"], log_level="warn")
-    return resources.render_js()
+    return "\n".join(resources.js_raw).replace("\r\n", "\n")
 
 
 def plot_json() -> dict[str, Any]:
@@ -52,7 +54,9 @@ def _figure() -> figure:
         tools=[zoom, PanTool(), WheelZoomTool(dimensions="width"), ResetTool(), SaveTool()],
         active_drag=zoom, toolbar_location="right", min_border_left=70,
     )  # fmt: skip
-    fig.border_line_color = None
+    # A white that is drawn before `view.js` sets the colours would leave a rim.
+    fig.border_line_color = fig.outline_line_color = None
+    fig.border_fill_color = fig.background_fill_color = None
     fig.toolbar.logo = None
     fig.extra_x_ranges = {"rest": Range1d(start=3600, end=10400, name="rest")}
     fig.extra_y_ranges = {"share": Range1d(start=0, end=1)}  # 0 bottom to 1 top, whatever the flux
@@ -77,11 +81,16 @@ def _figure() -> figure:
     fig.line("x", "y", source=source("model", "x", "y"), line_width=1.6, name="template")
     fig.quad("left", "right", BAND, 0.0, source=source("importance", "left", "right", "colour"),
              fill_color="colour", line_width=0, y_range_name="share", name="band")  # fmt: skip
+    # The paper of the names: a bright line ends at its foot, as at the frame of the plot.
+    fig.quad("left", "right", 1.0, NAMES, source=source("paper", "left", "right"),
+             y_range_name="share", name="names paper")  # fmt: skip
     for kind, dash in (("emission", "solid"), ("absorption", "dashed")):
-        marks = source(kind, "x", "name", "offset")
+        marks = source(kind, "x", "name", "at")
         fig.segment("x", 0.0, "x", NAMES, source=marks, line_dash=dash, y_range_name="share",
                     name=f"{kind} marks")  # fmt: skip
-        fig.text("x", NAMES + 0.01, "name", x_offset="offset", source=marks, angle=90,
+        fig.segment("x", NAMES, "at", NAMES + LEADER, source=marks, y_range_name="share",
+                    name=f"{kind} leaders")  # fmt: skip
+        fig.text("at", NAMES + LEADER + 0.01, "name", source=marks, angle=90,
                  angle_units="deg", text_align="left", text_baseline="middle",
                  text_font_size="11px", y_range_name="share", name=f"{kind} names")  # fmt: skip
     return fig

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import itemgetter
 from pathlib import Path
@@ -16,9 +16,9 @@ from spectromer_cli import console
 from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inspector.packing import pack_importance
 from spectromer_cli.model.taxonomy import CLASSES
-from spectromer_cli.outputs.formats import json_rows, json_value, plain
+from spectromer_cli.outputs.formats import as_text, json_rows, json_value, plain
 from spectromer_cli.outputs.naming import output_stem
-from spectromer_cli.spectra import catalogues
+from spectromer_cli.spectra import catalogues, positions
 from spectromer_cli.spectra.loading import Inputs, own_row
 from spectromer_cli.spectra.readers import ReadOptions, open_spectra
 from spectromer_cli.spectra.sources import Target
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 Row = dict[str, Any]
+Position = tuple[float, float]
 
 # JavaScript's numbers end here; the identifiers of DESI go on.
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -43,7 +44,30 @@ COLUMNS = {
 NUMBERS = re.compile(r"z|z_err|z_prob|zwarn|class_prob|sn_median|z_alt\d+(_prob)?")
 
 
-def read_rows(inputs: Inputs, is_catalogue: bool) -> tuple[list[Row], list[Target], dict[str, str]]:
+@dataclass(frozen=True)
+class Found:
+    """The rows of a table, and where their spectra are.
+
+    Parameters
+    ----------
+    rows : list of dict
+        As JSON has them: None where there is no value; integers too large for JavaScript and
+        identifiers are text. Columns that the page knows have the page's names.
+    targets : list of Target
+        The spectrum of each row.
+    positions : list of (float, float) or None
+        Right ascension and declination of each row [deg, ICRS], where the table has them.
+    provenance : dict of str to str
+        How the results were made, where the file says so.
+    """
+
+    rows: list[Row]
+    targets: list[Target]
+    positions: list[Position | None]
+    provenance: dict[str, str]
+
+
+def read_rows(inputs: Inputs, is_catalogue: bool) -> Found:
     """Read a table of results, or a catalogue, and find its spectra.
 
     Parameters
@@ -56,14 +80,8 @@ def read_rows(inputs: Inputs, is_catalogue: bool) -> tuple[list[Row], list[Targe
 
     Returns
     -------
-    rows : list of dict
-        As JSON has them: None where there is no value; integers too large for JavaScript and
-        identifiers are text. Columns that the page knows have the page's names.
-    targets : list of Target
-        The spectrum of each row. A row that names a file of many spectra, but none of them,
-        becomes one row for each.
-    provenance : dict of str to str
-        How the results were made, where the file says so.
+    Found
+        A row that names a file of many spectra, but none of them, becomes one row for each.
 
     Raises
     ------
@@ -83,20 +101,41 @@ def read_rows(inputs: Inputs, is_catalogue: bool) -> tuple[list[Row], list[Targe
     own = {name.lower(): name for name in reversed(rows[0])}
     names: dict[str, str] = {}
     for known, usual in COLUMNS.items():
-        found = [own[name] for name in (usual if is_catalogue else usual[:1]) if name in own]
-        names |= {known: found[0]} if found else {}
-    pairs = [
-        pair
-        for row, target in zip(rows, targets, strict=True)
-        for pair in _one_spectrum_each(_page_row(row, names, target), target, inputs.options)
-    ]
-    return [row for row, _ in pairs], [target for _, target in pairs], _provenance(path, table)
+        here = [own[name] for name in (usual if is_catalogue else usual[:1]) if name in own]
+        names |= {known: here[0]} if here else {}
+    found = Found([], [], [], _provenance(path, table))
+    for row, target, position in zip(rows, targets, _positions(table), strict=True):
+        shown = _page_row(row, names, target)
+        for its_row, its_target in _one_spectrum_each(shown, target, inputs.options):
+            found.rows.append(its_row)
+            found.targets.append(its_target)
+            found.positions.append(position)
+    return found
+
+
+def _positions(table: Table) -> list[Position | None]:
+    try:
+        places = positions.in_degrees(table)
+    except UsageError as error:
+        console.warn(f"the rows have no links by position: {error}")
+        places = None
+    if places is None:
+        return [None] * len(table)
+    return [position_of(ra, dec) for ra, dec in zip(places.ra, places.dec, strict=True)]
+
+
+def position_of(ra: object, dec: object) -> Position | None:
+    """A position in degrees; None if it is none, or 0, 0, which stands for an unknown one."""
+    right, declination = positions.degrees([ra, dec]).tolist()
+    if not (math.isfinite(right) and abs(declination) <= 90.0) or right == declination == 0.0:
+        return None
+    return round(right % 360.0, 7), round(declination, 7)
 
 
 def _page_row(row: Row, names: dict[str, str], target: Target) -> Row:
     """A row with the columns that the page knows in front."""
     known = {name: row.get(own) for name, own in names.items()}
-    known["file"] = known.get("file") or str(target.path)
+    known["file"] = known.get("file") or as_text(target.path)
     known["row"] = target.row
     if str(known.get("class")).strip().upper() in CLASSES:
         known["class"] = str(known["class"]).strip().upper()

@@ -1,27 +1,38 @@
 // Numbers: packed spectra unpacked, smoothed, and fitted with templates. Nothing here draws.
 "use strict";
 
+const $ = (id) => document.getElementById(id);
+const jsonOf = (id) => JSON.parse($(id).textContent);
+const { rows, problems, positions, links, templates: packedTemplates, lines, shownBy, colours, zwarn, key, stem,
+        provenance, served } = jsonOf("data");
+const SPEED_OF_LIGHT = 299792.458; // km/s
+
 function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)).buffer;
 }
 
-// IEEE half precision, which not every browser knows.
-function halves(base64) {
-  const bits = new Uint16Array(bytesOf(base64));
-  return Float64Array.from(bits, (h) => {
-    const sign = h & 0x8000 ? -1 : 1;
-    const exponent = (h >> 10) & 31;
-    const fraction = h & 1023;
-    return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : fraction * 2 ** -24);
-  });
+// Whole numbers as packing.py deflates them: differences of 32 bits, the lowest bytes first.
+async function wholesOf(base64) {
+  const packed = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const planes = new Uint8Array(await new Response(packed).arrayBuffer()), n = planes.length / 4;
+  const values = new Int32Array(n);
+  for (let i = 0, sum = 0; i < n; i++) {
+    sum = (sum + (planes[i] | (planes[n + i] << 8) | (planes[2 * n + i] << 16) | (planes[3 * n + i] << 24))) | 0;
+    values[i] = sum;
+  }
+  return values;
 }
 
+// The constants of packing.py.
+const SIGMA_STEP = 0.01, LEAST_SIGMA = 1e-7;
+
 // As packing.pack_spectrum packed it: fluxes in units of the level, sigma 0 at bad pixels.
-function unpackSpectrum(packed) {
-  const { n, axis } = packed;
+async function unpackSpectrum(packed) {
+  const { n, axis, step } = packed;
   let wavelength;
   if (axis.kind === "listed") {
-    wavelength = Float64Array.from(new Float32Array(bytesOf(axis.data)));
+    let place = 0;
+    wavelength = Float64Array.from(await wholesOf(axis.data), (d) => axis.first + axis.step * (place += d));
   } else {
     wavelength = Float64Array.from({ length: n }, (_, i) => {
       const value = axis.first + axis.step * i;
@@ -30,7 +41,8 @@ function unpackSpectrum(packed) {
   }
   return {
     n, level: packed.level, wavelength, loglam: wavelength.map(Math.log10),
-    flux: halves(packed.flux), sigma: halves(packed.sigma),
+    flux: Float64Array.from(await wholesOf(packed.flux), (whole) => whole * step),
+    sigma: Float64Array.from(await wholesOf(packed.sigma), (s) => s && LEAST_SIGMA * Math.exp(SIGMA_STEP * (s - 1))),
   };
 }
 
@@ -108,6 +120,90 @@ function fitTemplates(spectrum, templates, z) {
   }
   const noise = Math.max(whole.chi2 / freedom, 1);
   return { model, chi2: whole.chi2, freedom, gain: (smooth.chi2 - whole.chi2) / noise };
+}
+
+// --- the best fit of a class, wherever it is -----------------------------------------------
+
+const LN10 = Math.LN10;
+const COARSE = 4; // template pixels that are taken together to find where templates fit
+const PLACES = 2; // so many of the best of those places are looked at in full
+const APART = 0.01; // ln(1+z) between two places
+const SLICE = 10; // ms after which the browser may do other things
+
+// Where ln(1+z) lies between `least` and `most`, the templates' greatest gain; null if they reach
+// nowhere, or `isOver` says that nobody waits any more.
+async function bestFit(spectrum, templates, least, most, isOver) {
+  let since = performance.now();
+  const rest = async () => {
+    if (performance.now() - since < SLICE) return isOver();
+    await new Promise((done) => setTimeout(done));
+    since = performance.now();
+    return isOver();
+  };
+  const coarse = coarsened(spectrum, templates), per = LN10 * templates.dloglam;
+  const gains = [];
+  for (let shift = Math.ceil(least / (COARSE * per)); shift <= most / (COARSE * per); shift++) {
+    if (await rest()) return null;
+    const gain = coarseGain(coarse, shift);
+    if (gain !== null) gains.push({ x: shift * COARSE * per, gain });
+  }
+  gains.sort((a, b) => b.gain - a.gain);
+  const places = [];
+  for (const { x } of gains) {
+    if (places.length < PLACES && places.every((place) => Math.abs(place - x) > APART)) places.push(x);
+  }
+  let best = null;
+  for (const place of places) {
+    const tried = [];
+    for (let step = -COARSE; step <= COARSE; step++) {
+      if (await rest()) return null;
+      const x = Math.min(most, Math.max(least, place + step * per));
+      tried.push({ x, gain: fitTemplates(spectrum, templates, Math.expm1(x))?.gain ?? -Infinity });
+    }
+    const i = tried.reduce((top, one, k) => (one.gain > tried[top].gain ? k : top), 0);
+    let { x } = tried[i];
+    if (i > 0 && i < tried.length - 1) { // a parabola through the three highest points
+      const [left, middle, right] = [-1, 0, 1].map((d) => tried[i + d].gain);
+      const curvature = left - 2 * middle + right;
+      if (curvature < 0 && Number.isFinite(curvature)) x += (0.5 * per * (left - right)) / curvature;
+    }
+    const fit = fitTemplates(spectrum, templates, Math.expm1(x));
+    if (fit && (!best || fit.gain > best.gain)) best = { ...fit, z: Math.expm1(x) };
+  }
+  return best;
+}
+
+// The spectrum in bins of the templates' grid, and the templates in the same bins.
+function coarsened(spectrum, templates) {
+  const { n, loglam, flux, sigma } = spectrum, step = COARSE * templates.dloglam;
+  const bin = (i) => Math.floor((loglam[i] - templates.loglam0) / step);
+  const first = bin(0), count = bin(n - 1) - first + 1;
+  const sum = new Float64Array(count), weight = new Float64Array(count);
+  for (let i = 0; i < n; i++) {
+    if (!(sigma[i] > 0)) continue;
+    const w = Math.min(1 / (sigma[i] * sigma[i]), MAX_WEIGHT);
+    weight[bin(i) - first] += w;
+    sum[bin(i) - first] += w * flux[i];
+  }
+  const vectors = templates.vectors.map((vector) => Float64Array.from(
+    { length: Math.floor(templates.length / COARSE) },
+    (_, j) => vector.subarray(COARSE * j, COARSE * (j + 1)).reduce((a, b) => a + b) / COARSE));
+  const line = Float64Array.from({ length: count }, (_, i) => -1 + (2 * i) / Math.max(count - 1, 1));
+  const smooth = [line.map(() => 1), line, line.map((t) => 1.5 * t * t - 0.5)];
+  return { first, weight, vectors, smooth, flux: sum.map((s, i) => (weight[i] > 0 ? s / weight[i] : 0)) };
+}
+
+function coarseGain({ first, weight, flux, vectors, smooth }, shift) {
+  const from = first - shift, count = flux.length; // the first bin of the spectrum in the templates
+  const low = Math.max(0, -from), high = Math.min(count, vectors[0].length - from);
+  const own = weight.map((w, i) => (i >= low && i < high && Number.isFinite(vectors[0][from + i]) ? w : 0));
+  const good = weight.reduce((number, w) => number + (w > 0), 0);
+  const used = own.reduce((number, w) => number + (w > 0), 0);
+  const size = vectors.length + POLYNOMIALS;
+  if (!(used >= MIN_OVERLAP * good) || used <= size) return null;
+  const shifted = vectors.map((vector) => flux.map((_, i) => (own[i] > 0 ? vector[from + i] : 0)));
+  const whole = leastSquares([...shifted, ...smooth], flux, own).chi2;
+  return (leastSquares(smooth, flux, own).chi2 - whole) / Math.max(whole / (used - size), 1);
 }
 
 function leastSquares(design, flux, weight) {

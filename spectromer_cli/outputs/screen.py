@@ -57,6 +57,7 @@ def to_json_document(
     provenance: Provenance,
     status: str,
     errors: Sequence[Any],
+    **content: Any,
 ) -> str:
     """The JSON document of results.
 
@@ -70,6 +71,8 @@ def to_json_document(
         Whether all inputs, some or none have a result.
     errors : sequence
         What went wrong, as JSON values.
+    **content
+        What else it holds, as JSON values.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def to_json_document(
     else:
         values = list(json_rows(plain(rows)))
     made = {key: as_text(value) for key, value in provenance.items()}
-    return envelope(status, errors, provenance=made, rows=values)
+    return envelope(status, errors, provenance=made, **content, rows=values)
 
 
 def put(chunks: Iterable[Table], provenance: Provenance, title: str) -> None:
