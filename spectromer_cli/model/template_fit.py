@@ -536,7 +536,7 @@ class _Shifted:
         whole = self.count + bins - 1
         self.length = whole if few else _fast_length(max(whole - max(-first, 0), stop - first))
         place = first + np.arange(self.length)
-        inside = np.asarray((place >= 0) & (place < stop))
+        inside = np.isin(place, np.arange(stop))
         rows = np.zeros((1 + k, self.length), np.float32)
         rows[:, inside] = np.concatenate([learned[None], vectors * learned])[:, place[inside]]
         own = torch.from_numpy(rows).to(device)
