@@ -515,7 +515,8 @@ class _Shifted:
         self.size = BINS.get(class_, OTHER_BINS)
         k, m = len(basis.vectors), basis.vectors.shape[1] // self.size
         vectors = basis.vectors[:, : m * self.size].reshape(k, m, self.size).mean(axis=2)
-        learned = basis.learned[: m * self.size].reshape(m, self.size).all(axis=1)
+        own_pixels = basis.learned[: m * self.size].reshape(m, self.size)
+        learned = np.array(own_pixels.all(axis=1), dtype=bool)
         bins = -(-grid.n // self.size)
         # First and last shift: the template's bin at the first one of the spectrum.
         step = self.size * grid.dloglam
@@ -536,7 +537,7 @@ class _Shifted:
         whole = self.count + bins - 1
         self.length = whole if few else _fast_length(max(whole - max(-first, 0), stop - first))
         place = first + np.arange(self.length)
-        inside = np.isin(place, np.arange(stop))
+        inside = (place >= 0) & (place < stop)
         rows = np.zeros((1 + k, self.length), np.float32)
         rows[:, inside] = np.concatenate([learned[None], vectors * learned])[:, place[inside]]
         own = torch.from_numpy(rows).to(device)
