@@ -450,3 +450,11 @@ def test_only_stars_have_velocities_beforehand(basis: Basis) -> None:
     found = refine(answer, [observed(z, 0.2)], ["STAR"], {"STAR": basis}, GRID)
     galaxy = refine(answer, [observed(z, 0.2)], ["GALAXY"], {"GALAXY": basis}, GRID)
     assert abs(found.z[0]) < abs(galaxy.z[0])
+
+
+@pytest.mark.parametrize("z", [6.9, 30.0, -0.95])
+def test_a_redshift_where_templates_do_not_reach(basis: Basis, z: float) -> None:
+    spectrum = observed(0.1, 20.0)
+    assert fit(spectrum, basis, GRID, np.log1p(z), 0.01) is None
+    curve, model = template_curve(spectrum, basis, GRID, np.log1p(z))
+    assert np.isfinite(curve).all() and not np.isfinite(model).any()

@@ -944,7 +944,8 @@ class _Window:
         # Only pixels that the templates cover at every shift count, so that χ² compare.
         low, high = max(first, 0), min(last + n, m)
         unknown = np.ones(last - first + n, dtype=np.int32)
-        unknown[low - first : high - first] = ~basis.learned[low:high]
+        if high > low:  # the templates reach the grid at some shift
+            unknown[low - first : high - first] = ~basis.learned[low:high]
         before = np.concatenate([[0], np.cumsum(unknown)])
         covered = before[last - first + 1 :] == before[:n]
         good = prepared.ivar > 0
