@@ -300,8 +300,11 @@ def test_an_interrupted_run_leaves_no_half_file(
 # Help ---------------------------------------------------------------------------------------
 
 
-# Their examples need labelled spectra, results, a run, a network, or those before them.
-UNRUN = ("train", "finetune", "publish", "report", "fetch", "simulate")
+# Their examples need labelled spectra, results, a run, a network, or those before them, or serve
+# until they are interrupted.
+UNRUN = ("train", "finetune", "publish", "report", "inspect", "fetch", "simulate")
+# So do those with such an option: the hub of other programs.
+UNRUN_OPTIONS = ("--samp",)
 
 
 def examples() -> list[str]:
@@ -312,7 +315,8 @@ def examples() -> list[str]:
         text = (command.epilog or "").removeprefix("Examples:").replace("·", "\n")
         assert "spectromer" in text, f"{command.name} has no examples"
         if command.name not in UNRUN:
-            found.update(line.strip() for line in text.splitlines() if line.strip())
+            lines = (line.strip() for line in text.splitlines())
+            found.update(line for line in lines if line and not any(map(line.count, UNRUN_OPTIONS)))
         if command.name != "fetch":
             for inner in getattr(command, "commands", {}).values():
                 visit(inner)
