@@ -11,6 +11,8 @@ from conftest import Run, emission_galaxy
 
 import spectromer_cli as spectromer
 from spectromer_cli.inference.combine import combined
+from spectromer_cli.inference.predictor import Spectromer
+from spectromer_cli.model.decoding import Predictions
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.loading import Item, item_of
 from spectromer_cli.spectra.spectrum import Spectrum
@@ -134,16 +136,16 @@ def test_from_python_and_resumed(
     )
     inputs = spectromer.Inputs(catalog=tmp_path / "c.ecsv")
     settings = {"model": model, "combine": "name", "batch_size": 1, "output": tmp_path / "z.csv"}
-    whole = Spectromer.table
+    whole = Spectromer.predictions
     calls = []
 
-    def stops(self: Spectromer, items: list, *arguments: object) -> Table:
+    def stops(self: Spectromer, items: list, *arguments: object) -> Predictions:
         calls.append(items[0].file)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return whole(self, items, *arguments)
 
-    monkeypatch.setattr(Spectromer, "table", stops)
+    monkeypatch.setattr(Spectromer, "predictions", stops)
     with pytest.raises(KeyboardInterrupt):
         spectromer.predict(inputs, **settings)
     spectromer.predict(inputs, **settings, resume=True)

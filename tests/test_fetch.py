@@ -194,7 +194,7 @@ class _Client:
         return types.SimpleNamespace(records=[other, mine] if ids[0] == "mine" else [other])
 
 
-def test_the_record_that_was_asked_for(tmp_path: Path) -> None:
+def test_the_record_that_was_asked_for(tmp_path: Path, server: ArchiveServer) -> None:
     from spectromer_cli.archives import desi
 
     desi._write(_Client(), "mine", tmp_path / "mine.fits")

@@ -46,12 +46,12 @@ def interrupted(run, weights, inputs, monkeypatch):
         original = Spectromer.predictions
         left = batches
 
-        def predictions(self, items, refined=True):
+        def predictions(self, items, *how):
             nonlocal left
             left -= 1
             if left < 0:
                 raise error
-            return original(self, items, refined)
+            return original(self, items, *how)
 
         with monkeypatch.context() as patch:
             patch.setattr(Spectromer, "predictions", predictions)

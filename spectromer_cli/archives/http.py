@@ -94,7 +94,9 @@ def require_reachable(url: str) -> None:
     from requests.utils import get_environ_proxies
 
     parts = urlsplit(url)
-    if not parts.hostname or parts.scheme in get_environ_proxies(url):
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return
+    if parts.scheme in get_environ_proxies(url):
         return
     place = parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)
     when, is_up = _reached.get(place, (-REMEMBER, False))
