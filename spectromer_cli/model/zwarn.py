@@ -37,8 +37,8 @@ MIN_SN = 2.0
 # A redshift with less than this probability within ±0.01 (1 + z) is called ambiguous.
 MIN_Z_PROB = 0.8
 # Templates that fit nearly as well elsewhere leave a redshift ambiguous too; redrock draws the line
-# at the same Δχ². A redshift that p(z) is as sure of as this is not doubted for it: on held-out
-# spectra such doubts met 30 right redshifts and no wrong one.
+# at the same Δχ². A redshift that p(z) is as sure of as this is not doubted for it: of held-out
+# spectra, 26 right redshifts and no wrong one were; of those less sure, 9 right and 6 wrong ones.
 MIN_DELTA_CHI2, SURE_Z_PROB = 9.0, 0.99
 # A star's radial velocity that is known no better [km/s] is ambiguous too.
 MAX_VELOCITY_ERROR = 50.0
