@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
-from spectromer_cli.inference.combine import Key, combined, key_of
-from spectromer_cli.model.prior import Prior, prior_of
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
@@ -21,8 +19,10 @@ from spectromer_cli.paths import claimed
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from spectromer_cli.inference.combine import Key
     from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.model.decoding import Predictions
+    from spectromer_cli.model.prior import Prior
     from spectromer_cli.outputs.tables import TableWriter
     from spectromer_cli.spectra.loading import Inputs, Item
     from spectromer_cli.spectra.readers import ReadOptions
@@ -97,6 +97,8 @@ class Settings:
     @cached_property
     def prior(self) -> Prior | None:
         """What is known beforehand; None if nothing is."""
+        from spectromer_cli.model.prior import prior_of
+
         return prior_of(self.class_, self.z_range, self.z_prior)
 
     def load(self) -> Spectromer:
@@ -306,6 +308,8 @@ class Run:
             if self.catalogue is not None:  # rows of one object may lie far apart
                 table = self.catalogue.table()
                 self.catalogue = self.catalogue.with_rows_of(table)
+            from spectromer_cli.inference.combine import key_of
+
             self._key = key_of(settings.combine, table)
         self._stated = self.catalogue  # what it states of positions and numbers
         self.columns: tuple[str, ...] = ()
@@ -705,6 +709,8 @@ def predict_targets(
 
     items = wanted()
     if combine is not None:
+        from spectromer_cli.inference.combine import combined
+
         items = islice(combined(items, combine, model.grid), skip, None)
     while batch := list(islice(items, batch_size)):
         with room_for(workers, model.device, cores()):
