@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from spectromer_cli import console
 from spectromer_cli.errors import SpectromerError, UsageError
 
@@ -154,6 +152,7 @@ def send_table(recipients: Recipients, table: Table, provenance: Mapping[str, st
 
 def send_spectrum(recipients: Recipients, spectrum: Spectrum, name: str) -> None:
     """Send a spectrum as a VOTable of wavelength, flux and its error, which is masked where bad."""
+    import numpy as np
     from astropy.io.votable import from_table
     from astropy.table import MaskedColumn, Table
 
