@@ -97,6 +97,8 @@ class Settings:
     @cached_property
     def prior(self) -> Prior | None:
         """What is known beforehand; None if nothing is."""
+        if not self.class_ and self.z_range is None and self.z_prior is None:
+            return None
         from spectromer_cli.model.prior import prior_of
 
         return prior_of(self.class_, self.z_range, self.z_prior)
