@@ -62,8 +62,8 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     from spectromer_cli.inference.predictor import load_model
 
     model = load_model(str(tmp_path / "a"))
-    assert model.reference_set is not None
-    assert model.reference_set.whitening.shape == (4 * 192, 4 * 192)
+    assert model.novelty is not None
+    assert model.novelty.coefficients.shape == (4 * 192,)
     assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     # The card prints the figures of the report.

@@ -11,7 +11,7 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model import decoding, tasks
 from spectromer_cli.model.taxonomy import CLASSES, SUBCLASSES
-from spectromer_cli.model.zwarn import MIN_SN, OF_REDSHIFT, ZWarn, doubts
+from spectromer_cli.model.zwarn import MIN_SN, OF_REDSHIFT, ZWarn, doubts, z_conf
 from spectromer_cli.outputs import schema
 from spectromer_cli.spectra import identity, positions
 from spectromer_cli.spectra.loading import Item
@@ -174,6 +174,7 @@ def table_of(
         )
     if "zwarn" in columns:
         columns["zwarn"] |= np.array([int(item.meta.get("zwarn", 0)) for item in items], dtype=int)
+        columns["z_conf"] = z_conf(columns["zwarn"], columns["z_prob"])
         for i, bits in enumerate(columns["zwarn"]):
             columns["flags"][i] = _joined(columns["flags"][i], ZWarn(int(bits)))
     return _to_table(columns, described)
@@ -224,6 +225,7 @@ def _empty(items: Sequence[Item], described: Sequence[schema.Column]) -> Columns
     columns["flags"] = np.array([_flags(item) for item in items], dtype=object)
     if "zwarn" in columns:
         columns["zwarn"] = np.full(n, int(ZWarn.NODATA))
+        columns["z_conf"] = np.zeros(n, dtype=int)
     return columns
 
 
@@ -242,6 +244,8 @@ def _flags(item: Item) -> str:
         words.append("LITTLE_COVERAGE")
     if item.meta.get("has_ivar") is False:
         words.append("ERRORS_ESTIMATED")
+    if item.prepared is not None and item.prepared.errors_doubtful:
+        words.append("ERRORS_DOUBTFUL")
     words += item.meta.get("flags", ())
     return ";".join(words)
 

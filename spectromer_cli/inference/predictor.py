@@ -10,8 +10,8 @@ import numpy as np
 from spectromer_cli.errors import SpectromerError
 from spectromer_cli.inference.columns import redshift_task, table_of
 from spectromer_cli.model import decoding
+from spectromer_cli.model import novelty as novelty_score
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
-from spectromer_cli.model.novelty import ReferenceSet
 from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
 from spectromer_cli.model.tasks import Category, Task, calibrated
 from spectromer_cli.model.template_fit import refine
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from spectromer_cli.weights.store import Weights
 
-# The parts of a `ReferenceSet`, by their names in the weights.
-REFERENCE_SET = ("centres", "whitening", "examples", "limits")
+# Tensors in the weights that are none of the network's: `familiar` was the novelty score before
+# `novelty`, and populations are for simulating only (see simulation.populations).
+BESIDE_NETWORK = ("templates.", "populations.", "novelty.", "familiar.")
 
 
 class Spectromer:
@@ -61,15 +62,8 @@ class Spectromer:
             raise _unfit(weights, error) from error
         state = {name: value.float() for name, value in load_file(weights.path).items()}
         self.bases = load_templates(weights)
-        known = {
-            name: state.pop(f"familiar.{name}").numpy()
-            for name in REFERENCE_SET
-            if f"familiar.{name}" in state
-        }
-        self.reference_set = ReferenceSet(**known) if known else None
-        # Populations are for simulating only (see simulation.populations).
-        others = ("templates.", "populations.")
-        own = {name: value for name, value in state.items() if not name.startswith(others)}
+        self.novelty = novelty_score.from_arrays(state)
+        own = {name: value for name, value in state.items() if not name.startswith(BESIDE_NETWORK)}
         try:
             self.network.load_state_dict(own)
         except RuntimeError as error:
@@ -194,9 +188,9 @@ class Spectromer:
             features, layers = self._runtime.seen(flux, ivar)
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
-        if self.reference_set is None:
+        if self.novelty is None:
             return outputs, np.full(len(prepared), np.nan)
-        return outputs, self.reference_set.score(layers.float().cpu().numpy())
+        return outputs, self.novelty.score(layers.float().cpu().numpy())
 
     def _redshift(
         self,

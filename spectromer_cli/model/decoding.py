@@ -30,6 +30,9 @@ class RedshiftPrediction:
         (see `template_fit.Refined`); NaN where there is no fit.
     chi2_nu : array
         χ² a degree of freedom of the template fit at z; NaN where there is no fit.
+    lines_disagree : bool array, or False
+        Parts of the spectrum fit templates far better at other redshifts (see
+        `line_positions.lines_disagree`); False before any fit.
     """
 
     z: np.ndarray
@@ -40,6 +43,7 @@ class RedshiftPrediction:
     at_edge: np.ndarray
     delta_chi2: np.ndarray
     chi2_nu: np.ndarray
+    lines_disagree: np.ndarray | bool = False
 
 
 @dataclass(frozen=True)

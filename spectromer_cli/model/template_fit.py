@@ -17,6 +17,7 @@ import numpy as np
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.decoding import PEAK_HALF_WIDTH, STAR_MAX_X, RedshiftPrediction
+from spectromer_cli.model.line_positions import lines_disagree
 from spectromer_cli.model.prior import FORBIDDEN, Prior
 from spectromer_cli.spectra.grid import Grid, Prepared
 
@@ -171,6 +172,8 @@ class Refined:
         where that is above one. NaN where there is nothing to compare.
     chi2_nu : array
         χ² a degree of freedom of the fit, over the good pixels that the templates cover.
+    lines_disagree : bool array, or False
+        See `line_positions.lines_disagree`.
     """
 
     z: np.ndarray
@@ -178,6 +181,7 @@ class Refined:
     formal: np.ndarray
     delta_chi2: np.ndarray
     chi2_nu: np.ndarray
+    lines_disagree: np.ndarray | bool = False
 
     def rescaled(self, bases: Mapping[str, Basis], classes: Sequence[str]) -> Refined:
         """The same redshifts, with errors by the scales of these templates."""
@@ -205,6 +209,7 @@ class Refined:
             delta_chi2=self.delta_chi2,
             chi2_nu=self.chi2_nu,
             at_edge=found.at_edge | (far & is_star),
+            lines_disagree=self.lines_disagree,
         )
 
 
@@ -710,7 +715,8 @@ def refine(
         refined.formal[i] = best.formal
         refined.chi2_nu[i] = best.chi2_nu
         refined.delta_chi2[i] = _lead(curves, i, name, best, prior)
-    return refined
+    disagree = lines_disagree(prepared, classes, bases, refined.z, grid)
+    return replace(refined, lines_disagree=disagree)
 
 
 def _lead(

@@ -28,10 +28,17 @@ class ZWarn(IntFlag):
     TEMPLATES_DISAGREE = 1 << 16
     OUT_OF_DOMAIN = 1 << 17
     BELOW_CUT = 1 << 18
+    LINES_DISAGREE = 1 << 19
 
 
 # Doubts about the redshift alone; the others are about the spectrum, whatever is predicted.
-OF_REDSHIFT = ZWarn.AMBIGUOUS | ZWarn.Z_FITLIMIT | ZWarn.TEMPLATES_DISAGREE | ZWarn.BELOW_CUT
+OF_REDSHIFT = (
+    ZWarn.AMBIGUOUS
+    | ZWarn.Z_FITLIMIT
+    | ZWarn.TEMPLATES_DISAGREE
+    | ZWarn.BELOW_CUT
+    | ZWarn.LINES_DISAGREE
+)
 # Median S/N per pixel below which the held-out spectra are wrong more often than not flagged.
 MIN_SN = 2.0
 # A redshift with less than this probability within ±0.01 (1 + z) is called ambiguous.
@@ -42,6 +49,29 @@ MIN_Z_PROB = 0.8
 MIN_DELTA_CHI2, SURE_Z_PROB = 9.0, 0.99
 # A star's radial velocity that is known no better [km/s] is ambiguous too.
 MAX_VELOCITY_ERROR = 50.0
+
+# Of `z_conf`: the least probability of levels 2 and 3.
+CONFIDENT, SURE = 0.95, 0.99
+
+
+def z_conf(zwarn: np.ndarray, z_prob: np.ndarray) -> np.ndarray:
+    """Levels of confidence in redshifts, from both, as DESI's catalogues have them.
+
+    Parameters
+    ----------
+    zwarn : array of int, shape (n,)
+        All doubts.
+    z_prob : array, shape (n,)
+        Probability of the redshift; NaN counts as none.
+
+    Returns
+    -------
+    array of int, shape (n,)
+        0 with any doubt, 1 without; 2 and 3 where besides the redshift is probable by more than
+        `CONFIDENT` and `SURE`: of level 3, each is wrong by a chance of at most 1 %.
+    """
+    level = 1 + (z_prob >= CONFIDENT).astype(int) + (z_prob >= SURE)
+    return np.where(zwarn == 0, level, 0)
 
 
 # What each bit means, for people.
@@ -61,6 +91,8 @@ MEANINGS: dict[ZWarn, str] = {
     "at another redshift",
     ZWarn.OUT_OF_DOMAIN: "outlier_score > 1: unlike the training set",
     ZWarn.BELOW_CUT: "less confident than --max-outlier-rate asks for",
+    ZWarn.LINES_DISAGREE: "a third of the spectrum fits its templates far better at another "
+    "redshift: is the wavelength scale shifted or stretched?",
 }
 
 
@@ -119,5 +151,6 @@ def doubts(
         ZWarn.TEMPLATES_DISAGREE: unsure & (found.delta_chi2 < 0),
         ZWarn.OUT_OF_DOMAIN: novelty > 1.0,
         ZWarn.BELOW_CUT: found.z_prob < min_z_prob,
+        ZWarn.LINES_DISAGREE: np.broadcast_to(found.lines_disagree, found.z.shape),
     }
     return np.sum([is_set * int(bit) for bit, is_set in bits.items()], axis=0)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra.spectrum import Spectrum, filling, ivar_from_scatter
+from spectromer_cli.spectra.spectrum import Spectrum, errors_fit_scatter, filling, ivar_from_scatter
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,15 @@ class Prepared:
         Its `level`.
     sn_median : float
         Median S/N per pixel of the spectrum's own sampling, over the good pixels on the grid.
+    errors_doubtful : bool
+        The file's errors cannot be those of its flux (see `spectrum.errors_fit_scatter`).
     """
 
     flux: np.ndarray
     ivar: np.ndarray
     scale: float
     sn_median: float = float("nan")
+    errors_doubtful: bool = False
 
 
 # Fewer good pixels than this say nothing: a fifteenth of the default grid.
@@ -130,7 +133,11 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
             "check the wavelength unit and the mask",
         )
     flux = np.where(good, flux / scale, 0.0).astype(np.float32)
-    return Prepared(flux, scaled, scale, spectrum.sn_median)
+    # Errors that were estimated are those of the scatter.
+    doubtful = spectrum.meta.get("has_ivar") is not False and not errors_fit_scatter(
+        spectrum.flux, spectrum.ivar
+    )
+    return Prepared(flux, scaled, scale, spectrum.sn_median, doubtful)
 
 
 def level(flux: np.ndarray) -> float:

@@ -17,18 +17,21 @@ from spectromer_cli.model import tasks
 from spectromer_cli.model.confidence import confidence_table
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
-from spectromer_cli.model.novelty import ReferenceSet
+from spectromer_cli.model.novelty import Novelty
+from spectromer_cli.model.novelty import to_arrays as novelty_arrays
 from spectromer_cli.model.template_fit import Basis, to_arrays
 from spectromer_cli.paths import atomic_path
+from spectromer_cli.simulation.outliers import draw_many
+from spectromer_cli.simulation.spectrographs import taken_elsewhere
 from spectromer_cli.training.batches import Batches
 from spectromer_cli.training.dataset import LabelledSpectra
 from spectromer_cli.training.loop import novelty_features
 from spectromer_cli.training.targets import Target, references, true_columns
 from spectromer_cli.weights.save import write_weights
 
-# Spectra of the reference set of the novelty score: so many as they are, and so many as batches
-# change them.
-REFERENCE_SPECTRA = 1000
+# Known spectra that the novelty score is learned from: so many as they are, and so many as batches
+# change them, with as many outliers as these.
+REFERENCE_SPECTRA = 2000
 PREDICTIONS, SPLIT = "predictions.ecsv", "split.ecsv"
 
 Logits = Mapping[str, torch.Tensor]
@@ -114,25 +117,22 @@ def export(
         redshift, bases = _redshifts(
             model, data, targets, held_out, rows, flux, ivar, bases, fit_errors
         )
-    features = novelty_features(model, flux, ivar, device)
     calibrating = held_out.calibrating[rows]
-    novelty = ReferenceSet.learn(*reference_set(model, batches, device), features[calibrating])
+    novelty = learn_novelty(model, batches, flux[calibrating], ivar[calibrating], device)
+    scores = novelty.score(novelty_features(model, flux, ivar, device))
     write_weights(
         folder, name,
         {
             **model.state_dict(),
             **{key: torch.from_numpy(values) for key, values in to_arrays(bases).items()},
             **{
-                f"familiar.{key}": torch.from_numpy(values.astype(np.float32))
-                for key, values in vars(novelty).items()
+                key: torch.from_numpy(values)
+                for key, values in {**novelty_arrays(novelty), **(extra or {})}.items()
             },
-            **{key: torch.from_numpy(values) for key, values in (extra or {}).items()},
         },
         model.config, entry,
     )  # fmt: skip
-    table = predictions(
-        model, data, held_out.of(rows), rows, redshift=redshift, novelty=novelty.score(features)
-    )
+    table = predictions(model, data, held_out.of(rows), rows, redshift=redshift, novelty=scores)
     table["split"] = held_out.part[rows]
     table = table[held_out.testing[rows]]
     rows = rows[held_out.testing[rows]]
@@ -223,31 +223,46 @@ def _redshifts(
     return found, bases
 
 
-def reference_set(
-    model: SpectralViT, batches: Batches, device: torch.device
-) -> tuple[np.ndarray, np.ndarray]:
-    """Novelty features of spectra that were learned from, as they are and as batches change them.
+def learn_novelty(
+    model: SpectralViT,
+    batches: Batches,
+    flux: np.ndarray,
+    ivar: np.ndarray,
+    device: torch.device,
+) -> Novelty:
+    """Learn the novelty score from training spectra and synthetic outliers.
+
+    Parameters
+    ----------
+    model : SpectralViT
+    batches : Batches
+        What was learned from; as it is, and as batches change it, it is known.
+    flux, ivar : array, shape (n, grid.n)
+        Good held-out spectra: their scores set the limit, as they are and, where batches are, as
+        other spectrographs would have taken them.
+    device : torch.device
 
     Returns
     -------
-    features : array, shape (k, features)
-    class_ : array of int, shape (k,)
-        Number of the label of the first category; 0 for all without a category.
+    Novelty
     """
-    category = next((target for target in batches.targets if target.labels), None)
     rng = np.random.default_rng(batches.seed)
     count = min(REFERENCE_SPECTRA, len(batches.rows))
     some = rng.choice(len(batches.rows), size=count, replace=False)
-    features = [novelty_features(model, batches.flux[some], batches.ivar[some], device)]
-    class_ = [category.values[batches.rows[some]] if category else np.zeros(count, dtype=int)]
-    for step in range(min(-(-count // batches.batch_size), batches.steps)):
-        batch = batches[step]
-        flux, ivar = batch["flux"].numpy(), batch["ivar"].numpy()
-        features.append(novelty_features(model, flux, ivar, device))
-        own = batch[category.name].numpy() if category else np.zeros(len(flux), dtype=int)
-        class_.append(own)
-    whole, labels = np.concatenate(features), np.concatenate(class_)
-    return whole[labels >= 0], labels[labels >= 0]
+    changed = [batches[step] for step in range(min(-(-count // batches.batch_size), len(batches)))]
+    known = [(batches.flux[some], batches.ivar[some])]
+    known += [(batch["flux"].numpy(), batch["ivar"].numpy()) for batch in changed]
+    elsewhere = 0.6 if batches.elsewhere else 0.0
+    outliers = draw_many(rng, 2 * count, batches.flux, batches.ivar, batches.grid, elsewhere)
+    judged = [(flux, ivar)]
+    if batches.elsewhere:
+        pairs = [taken_elsewhere(rng, *pair, batches.grid) for pair in zip(flux, ivar, strict=True)]
+        judged += [(np.array([f for f, _ in pairs]), np.array([i for _, i in pairs]))]
+
+    def features(sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        return np.concatenate([novelty_features(model, *each, device) for each in sets])
+
+    return Novelty.learn(features(known), features([outliers]), features(judged))
 
 
 def _write_table(path: Path, table: Table) -> None:
