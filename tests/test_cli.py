@@ -159,7 +159,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
         (["classify", "a.fits", "--json", "-o", "b.csv"], "exclude each other"),
         (["classify", "a.fits", "-o", "b.xlsx"], "'.xlsx' names no format"),
         (["classify", "a.fits", "-o", "no/such/folder/b.csv"], "does not exist"),
-        (["classify", GALAXY, "--model", "spectromer-tinny.v3"], "spectromer-tiny.v3"),
+        (["classify", GALAXY, "--model", "spectromer-tinny.v4"], "spectromer-tiny.v4"),
         (["classify", GALAXY, "--device", "gpu"], "no device named 'gpu'"),
         (["classify", GALAXY, "--device", "cuda:99"], "CUDA devices here"),
         (["classify", "a.fits", "-o", "b.csv"], "a.fits does not exist"),

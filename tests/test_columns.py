@@ -372,7 +372,7 @@ def test_what_a_shell_offers() -> None:
     from spectromer_cli.cli import options
 
     assert options.images("map2d-r") == ["map2d-roi"]
-    assert "spectromer-tiny.v3" in options.weights("spec")
+    assert "spectromer-tiny.v4" in options.weights("spec")
     assert options._columns("file,z_e") == ["file,z_err"]
     assert options.offer("STAR", "QSO")("Q") == ["QSO"]
 

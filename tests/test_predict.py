@@ -402,7 +402,7 @@ def test_predict_is_what_the_command_does(run: Run, tmp_path) -> None:
     assert there.colnames == here.colnames == list(REDSHIFT_COLUMNS)
     assert there["z"].tolist() == here["z"].tolist()
     assert there["zwarn"].tolist() == here["zwarn"].tolist()
-    assert table.meta["weights"] == "spectromer-tiny.v3"
+    assert table.meta["weights"] == "spectromer-tiny.v4"
     assert set(table.meta) == {
         "version", "weights", "sha256", "image", "device", "date", "command",
     }  # fmt: skip

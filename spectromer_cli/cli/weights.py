@@ -77,7 +77,7 @@ def list_weights(as_json: options.Json = False) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights info spectromer-tiny.v3  ·  "
+    epilog="Examples:  spectromer weights info spectromer-tiny.v4  ·  "
     "spectromer weights info weights/ --json",
 )
 def info(name: Name, as_json: options.Json = False) -> None:
@@ -95,7 +95,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights path spectromer-tiny.v3",
+    epilog="Examples:  spectromer weights path spectromer-tiny.v4",
 )
 def path(name: Name) -> None:
     """Print where the file lies, verified; it is downloaded first if it is not here."""
@@ -105,7 +105,7 @@ def path(name: Name) -> None:
 
 
 @commands.command(
-    epilog="Examples:  spectromer weights download spectromer-tiny.v3 -q",
+    epilog="Examples:  spectromer weights download spectromer-tiny.v4 -q",
 )
 def download(
     name: Annotated[
@@ -161,7 +161,7 @@ def publish(
 
 @commands.command(
     epilog="Examples:  spectromer weights verify  ·  "
-    "spectromer weights verify spectromer-tiny.v3 --json",
+    "spectromer weights verify spectromer-tiny.v4 --json",
 )
 def verify(names: Names = None, as_json: options.Json = False) -> None:
     """Hash the files again and compare them with their manifest; exit 5 if one is wrong."""
