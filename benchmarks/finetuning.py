@@ -1,7 +1,7 @@
 """Fine-tuning at equal data: from Spectromer's weights, from ImageNet's, from random ones.
 
 Usage: python benchmarks/finetuning.py real.h5 --pretrained vit_tiny.safetensors
-           [--model NAME] [--minutes 2] [--write docs/finetuning.md]
+           [--model NAME] [--minutes 2] [--write docs/how-to/finetuning.md]
 
 The scheme is one that needs fine spectral detail and that weights without log g have not seen:
 LAMOST stars as dwarf (log g ≥ 4), subgiant (3.5–4) or giant (< 3.5). Each start learns from the

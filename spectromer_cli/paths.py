@@ -53,8 +53,17 @@ def bundled_weights_dir() -> Path:
 
     A wheel carries them inside the package; a source checkout has them beside it.
     """
-    inside = Path(__file__).parent / "_weights"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "weights"
+    return _bundled("_weights", "weights")
+
+
+def bundled_examples_dir() -> Path:
+    """The folder of the simulated example spectra that came with the program."""
+    return _bundled("_examples", "docs/examples")
+
+
+def _bundled(in_package: str, in_checkout: str) -> Path:
+    inside = Path(__file__).parent / in_package
+    return inside if inside.is_dir() else Path(__file__).parent.parent / in_checkout
 
 
 @contextmanager

@@ -297,6 +297,32 @@ def test_an_interrupted_run_leaves_no_half_file(
     assert b"--resume" in line
 
 
+# Examples -----------------------------------------------------------------------------------
+
+
+def test_the_examples_are_copied_and_nothing_is_overwritten_unasked(run: Run, tmp_path) -> None:
+    folder = tmp_path / "new" / "folder"
+    result = run("examples", folder)
+    assert result.code == 0, result.err
+    written = [Path(line) for line in result.out.splitlines()]
+    assert sorted(path.name for path in written) == sorted(path.name for path in EXAMPLES.iterdir())
+    assert all(path.read_bytes() == (EXAMPLES / path.name).read_bytes() for path in written)
+
+    (folder / "truth.csv").write_text("mine")
+    for path in written:
+        if path.name != "truth.csv":
+            path.unlink()
+    result = run("examples", folder)
+    assert result.code == 2 and "already holds truth.csv" in result.err
+    assert [path.name for path in folder.iterdir()] == ["truth.csv"]
+    assert (folder / "truth.csv").read_text() == "mine"
+    assert run("examples", folder, "--overwrite").code == 0
+    assert (folder / "truth.csv").read_bytes() == (EXAMPLES / "truth.csv").read_bytes()
+
+    (tmp_path / "file").write_text("")
+    assert run("examples", tmp_path / "file").code == 2
+
+
 # Help ---------------------------------------------------------------------------------------
 
 
@@ -327,9 +353,9 @@ def examples() -> list[str]:
 
 @pytest.mark.parametrize("line", examples())
 def test_the_examples_in_the_help_run(line: str, run: Run, tmp_path: Path, monkeypatch) -> None:
-    # In a copy of what a user has: the examples, and a folder to write to.
-    for name in ("docs", "weights"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    # In a copy of what a user has after `spectromer examples`, and a folder to write to.
+    if shlex.split(line)[1] != "examples":
+        (tmp_path / "examples").symlink_to(EXAMPLES)
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)[1:]
     arguments: list[str] = []

@@ -43,7 +43,7 @@ def test_a_file_that_says_everything_has_no_flags() -> None:
 
 
 def test_the_documentation_explains_every_flag() -> None:
-    page = (Path(__file__).parent.parent / "docs/results.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent / "docs/reference/results.md").read_text(encoding="utf-8")
     assert [flag for flag in FLAGS if f"| `{flag}` |" not in page] == []
 
 

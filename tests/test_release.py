@@ -71,5 +71,8 @@ def test_the_furniture_is_well_formed() -> None:
 
 def test_the_wheel_and_the_sdist_carry_what_they_need() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]
-    assert build["targets"]["wheel"]["force-include"] == {"weights": "spectromer_cli/_weights"}
+    assert build["targets"]["wheel"]["force-include"] == {
+        "weights": "spectromer_cli/_weights",
+        "docs/examples": "spectromer_cli/_examples",
+    }
     assert {".ci", ".github"} <= set(build["targets"]["sdist"]["exclude"])

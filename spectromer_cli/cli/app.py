@@ -16,6 +16,7 @@ from spectromer_cli._version import __version__
 from spectromer_cli.cli import (
     classify,
     evaluate,
+    examples,
     explain,
     fetch,
     finetune,
@@ -75,8 +76,8 @@ app = typer.Typer(
     name="spectromer",
     cls=_App,
     help="Classes and redshifts of astronomical spectra with a Vision Transformer.",
-    epilog="Examples:  spectromer classify docs/examples/*.fits  ·  "
-    "spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv",
+    epilog="Examples:  spectromer examples  ·  spectromer classify examples/*.fits  ·  "
+    "spectromer redshift --catalog examples/targets.csv -o z.ecsv",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -111,6 +112,7 @@ for _module in (
     report,
     inspect,
     zwarn,
+    examples,
     info,
     fetch,
     simulate,
@@ -122,9 +124,12 @@ for _module in (
     if hasattr(_module, "commands"):
         app.add_typer(_module.commands, name=_name)
     else:
-        # `info` alone is of use without arguments.
+        # These two are of use without arguments.
         _command = app.command(
-            _name, cls=_Command, epilog=_module.EPILOG, no_args_is_help=_module is not info
+            _name,
+            cls=_Command,
+            epilog=_module.EPILOG,
+            no_args_is_help=_module not in (info, examples),
         )
         _command(getattr(_module, _name))
 

@@ -8,11 +8,11 @@ from spectromer_cli.inference.run import Output, Settings, run
 
 EPILOG = """Examples:
 
-spectromer classify docs/examples/*.fits
+spectromer classify examples/*.fits
 
-spectromer classify docs/examples/ -o classes.ecsv
+spectromer classify examples/ -o classes.ecsv
 
-spectromer classify --catalog docs/examples/targets.csv --json
+spectromer classify --catalog examples/targets.csv --json
 """
 
 

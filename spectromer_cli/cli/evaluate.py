@@ -16,9 +16,9 @@ from spectromer_cli.errors import SomeInputsFailed
 
 EPILOG = """Examples:
 
-spectromer evaluate --catalog docs/examples/truth.csv -o report/
+spectromer evaluate --catalog examples/truth.csv -o report/
 
-spectromer evaluate --catalog docs/examples/truth.csv --class-column class --no-refine -o report/
+spectromer evaluate --catalog examples/truth.csv --class-column class --no-refine -o report/
 """
 HELD_OUT = "Held-out part of a labelled set"
 

@@ -17,15 +17,15 @@ PREDICTION = "Prediction"
 
 EPILOG = """Examples:
 
-spectromer explain docs/examples/simulated-sdss-galaxy.fits -o why.png
+spectromer explain examples/simulated-sdss-galaxy.fits -o why.png
 
-spectromer explain docs/examples/simulated-boss-quasar.fits --method attention -o why.png
+spectromer explain examples/simulated-boss-quasar.fits --method attention -o why.png
 
-spectromer explain docs/examples/simulated-boss-quasar.fits --task z --json
+spectromer explain examples/simulated-boss-quasar.fits --task z --json
 
-spectromer explain docs/examples/simulated-sdss-star.fits --for GALAXY -o why.ecsv
+spectromer explain examples/simulated-sdss-star.fits --for GALAXY -o why.ecsv
 
-spectromer explain --catalog docs/examples/targets.csv --top 20 -o report.html
+spectromer explain --catalog examples/targets.csv --top 20 -o report.html
 """
 
 

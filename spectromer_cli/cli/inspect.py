@@ -21,7 +21,7 @@ spectromer inspect z.ecsv
 
 spectromer inspect z.ecsv --port 8765
 
-spectromer inspect --catalog docs/examples/truth.csv
+spectromer inspect --catalog examples/truth.csv
 
 spectromer inspect --merge anna.csv ben.csv -o merged.csv
 

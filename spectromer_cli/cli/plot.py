@@ -31,15 +31,15 @@ SEVERAL = "give -o FILE.pdf, or a folder"
 
 EPILOG = """Examples:
 
-spectromer plot docs/examples/simulated-sdss-galaxy.fits --term
+spectromer plot examples/simulated-sdss-galaxy.fits --term
 
-spectromer plot docs/examples/*.fits --smooth 2 -o looks.pdf
+spectromer plot examples/*.fits --smooth 2 -o looks.pdf
 
-spectromer plot docs/examples/simulated-boss-quasar.fits --z 2.235 --class QSO -o quasar.png
+spectromer plot examples/simulated-boss-quasar.fits --z 2.235 --class QSO -o quasar.png
 
-spectromer plot --catalog docs/examples/targets.csv -o looks/
+spectromer plot --catalog examples/targets.csv -o looks/
 
-spectromer plot docs/examples/simulated-boss-quasar.fits --samp topcat
+spectromer plot examples/simulated-boss-quasar.fits --samp topcat
 """
 
 

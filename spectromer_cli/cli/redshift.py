@@ -13,19 +13,19 @@ from spectromer_cli.inference.run import Output, Settings, run
 
 EPILOG = """Examples:
 
-spectromer redshift docs/examples/*.fits
+spectromer redshift examples/*.fits
 
-spectromer redshift --catalog docs/examples/targets.csv -o z.ecsv
+spectromer redshift --catalog examples/targets.csv -o z.ecsv
 
-spectromer redshift docs/examples/*.fits --max-outlier-rate 0.05
+spectromer redshift examples/*.fits --max-outlier-rate 0.05
 
-spectromer redshift docs/examples/*coadd.fits -o rr.fits --format redrock --save-pz pz.h5
+spectromer redshift examples/*coadd.fits -o rr.fits --format redrock --save-pz pz.h5
 
-spectromer redshift docs/examples/*quasar.fits --class QSO --z-range 2:4
+spectromer redshift examples/*quasar.fits --class QSO --z-range 2:4
 
-spectromer redshift docs/examples/*.fits --samp topcat
+spectromer redshift examples/*.fits --samp topcat
 
-spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
+spectromer redshift examples/simulated-desi-coadd.fits[1] --json
 """
 
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 EPILOG = """Examples:
 
-spectromer render docs/examples/*.fits -o images/
+spectromer render examples/*.fits -o images/
 
-spectromer render docs/examples/simulated-boss-quasar.fits --gallery -o images/
+spectromer render examples/simulated-boss-quasar.fits --gallery -o images/
 
-spectromer render "docs/examples/simulated-desi-coadd.fits[1]" --image line -o images/
+spectromer render "examples/simulated-desi-coadd.fits[1]" --image line -o images/
 
-spectromer render --catalog docs/examples/targets.csv -o images/
+spectromer render --catalog examples/targets.csv -o images/
 """
 
 

@@ -14,13 +14,13 @@ from spectromer_cli.paths import claimed, require_writable_folder
 
 EPILOG = """Examples:
 
-spectromer redshift docs/examples/*.fits -o z.ecsv
+spectromer redshift examples/*.fits -o z.ecsv
 
 spectromer report z.ecsv -o report.html
 
-spectromer report z.ecsv --spectra-dir docs/examples/ -o report.html
+spectromer report z.ecsv --spectra-dir examples/ -o report.html
 
-spectromer report --catalog docs/examples/truth.csv -o survey.html
+spectromer report --catalog examples/truth.csv -o survey.html
 """
 
 

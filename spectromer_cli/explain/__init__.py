@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 
 METHODS = ("gradients", "occlusion", "attention")
-# The one whose deletion and insertion curves are best: see docs/explanations.md.
+# The one whose deletion and insertion curves are best: see docs/how-to/explain.md.
 DEFAULT_METHOD = METHODS[0]
 
 

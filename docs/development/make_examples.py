@@ -1,6 +1,6 @@
 """Write the example spectra: simulated objects in the surveys' own file formats.
 
-Usage: python docs/examples/make_examples.py TEMPLATES.npz
+Usage: python docs/development/make_examples.py TEMPLATES.npz
 
 Class and redshift stand in each file where a survey would put its own result, which never reaches
 the model. Files are named as simulated, so that nobody takes them for the sky.
@@ -20,7 +20,7 @@ from spectromer_cli.simulation.simulator import Simulated, Simulator
 from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "examples"
 GRID = Grid()
 
 
