@@ -62,8 +62,8 @@ def test_names_are_told_apart_and_begin_as_results_do() -> None:
 
 
 def test_the_documentation_has_the_lists() -> None:
-    place = ROOT / "docs" / "development" / "write_columns.py"
-    spec = importlib.util.spec_from_file_location("write_columns", place)
+    place = ROOT / "docs" / "generate.py"
+    spec = importlib.util.spec_from_file_location("generate", place)
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)

@@ -78,7 +78,7 @@ def list_weights(as_json: options.Json = False) -> None:
 
 @commands.command(
     epilog="Examples:  spectromer weights info spectromer-tiny.v4  ·  "
-    "spectromer weights info weights/ --json",
+    "spectromer weights info spectromer-tiny.v4 --json",
 )
 def info(name: Name, as_json: options.Json = False) -> None:
     """Describe weights: size, licence, what they were trained on, image, grid, labels."""
