@@ -11,13 +11,14 @@ from spectromer_cli import __version__  # noqa: E402
 
 project = "spectromer"
 author = "the authors of spectromer"
-copyright = author  # noqa: A001
+copyright = author
 release = version = __version__
 
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "_generated", "examples"]
 highlight_language = "none"
 default_role = "code"
+smartquotes = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"spectromer {release}"
@@ -41,15 +42,17 @@ autodoc_member_order = "bysource"
 
 # The tutorials are executed, each in a folder of its own, as a user would who has only installed
 # the package.
-nb_execution_mode = "cache"
+nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
-# Kernels and the commands in them run in this environment, and draw no progress bars.
+# Kernels, and the commands in them, run in this environment.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ.update(TERM="dumb", NO_COLOR="1", COLUMNS="110", MPLBACKEND="agg")
+os.environ.update(
+    NO_COLOR="1", COLUMNS="110", MPLBACKEND="agg", IPYTHONDIR=str(DOCS / "_generated" / "ipython")
+)
 
 
 def setup(app):  # noqa: D103

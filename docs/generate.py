@@ -1,8 +1,8 @@
 """Write the parts of the documentation that come from the code.
 
-`python docs/generate.py` writes the tables that are kept in the pages. `conf.py` calls `build`, which
-writes into `_generated/` what is made anew with every build: the commands, the images and the card
-of the default weights.
+`python docs/generate.py` writes the tables that are kept in the pages. `conf.py` calls `build`,
+which writes into `_generated/` what is made anew with every build: the commands, the images and the
+card of the default weights.
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ def written(text: str) -> str:
 def build(folder: Path) -> None:
     """Write the generated pages and pictures into a folder."""
     folder.mkdir(exist_ok=True)
+    # Kernels call themselves a colour terminal; on a plain one, commands draw no progress bars.
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True, exist_ok=True)
+    (startup / "terminal.py").write_text("import os\n\nos.environ['TERM'] = 'dumb'\n")
     for name, text in {
         "commands.md": commands(),
         "images.md": images(folder),
         "weights.md": card_of_the_weights(),
+        "changelog.md": changelog(),
     }.items():
         page = folder / name
         # A page that did not change is not built again.
@@ -178,6 +183,12 @@ def card_of_the_weights() -> str:
 
     card = DOCS.parent / "weights" / f"{bundled_manifest().default}.md"
     return card.read_text(encoding="utf-8")
+
+
+def changelog() -> str:
+    """The changelog, its links made for a page in `development/`."""
+    text = (DOCS.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    return text.replace("](docs/", "](../").replace("](CONTRIBUTING.md)", "](contributing.md)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The one list of columns: what it says is what every file, table and page says."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits, votable
 from astropy.io.votable.ucd import parse_ucd
 from astropy.table import Table
-from conftest import EXAMPLES, ROOT, Run, emission_galaxy
+from conftest import EXAMPLES, Run, emission_galaxy
 from survey_files import made, write_desi, write_lamost_table, write_spec
 
 import spectromer_cli
@@ -59,16 +58,6 @@ def test_names_are_told_apart_and_begin_as_results_do() -> None:
     assert names[:4] == identity.RESULT_HEAD
     # Tools find the redshift by its UCD: no other column has it.
     assert [column.name for column in schema.COLUMNS if column.ucd == "src.redshift"] == ["z"]
-
-
-def test_the_documentation_has_the_lists() -> None:
-    place = ROOT / "docs" / "generate.py"
-    spec = importlib.util.spec_from_file_location("generate", place)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    page = script.PAGE.read_text(encoding="utf-8")
-    assert page == script.written(page), f"run python {place.relative_to(ROOT)}"
 
 
 def test_columns_of_ones_own_tasks_are_described() -> None:
