@@ -288,6 +288,9 @@ def test_every_doubt_has_its_bit() -> None:
         ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE, ZWarn.LOW_SN, ZWarn.OUT_OF_DOMAIN,
         ZWarn.BELOW_CUT,
     ]  # fmt: skip
+    # Where the errors are doubtful, p(z) is not sure.
+    bits = doubts(found, sn_median=sn_median, novelty=novelty, errors_doubtful=np.arange(n) == 0)
+    assert bits[0] == ZWarn.AMBIGUOUS | ZWarn.TEMPLATES_DISAGREE | ZWarn.LOW_SN
 
 
 def test_a_velocity_known_badly_is_flagged() -> None:

@@ -172,6 +172,7 @@ def table_of(
             predictions.redshift,
             sn_median=columns["sn_median"][good],
             novelty=predictions.novelty,
+            errors_doubtful=np.array([_errors_doubtful(items[i]) for i in good], dtype=bool),
             min_z_prob=min_z_prob,
         )
     if "zwarn" in columns:
@@ -251,10 +252,14 @@ def _flags(item: Item) -> str:
         words.append("LITTLE_COVERAGE")
     if item.meta.get("has_ivar") is False:
         words.append("ERRORS_ESTIMATED")
-    if item.prepared is not None and item.prepared.errors_doubtful:
+    if _errors_doubtful(item):
         words.append("ERRORS_DOUBTFUL")
     words += item.meta.get("flags", ())
     return ";".join(words)
+
+
+def _errors_doubtful(item: Item) -> bool:
+    return item.prepared is not None and item.prepared.errors_doubtful
 
 
 def fill(columns: Columns, good: np.ndarray, task: tasks.Task, output: np.ndarray) -> None:

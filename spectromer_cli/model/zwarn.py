@@ -116,6 +116,7 @@ def doubts(
     *,
     sn_median: np.ndarray,
     novelty: np.ndarray,
+    errors_doubtful: np.ndarray | bool = False,
     min_z_prob: float = 0.0,
 ) -> np.ndarray:
     """The doubts about redshifts.
@@ -127,6 +128,8 @@ def doubts(
         Median S/N per pixel; NaN counts as low.
     novelty : array, shape (n,)
         Out-of-distribution scores, NaN if there are none.
+    errors_doubtful : bool array, shape (n,), optional
+        Whose errors do not fit the scatter: no probability is sure then.
     min_z_prob : float
         Redshifts of a lower probability are marked `ZWarn.BELOW_CUT`.
 
@@ -135,7 +138,7 @@ def doubts(
     array of int, shape (n,)
         Bits of `ZWarn`.
     """
-    unsure = found.z_prob < SURE_Z_PROB
+    unsure = (found.z_prob < SURE_Z_PROB) | errors_doubtful
     ambiguous = (found.z_prob < MIN_Z_PROB) | unsure & (found.delta_chi2 < MIN_DELTA_CHI2)
     bits = {
         ZWarn.AMBIGUOUS: ambiguous,
