@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from spectromer_cli.evaluation.run import evaluate
     from spectromer_cli.inference.predictor import Spectromer, load_model
     from spectromer_cli.inference.run import predict
+    from spectromer_cli.outputs.packed_spectra import pack
     from spectromer_cli.spectra.loading import Inputs
     from spectromer_cli.spectra.readers import read
     from spectromer_cli.spectra.spectrum import Spectrum
@@ -38,6 +39,7 @@ __all__ = [
     "fetch",
     "finetune",
     "load_model",
+    "pack",
     "predict",
     "read",
 ]
@@ -50,6 +52,7 @@ _HOMES = {
     "fetch": "spectromer_cli.archives.fetch",
     "finetune": "spectromer_cli.training.finetune",
     "load_model": "spectromer_cli.inference.predictor",
+    "pack": "spectromer_cli.outputs.packed_spectra",
     "predict": "spectromer_cli.inference.run",
     "read": "spectromer_cli.spectra.readers",
 }

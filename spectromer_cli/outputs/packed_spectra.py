@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from spectromer_cli.spectra import hats, packed
 if TYPE_CHECKING:
     from spectromer_cli.spectra.loading import Inputs, Item
     from spectromer_cli.spectra.sources import Target
+    from spectromer_cli.spectra.spectrum import Spectrum
 
 SUFFIX = ".parquet"
 # Spectra of a row group: few enough to be read without waste wherever a reader begins, and not
@@ -71,12 +72,15 @@ def _pack_file(
     """Pack into a file, which appears when it is whole; how many were packed and failed."""
     replaced = output.exists()
     packing = _Packing(inputs, total)
-    with console.progress("targets", total) as advance, disk_errors(output):
-        with atomic_path(output) as temporary:
-            packing.write(targets, temporary, advance)
-            if not packing.rows:
-                stays = f": {output} stays as it was" if replaced else ""
-                raise SomeInputsFailed(f"none of {packing.failed} inputs could be packed{stays}")
+    with (
+        console.progress("targets", total) as advance,
+        disk_errors(output),
+        atomic_path(output) as temporary,
+    ):
+        packing.write(targets, temporary, advance)
+        if not packing.rows:
+            stays = f": {output} stays as it was" if replaced else ""
+            raise SomeInputsFailed(f"none of {packing.failed} inputs could be packed{stays}")
     if replaced:
         console.info(f"{output} was replaced")
     return packing.rows, packing.failed
@@ -101,16 +105,19 @@ def _pack_catalogue(
     packing = _Packing(inputs, 1)
     parts = Parts(output, {"options": [inputs.air, inputs.wavelength_unit]}, resume)
 
-    def write(target: Target, path: Path) -> dict[str, int]:
-        rows, failed = packing.rows, packing.failed
-        packing.write([target], path, lambda count: None)
-        return {"rows": packing.rows - rows, "failed": packing.failed - failed}
+    def written(target: Target) -> Callable[[Path], dict[str, int]]:
+        def write(path: Path) -> dict[str, int]:
+            rows, failed = packing.rows, packing.failed
+            packing.write([target], path, lambda count: None)
+            return {"rows": packing.rows - rows, "failed": packing.failed - failed}
+
+        return write
 
     with console.progress("partitions", len(targets), every=60.0) as advance:
         for target, name in zip(targets, names, strict=True):
             part, content = f"dataset/{name}", _content(target.path)
             if not parts.has(part, content):
-                parts.add(part, content, lambda path, target=target: write(target, path))
+                parts.add(part, content, written(target))
             advance(1)
     parts.refuse_others()
     rows = {
@@ -165,30 +172,33 @@ class _Packing:
             path, schema, use_dictionary=alike,
             compression={**dict.fromkeys([*alike, mask], "zstd"), flux: "none", ivar: "none"},
         ) as writer:  # fmt: skip
-            for group in self._groups(targets, advance):
-                writer.write_table(
-                    packed.table_of(group).replace_schema_metadata(schema.metadata)
-                )
-                self.rows += len(group)
+            for spectra, origins in self._groups(targets, advance):
+                table = packed.table_of(spectra, origins)
+                writer.write_table(table.replace_schema_metadata(schema.metadata))
+                self.rows += len(spectra)
 
-    def _groups(self, targets: Iterable[Target], advance: Any) -> Iterator[list[Item]]:
-        """The spectra, by row group."""
+    def _groups(
+        self, targets: Iterable[Target], advance: Any
+    ) -> Iterator[tuple[list[Spectrum], list[tuple[str, int]]]]:
+        """The spectra, by row group, with their files and numbers."""
         from spectromer_cli.spectra.loading import load_all
 
-        group: list[Item] = []
+        spectra: list[Spectrum] = []
+        origins: list[tuple[str, int]] = []
         pixels = 0
         for item in load_all(targets, self._options, workers=self._workers):
             advance(item.begins)
             if item.spectrum is not None:
-                group.append(item)
+                spectra.append(item.spectrum)
+                origins.append((item.file, item.row))
                 pixels += item.spectrum.flux.size
             elif not item.skipped:
                 self._note(item)
-            if len(group) == GROUP or pixels > GROUP_PIXELS:
-                yield group
-                group, pixels = [], 0
-        if group:
-            yield group
+            if len(spectra) == GROUP or pixels > GROUP_PIXELS:
+                yield spectra, origins
+                spectra, origins, pixels = [], [], 0
+        if spectra:
+            yield spectra, origins
 
     def _note(self, item: Item) -> None:
         self.failed += 1

@@ -113,7 +113,8 @@ class Parts:
         record = self.done.get(name)
         if record is not None and record["content"] != content:
             raise UsageError(
-                f"the inputs are not those of the unfinished run: {self.folder / name} is of others",
+                f"the inputs are not those of the unfinished run: {self.folder / name} "
+                "was made of others",
                 "give the same inputs, or start afresh with another -o",
             )
         return record is not None

@@ -130,12 +130,19 @@ def write_catalogue(folder: Path, rows: Mapping[str, int], said: Mapping[str, st
         "hats_col_healpix_order": str(ORDER),
         "hats_npix_suffix": ".parquet",
     }
-    places = [(found[1], found[2]) for name in rows if (found := _PARTITION.search(name))]
+    places = [
+        (int(found[1]), int(found[2]))
+        for name, count in rows.items()
+        if count and (found := _PARTITION.search(name))
+    ]
     if places:
-        own["hats_order"] = str(max(int(order) for order, _ in places))
+        own["hats_order"] = str(max(places)[0])
     for name, lines in (
         (_PROPERTIES[0], [f"{key}={text}" for key, text in own.items()]),
-        ("partition_info.csv", ["Norder,Npix", *(",".join(place) for place in sorted(places))]),
+        (
+            "partition_info.csv",
+            ["Norder,Npix", *(f"{order},{pixel}" for order, pixel in sorted(places))],
+        ),
     ):
         with atomic_path(folder / name) as temporary:
             temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -20,8 +20,6 @@ from spectromer_cli.spectra.spectrum import Spectrum, air_to_vacuum
 if TYPE_CHECKING:
     import pyarrow
 
-    from spectromer_cli.spectra.loading import Item
-
 # The column with `Spectrum.meta` as JSON.
 META = "spectromer_meta"
 # The fields of the column ``spectrum``.
@@ -62,23 +60,22 @@ def schema() -> pyarrow.Schema:
     ])  # fmt: skip
 
 
-def table_of(items: Sequence[Item]) -> pyarrow.Table:
+def table_of(spectra: Sequence[Spectrum], origins: Sequence[tuple[str, int]]) -> pyarrow.Table:
     """Spectra as rows.
 
     Parameters
     ----------
-    items : sequence of Item
-        With their spectra.
+    spectra : sequence of Spectrum
+    origins : sequence of (str, int)
+        The file of each, and its number there.
 
     Returns
     -------
     pyarrow.Table
-        Of `schema`, one row per item, in order.
+        Of `schema`, one row per spectrum, in order.
     """
     import pyarrow as pa
 
-    spectra = [item.spectrum for item in items if item.spectrum is not None]
-    assert len(spectra) == len(items)
     scaled = [_in_single_precision(spectrum) for spectrum in spectra]
     places = [_place(spectrum.meta) for spectrum in spectra]
     ends = np.cumsum([0, *(spectrum.flux.size for spectrum in scaled)])
@@ -102,8 +99,8 @@ def table_of(items: Sequence[Item]) -> pyarrow.Table:
             pa.array([ra for ra, _ in places], pa.float64()),
             pa.array([dec for _, dec in places], pa.float64()),
             pa.array(healpix_29(places), pa.int64()),
-            [_valid(item.file) for item in items],
-            pa.array([item.row for item in items], pa.int64()),
+            [_valid(file) for file, _ in origins],
+            pa.array([row for _, row in origins], pa.int64()),
             pa.StructArray.from_arrays(arrays, fields=fields),
             [_as_json(s.meta) for s in scaled],
         ],
