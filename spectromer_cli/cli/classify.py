@@ -30,6 +30,7 @@ def classify(
     workers: options.Workers = None,
     output: options.Output = None,
     resume: options.Resume = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
 ) -> None:
@@ -49,4 +50,5 @@ def classify(
     settings = Settings(
         columns="classify", model=model, device=device, batch_size=batch_size, refined=False
     )
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Classes")
+    where = Output(path=output, json=as_json, resume=resume, scheduler=scheduler)
+    run(inputs, settings, where, "Classes")

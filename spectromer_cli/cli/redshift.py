@@ -48,6 +48,7 @@ def redshift(
     ] = None,
     output: options.Output = None,
     resume: options.Resume = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     quiet: options.Quiet = 0,
 ) -> None:
@@ -69,4 +70,5 @@ def redshift(
         columns="redshift", model=model, device=device, batch_size=batch_size,
         refined=not no_refine, max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume), "Redshifts")
+    where = Output(path=output, json=as_json, resume=resume, scheduler=scheduler)
+    run(inputs, settings, where, "Redshifts")

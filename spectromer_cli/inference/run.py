@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.model.config import ModelConfig
     from spectromer_cli.spectra.loading import Inputs, Item
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import Target
@@ -86,11 +87,13 @@ class Output:
     Parameters
     ----------
     path : Path, optional
-        A file; stdout without it.
+        A file; stdout without it. With `scheduler`, it may be a folder.
     json : bool
         One JSON document on stdout.
     resume : bool
         Resume what an interrupted run with the same file has left.
+    scheduler : str, optional
+        Predict on a Dask cluster; see `cluster.Cluster`.
 
     Raises
     ------
@@ -101,10 +104,14 @@ class Output:
     path: Path | None = None
     json: bool = False
     resume: bool = False
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
+        from spectromer_cli.outputs.formats import FORMATS
         from spectromer_cli.outputs.tables import check_output
 
+        if self.scheduler is not None and self.path is None:
+            raise UsageError("--scheduler goes with -o", "give -o FOLDER, or -o FILE")
         if self.resume and self.path is None:
             raise UsageError(
                 "--resume goes with -o", "what went to stdout cannot be resumed: give -o FILE"
@@ -113,7 +120,12 @@ class Output:
             raise UsageError(
                 "--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE"
             )
-        if self.path is not None:
+        is_folder = (
+            self.scheduler is not None
+            and self.path is not None
+            and (self.path.is_dir() or self.path.suffix.lower() not in FORMATS)
+        )
+        if self.path is not None and not is_folder:
             check_output(self.path)
 
 
@@ -236,7 +248,7 @@ class Run:
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
         self.columns = column_names(self.model.tasks, settings.columns)
-        self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
+        self._min_z_prob = least_z_prob(self.model.config, settings.max_outlier_rate)
         self.failures = Failures()
         self.provenance = provenance(self.model)
 
@@ -338,6 +350,7 @@ def predict(
     max_outlier_rate: float | None = None,
     output: str | Path | None = None,
     resume: bool = False,
+    scheduler: str | None = None,
 ) -> Table | None:
     """Classify the spectra in files and measure their redshifts, as the commands do.
 
@@ -354,6 +367,8 @@ def predict(
     resume : bool
         Resume what an interrupted run with the same `output` has left; without any, start from
         the beginning.
+    scheduler : str, optional
+        Predict on a Dask cluster, as ``--scheduler`` says; `output` may be a folder then.
 
     Returns
     -------
@@ -381,7 +396,12 @@ def predict(
         max_outlier_rate=max_outlier_rate,
     )  # fmt: skip
     path = None if output is None else Path(output)
-    Output(path=path, resume=resume)
+    Output(path=path, resume=resume, scheduler=scheduler)
+    if scheduler is not None and path is not None:
+        from spectromer_cli.inference import cluster
+
+        cluster.write(scheduler, inputs, settings, path, resume)
+        return None
     with nullcontext() if path is None else claimed(path):
         run = Run(inputs, settings, () if path is None else [path])
         table = None
@@ -413,6 +433,12 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     """
     from spectromer_cli.outputs import screen
 
+    if output.scheduler is not None and output.path is not None:
+        from spectromer_cli.inference import cluster
+
+        failures = cluster.write(output.scheduler, inputs, settings, output.path, output.resume)
+        failures.raise_if_incomplete()
+        return
     if output.path is not None:
         with claimed(output.path):
             this = Run(inputs, settings, [output.path])
@@ -503,13 +529,13 @@ def _rows_of(items: Sequence[Item]) -> list[int]:
     return [item.catalogue_row for item in items if item.catalogue_row is not None]
 
 
-def _cut(model: Spectromer, max_outlier_rate: float | None) -> float:
+def least_z_prob(config: ModelConfig, max_outlier_rate: float | None) -> float:
     """The probability below which a redshift is marked."""
     from spectromer_cli.model.confidence import cut_for
 
     if max_outlier_rate is None:
         return 0.0
-    min_z_prob, kept = cut_for(model.config.confidence, max_outlier_rate)
+    min_z_prob, kept = cut_for(config.confidence, max_outlier_rate)
     console.info(
         f"z_prob below {min_z_prob:.3g} is marked in zwarn (bit 18); "
         f"{kept:.0%} of held-out galaxies and quasars were above it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,21 @@ class Parts:
             self._append(record)
         self.done[name] = record
         return record
+
+    def note(self, name: str, content: str, problem: str) -> None:
+        """Say in the manifest why there is no such part; a resumed run tries it again.
+
+        Raises
+        ------
+        SpectromerError
+            If the disk does not take it.
+        """
+        with disk_errors(self.manifest):
+            self._append({"part": name, "content": content, "problem": problem})
+
+    def remove(self) -> None:
+        """Remove the folder, whose parts have become something else."""
+        shutil.rmtree(self.folder)
 
     def refuse_others(self) -> None:
         """When all parts were asked for: refuse a folder that has some of other inputs.

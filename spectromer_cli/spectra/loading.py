@@ -5,6 +5,7 @@ Memory does not grow with the number of files, nor with the number of spectra in
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -352,10 +353,7 @@ class TookTooLong(BaseException):
 
 @contextmanager
 def time_limit(seconds: float, file: str) -> Iterator[None]:
-    """Give up what takes too long, where the system can interrupt it.
-
-    Only the main thread of a process can be interrupted, not on Windows, and not while a library
-    stays in compiled code.
+    """Give up what takes too long, unless a library stays in compiled code.
 
     Parameters
     ----------
@@ -369,9 +367,13 @@ def time_limit(seconds: float, file: str) -> Iterator[None]:
     ReadError
         If the time is over.
     """
-    main = threading.current_thread() is threading.main_thread()
-    if not seconds or not main or not hasattr(signal, "setitimer"):
+    if not seconds:
         yield
+        return
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "setitimer"):
+        with _time_limit_of_thread(seconds, file):
+            yield
         return
 
     def stop(number: int, frame: Any) -> None:
@@ -387,6 +389,33 @@ def time_limit(seconds: float, file: str) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _time_limit_of_thread(seconds: float, file: str) -> Iterator[None]:
+    """`time_limit` where there are no signals: a second thread raises the exception in this one."""
+    raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    this, lock, is_over = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event()
+
+    def watch() -> None:
+        wait = seconds
+        while not is_over.wait(wait):
+            with lock:
+                if not is_over.is_set():
+                    raise_in_thread(this, ctypes.py_object(TookTooLong))
+            wait = 5.0  # once more if a library swallows the first
+
+    watching = threading.Thread(target=watch, daemon=True)
+    try:
+        try:
+            watching.start()
+            yield
+        finally:
+            with lock:
+                is_over.set()
+                raise_in_thread(this, None)  # one that has not arrived yet
+    except TookTooLong:
+        raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
 
 
 def _read_own(spectra: Spectra, target: Target, options: ReadOptions, grid: Grid | None) -> Item:

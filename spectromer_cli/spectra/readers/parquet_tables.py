@@ -111,6 +111,18 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     return Spectra(file.metadata.num_rows * len(spectra), get)
 
 
+def row_groups(source: Source) -> list[int]:
+    """How many spectra each row group of a file holds that `identify` knows.
+
+    Parameters
+    ----------
+    source : Source
+    """
+    spectra = len(find(_leaves(source.handle)[0]))
+    meta = source.handle.metadata
+    return [spectra * meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+
+
 def _end(found: Found) -> str:
     """What a crossmatch appends to the names of the columns that belong to a spectrum."""
     return f"_{found.container.removeprefix('spectrum_')}"
