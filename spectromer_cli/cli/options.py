@@ -139,8 +139,8 @@ Scheduler = Annotated[
         "--scheduler",
         metavar="ADDRESS",
         help="Predict on a Dask cluster: tcp://HOST:8786, a scheduler file, auto (the one that "
-        "Dask is configured for), or local (processes on this machine, --workers many). -o may be a "
-        "folder, of Parquet parts.",
+        "Dask is configured for), or local (processes on this machine, --workers many). -o may "
+        "be a folder, of Parquet parts.",
         rich_help_panel=MODEL,
         show_default=False,
     ),

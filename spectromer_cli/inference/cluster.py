@@ -6,6 +6,7 @@ run. The model never travels: every worker loads it by name and compares its sha
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -123,7 +124,10 @@ class Cluster:
         with (
             dask.config.set(settings),
             LocalCluster(
-                n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+                n_workers=count,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.ERROR,
             ) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
@@ -198,7 +202,7 @@ class Cluster:
         from distributed import as_completed
 
         running: dict[Any, Unit] = {}
-        completed = as_completed()
+        completed = as_completed(loop=self.client.loop)
 
         def hand_out(more: list[Unit]) -> None:
             futures = self.client.map(
@@ -330,6 +334,8 @@ class ClusterRun:
         How to predict.
     output : Path
         A folder for the parts; or a file, in the format of its suffix, that is made of them.
+    resume : bool
+        Make only the parts that an interrupted run has not.
     unit_size : int
         Spectra per unit.
 
@@ -342,11 +348,17 @@ class ClusterRun:
     ------
     UsageError
         If the inputs, the model or what is asked of it are not there, or an input would be
-        overwritten.
+        overwritten; if parts are there and `resume` is not set, or they are of other weights or
+        options.
     """
 
     def __init__(
-        self, inputs: Inputs, settings: Settings, output: Path, unit_size: int = UNIT
+        self,
+        inputs: Inputs,
+        settings: Settings,
+        output: Path,
+        resume: bool = False,
+        unit_size: int = UNIT,
     ) -> None:
         from spectromer_cli.inference.columns import column_names
         from spectromer_cli.inference.run import Failures, least_z_prob
@@ -385,7 +397,7 @@ class ClusterRun:
             folder=str(Path.cwd()),
             provenance=self.provenance,
         )
-        self._identity = {
+        identity = {
             "weights": known.weights.sha256,
             "columns": self._work.columns,
             "catalog": str(inputs.catalog or ""),
@@ -393,23 +405,22 @@ class ClusterRun:
             "max-outlier-rate": settings.max_outlier_rate,
             "unit size": unit_size,
         }
+        self._parts = Parts(self._folder, identity, resume)
         self.failures = Failures()
 
-    def write(self, cluster: Cluster, resume: bool = False) -> None:
+    def write(self, cluster: Cluster) -> None:
         """Predict, and write the output.
 
         Parameters
         ----------
         cluster : Cluster
             Connected.
-        resume : bool
-            Make only the parts that an interrupted run has not.
 
         Raises
         ------
         UsageError
-            If parts are there and `resume` is not set, or they are of other inputs, weights or
-            options; or a worker has another program or other weights.
+            If parts that are there are of other inputs; or a worker has another program or other
+            weights.
         NetworkError
             If there are no workers, or the scheduler is gone.
         SpectromerError
@@ -421,14 +432,15 @@ class ClusterRun:
         from spectromer_cli.outputs.resume import Progress
 
         cluster.prepare(self._work)
-        parts = Parts(self._folder, self._identity, resume)
+        parts = self._parts
         try:
             lost = self._predict(cluster, parts)
         except BaseException:
-            console.warn(
-                f"{parts.total('rows')} rows are kept in {self._folder}; continue with the same "
-                "command and --resume"
-            )
+            if kept := parts.total("rows"):
+                console.warn(
+                    f"{kept} rows are kept in {self._folder}; continue with the same command and "
+                    "--resume"
+                )
             raise
         self.failures = Failures(Progress(parts.total("rows"), parts.total("failed")))
         if skipped := parts.total("skipped"):
@@ -538,8 +550,9 @@ def write(
     SpectromerError
         As `Cluster`, `ClusterRun` and `ClusterRun.write`.
     """
+    cluster = Cluster(scheduler, inputs.workers)
     with claimed(output):
-        run = ClusterRun(inputs, settings, output)
-        with Cluster(scheduler, inputs.workers) as cluster:
-            run.write(cluster, resume)
+        run = ClusterRun(inputs, settings, output, resume, UNIT)
+        with cluster:
+            run.write(cluster)
     return run.failures

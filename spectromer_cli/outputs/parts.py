@@ -50,6 +50,8 @@ class Parts:
         self.manifest = folder / MANIFEST
         self.done: dict[str, dict[str, Any]] = {}
         self._met: set[str] = set()
+        # The line about the run, until it is written.
+        self._head: dict[str, Any] | None = None
         make_folder(folder)
         with disk_errors(self.manifest):
             wanted = json.loads(json.dumps(run))
@@ -62,7 +64,7 @@ class Parts:
                 )
             if resume:
                 console.info("nothing to resume: starting from the beginning")
-            self._append({"run": wanted})
+            self._head = {"run": wanted}
 
     def _take_up(self, wanted: Mapping[str, Any], resume: bool) -> None:
         """Find out what is done."""
@@ -190,7 +192,9 @@ class Parts:
         return sum(int(record.get(name, 0)) for record in self.done.values())
 
     def _append(self, record: Mapping[str, Any]) -> None:
+        lines = [record] if self._head is None else [self._head, record]
         with self.manifest.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
+        self._head = None

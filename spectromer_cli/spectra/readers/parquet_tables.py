@@ -372,9 +372,11 @@ def _rows_of(source: Source, leaves: dict[Place, _Leaf], scalars: dict[str, str]
     A row group can be decoded from its beginning only, and a file is opened anew for every few
     hundred of its spectra.
     """
-    with source.path.open("rb") as file:
-        is_plain = file.read(4) == b"PAR1"
-    if not is_plain:  # it was unpacked for this time
+    is_plain = False
+    if source.path.is_file():
+        with source.path.open("rb") as file:
+            is_plain = file.read(4) == b"PAR1"
+    if not is_plain:  # it was unpacked for this time, or is in memory
         return _Rows(source.handle, leaves, scalars)
     state = source.path.stat()
     rows = _kept_rows(source.path, state.st_size, state.st_mtime_ns, state.st_ino)
