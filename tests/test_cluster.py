@@ -22,7 +22,7 @@ from survey_files import made, write_spec, write_spplate
 from spectromer_cli.inference import cluster, units
 from spectromer_cli.outputs.packed_spectra import pack
 from spectromer_cli.spectra import loading
-from spectromer_cli.spectra.catalogues import read_table
+from spectromer_cli.spectra.catalogues import Catalogue, read_table
 from spectromer_cli.spectra.loading import Inputs
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import Target, expand
@@ -98,8 +98,9 @@ def test_units_of_other_inputs_have_another_content(tmp_path: Path) -> None:
     assert content(["a", "c"]) != content(["a", "b"])
 
 
-def test_a_unit_has_its_rows_of_the_catalogue() -> None:
-    catalogue = Table({"name": ["a", "b", "c", "d"]})
+def test_a_unit_has_its_rows_of_the_catalogue(tmp_path: Path) -> None:
+    table = Table({"file": ["f"] * 4, "name": ["a", "b", "c", "d"]})
+    catalogue = Catalogue(tmp_path / "c.csv", None, table)
     targets = [Target(Path(f"{row}"), catalogue_row=row) for row in (3, 1, 0)]
     first, second = units.units_of(targets, catalogue, ReadOptions(), 2)
     assert list(first.catalogue["name"]) == ["d", "b"]

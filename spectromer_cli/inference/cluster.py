@@ -458,12 +458,14 @@ class ClusterRun:
 
     def _predict(self, cluster: Cluster, parts: Parts) -> int:
         """Make the parts that are missing; how many units failed."""
+        from spectromer_cli.spectra.loading import COUNTABLE
+
         lost = named = 0
         units: Iterable[Unit] = units_of(
             self._targets, self._catalogue, self._work.options, self._unit_size
         )
-        size = None
-        if self._total is not None:
+        size = self._total
+        if size is not None and size <= COUNTABLE:
             units = list(units)
             size = sum(unit.size for unit in units)
         with console.progress("spectra", size, every=60.0) as advance:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.spectra.catalogues import Catalogue
     from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.readers import ReadOptions
 
@@ -94,7 +95,7 @@ class Unit:
 
 
 def units_of(
-    targets: Iterable[Target], catalogue: Table | None, options: ReadOptions, size: int = UNIT
+    targets: Iterable[Target], catalogue: Catalogue | None, options: ReadOptions, size: int = UNIT
 ) -> Iterator[Unit]:
     """Share targets out into units, in their order; files of many spectra are cut.
 
@@ -102,7 +103,7 @@ def units_of(
     ----------
     targets : iterable of Target
         Consumed as units are taken.
-    catalogue : Table or None
+    catalogue : Catalogue or None
         That the targets are of.
     options : ReadOptions
     size : int
@@ -128,7 +129,7 @@ def units_of(
         yield _unit(number, waiting, total, catalogue)
 
 
-def _unit(number: int, slices: list[Slice], size: int, catalogue: Table | None) -> Unit:
+def _unit(number: int, slices: list[Slice], size: int, catalogue: Catalogue | None) -> Unit:
     said = hashlib.sha256()
     for slice_ in slices:
         target = slice_.target
@@ -136,8 +137,7 @@ def _unit(number: int, slices: list[Slice], size: int, catalogue: Table | None) 
         said.update(repr(what).encode("utf-8", "surrogateescape"))
     own = None
     if catalogue is not None:
-        rows = [slice_.target.catalogue_row for slice_ in slices]
-        own = catalogue[rows]
+        own = catalogue.rows([slice_.target.catalogue_row or 0 for slice_ in slices])
         slices = [
             replace(slice_, target=replace(slice_.target, catalogue_row=row))
             for row, slice_ in enumerate(slices)
@@ -364,7 +364,8 @@ def predict_unit(work: Work, unit: Unit, threads: int | None = None) -> Done:
             while batch := list(islice(items, work.batch_size)):
                 own = shown(model.table(batch, work.refined, work.min_z_prob), work.columns)
                 if unit.catalogue is not None:
-                    own = with_catalogue(own, batch, unit.catalogue)
+                    asking = [item.catalogue_row for item in batch]
+                    own = with_catalogue(own, unit.catalogue[asking])
                 writer.write(own)
                 bad = [item.complaint for item in batch if item.problem]
                 rows, failed = rows + len(batch), failed + len(bad)
