@@ -295,7 +295,6 @@ def _plugin(work: Work) -> Any:
         async def setup(self, worker: Any) -> None:
             import asyncio
 
-            console.set_quiet(1)
             await asyncio.to_thread(loaded, work, worker.state.nthreads)
 
     return LoadModel()
