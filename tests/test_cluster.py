@@ -212,8 +212,8 @@ def same(one: Rows, two: Rows) -> None:
 def alone(run, weights, night, tmp_path) -> Callable[..., Rows]:
     """The rows of a single process."""
 
-    def alone(*arguments: Any, command: str = "classify") -> Rows:
-        output = tmp_path / "alone.parquet"
+    def alone(*arguments: Any, command: str = "classify", suffix: str = ".parquet") -> Rows:
+        output = tmp_path / f"alone{suffix}"
         done = run(command, *arguments, *weights, "-o", output)
         assert done.code in (0, 3), done.err
         return rows_in(output)
@@ -246,8 +246,8 @@ def test_relative_names_and_a_file_as_output(
     monkeypatch.chdir(night.parent)
     done = run("classify", "night", *weights, "-o", "z.ecsv", "--scheduler", address)
     assert done.code == 3, done.err
-    same(rows_in(Path("z.ecsv")), alone("night"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.parquet", "night", "z.ecsv"]
+    same(rows_in(Path("z.ecsv")), alone("night", suffix=".ecsv"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.ecsv", "night", "z.ecsv"]
 
 
 def test_a_catalogue(run, weights, night, tmp_path, address, alone) -> None:

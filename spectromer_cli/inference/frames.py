@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     import pandas
     from astropy.table import Table
 
-    from spectromer_cli.inference.predictor import Spectromer
     from spectromer_cli.inference.run import Which
+    from spectromer_cli.inference.units import Shared
     from spectromer_cli.model.tasks import Task
+    from spectromer_cli.spectra.grid import Grid
     from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.spectrum import Spectrum
 
@@ -67,7 +68,7 @@ def predict_frame(
     with _loading:
         predictor = _loaded(model, device)
     names = column_names(predictor.tasks, columns)
-    items = _items(frame, predictor)
+    items = _items(frame, predictor.grid)
     tables = [
         shown(predictor.table(items[start : start + batch_size], refined), names)
         for start in range(0, len(items), batch_size)
@@ -105,10 +106,11 @@ def _empty(known: list[Task], columns: Which) -> pandas.DataFrame:
 
 
 @lru_cache(maxsize=2)
-def _loaded(model: str | None, device: str) -> Spectromer:
+def _loaded(model: str | None, device: str) -> Shared:
     from spectromer_cli.inference.predictor import load_model
+    from spectromer_cli.inference.units import Shared
 
-    return load_model(model, device)
+    return Shared(load_model(model, device))
 
 
 def _as_frame(table: Table, index: Any) -> pandas.DataFrame:
@@ -126,7 +128,7 @@ def _as_frame(table: Table, index: Any) -> pandas.DataFrame:
     return pd.DataFrame(columns, index=index)
 
 
-def _items(frame: pandas.DataFrame, model: Spectromer) -> list[Item]:
+def _items(frame: pandas.DataFrame, grid: Grid) -> list[Item]:
     """The rows of a frame on their way to predictions."""
     import pyarrow
     from pyarrow import parquet
@@ -170,6 +172,6 @@ def _items(frame: pandas.DataFrame, model: Spectromer) -> list[Item]:
             return Item("", row, problem=f"{error}")
         except Exception as error:  # whatever a damaged row leads to costs no other
             return Item("", row, problem=f"it is broken ({type(error).__name__}: {error})")
-        return item_of(spectrum, "", row, model.grid)
+        return item_of(spectrum, "", row, grid)
 
     return [item(row) for row in range(len(frame))]

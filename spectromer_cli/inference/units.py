@@ -270,7 +270,7 @@ def difference(work: Work) -> str:
     return ""
 
 
-class _Shared:
+class Shared:
     """A model that several threads use, one after the other.
 
     Parameters
@@ -280,19 +280,19 @@ class _Shared:
 
     def __init__(self, model: Spectromer) -> None:
         self._model, self._lock = model, threading.Lock()
-        self.grid = model.grid
+        self.grid, self.tasks = model.grid, model.tasks
 
-    def table(self, items: Sequence[Item], refined: bool, min_z_prob: float) -> Table:
+    def table(self, items: Sequence[Item], refined: bool, min_z_prob: float = 0.0) -> Table:
         """As `Spectromer.table`."""
         with self._lock:
             return self._model.table(items, refined, min_z_prob)
 
 
 _loading = threading.Lock()
-_models: dict[tuple[str, str], _Shared] = {}
+_models: dict[tuple[str, str], Shared] = {}
 
 
-def loaded(work: Work, threads: int | None = None) -> _Shared:
+def loaded(work: Work, threads: int | None = None) -> Shared:
     """The model of a run, loaded once in a process.
 
     Parameters
@@ -318,7 +318,7 @@ def loaded(work: Work, threads: int | None = None) -> _Shared:
 
                 torch.set_num_threads(threads)
             _models.clear()  # one model at a time is enough for the memory
-            _models[key] = _Shared(load_model(work.model, work.device))
+            _models[key] = Shared(load_model(work.model, work.device))
         return _models[key]
 
 

@@ -6,9 +6,9 @@ arms. Only the columns that count are read, some rows at a time.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -379,17 +379,26 @@ def _rows_of(source: Source, leaves: dict[Place, _Leaf], scalars: dict[str, str]
     if not is_plain:  # it was unpacked for this time, or is in memory
         return _Rows(source.handle, leaves, scalars)
     state = source.path.stat()
-    rows = _kept_rows(source.path, state.st_size, state.st_mtime_ns, state.st_ino)
+    key = (source.path, state.st_size, state.st_mtime_ns, state.st_ino)
+    if getattr(_kept, "key", None) != key:
+        import pyarrow.parquet
+
+        # Without a buffer, a column of a row group is taken into memory whole before it is decoded.
+        file = pyarrow.parquet.ParquetFile(source.path, buffer_size=BUFFER_BYTES)
+        _kept.key, _kept.rows = key, _Rows(file, {}, {})
+    rows: _Rows = _kept.rows
     rows.leaves, rows.scalars = leaves, scalars
     return rows
 
 
-@lru_cache(maxsize=1)
-def _kept_rows(path: Path, size: int, changed: int, inode: int) -> _Rows:
-    import pyarrow.parquet
+class _Kept(threading.local):
+    """The rows of the file that was read last; each thread has its own place in them."""
 
-    # Without a buffer, a column of a row group is taken into memory whole before it is decoded.
-    return _Rows(pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER_BYTES), {}, {})
+    key: tuple[Path, int, int, int]
+    rows: _Rows
+
+
+_kept = _Kept()
 
 
 @dataclass
