@@ -5,7 +5,7 @@ Usage: python benchmarks/cluster.py [--sizes 512 1024 2048] [--workers 1 2] [--u
 
 The first predicts packed simulated spectra in units of several sizes, on a local cluster and in as
 many plain processes, and prints for both the spectra per second and the CPU time per spectrum, and
-the CPU time that client and scheduler spend per unit. Start-up is left out. On a machine that does
+the CPU time of client and scheduler. Start-up is left out. On a machine that does
 other work too, CPU times hold and rates do not.
 
 The second hands out tasks that do nothing, with inputs and results of the size of real ones, and
@@ -96,7 +96,7 @@ def on_cluster(
 def costs(sizes: list[int], counts: list[int], number: int) -> None:
     """A table of rates and times."""
     settings = Settings(columns="redshift", device="cpu")
-    print("workers  unit  units   spectra/s  plain   CPU ms/spectrum  plain   client CPU ms/unit")
+    print("workers  unit  units   spectra/s  plain   CPU ms/spectrum  plain   client CPU s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = packed(folder, max(sizes) * number)
@@ -110,7 +110,7 @@ def costs(sizes: list[int], counts: list[int], number: int) -> None:
                 print(
                     f"{workers:7d} {size:5d} {units:6d} {total / wall:11.1f} {total / alone:6.1f}"
                     f"{1e3 * cpu / total:18.2f} {1e3 * alone_cpu / total:6.2f}"
-                    f"{1e3 * own / units:21.1f}",
+                    f"{own:15.2f}",
                     flush=True,
                 )
 
