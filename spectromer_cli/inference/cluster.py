@@ -120,7 +120,10 @@ class Cluster:
         from dask.system import CPU_COUNT
 
         count = self._workers or CPU_COUNT
-        settings = {"distributed.scheduler.allowed-failures": TRIES - 1}
+        settings = {
+            "distributed.scheduler.allowed-failures": TRIES - 1,
+            "distributed.worker.profile.enabled": False,  # looks at each thread every 10 ms
+        }
         with (
             dask.config.set(settings),
             LocalCluster(
