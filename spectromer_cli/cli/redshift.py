@@ -81,6 +81,7 @@ def redshift(
         ),
     ] = None,
     resume: options.Resume = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     samp: options.Samp = None,
     quiet: options.Quiet = 0,
@@ -105,6 +106,7 @@ def redshift(
         z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     where = Output(
-        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz, samp=samp
+        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz,
+        scheduler=scheduler, samp=samp,
     )  # fmt: skip
     run(inputs, settings, where, "Redshifts")

@@ -128,6 +128,8 @@ class Output:
         Write the file as redrock does; by default its suffix chooses the format.
     save_pz : Path, optional
         Write p(z), χ²(z) and the best model of each spectrum here, FITS or HDF5.
+    scheduler : str, optional
+        Predict on a Dask cluster; see `cluster.Cluster`. The path may be a folder then.
     samp : str, optional
         Send the table to the program of this name, or to "all", by SAMP.
 
@@ -142,6 +144,7 @@ class Output:
     resume: bool = False
     format: str = ""
     save_pz: Path | None = None
+    scheduler: str | None = None
     samp: str | None = None
 
     @property
@@ -158,11 +161,12 @@ class Output:
             raise UsageError(f"--format {self.format}: invalid value", f"choose from {REDROCK}")
         if self.format and self.path is None:
             raise UsageError("--format goes with -o", "give -o FILE.fits")
+        if self.scheduler is not None:
+            self._check_for_cluster()
         if self.save_pz is not None:
             check_output(self.save_pz, full_pz.formats_with({}))
             if self.path is not None and self.path.resolve() == self.save_pz.resolve():
                 raise UsageError("-o and --save-pz name one file", "give them two names")
-
         if self.resume and self.path is None:
             raise UsageError(
                 "--resume goes with -o", "what went to stdout cannot be resumed: give -o FILE"
@@ -171,13 +175,32 @@ class Output:
             raise UsageError(
                 "--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE"
             )
-        if self.path is not None:
+        if self.path is not None and not self.is_folder:
             check_output(self.path, redrock.FORMATS if self.format else FORMATS)
             if self.samp and self.path.suffix.lower() not in samp.MESSAGES:
                 raise UsageError(
                     f"--samp sends no {self.path.suffix} file",
                     f"choose from {' '.join(samp.MESSAGES)}, or leave out -o",
                 )
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a cluster writes a folder of parts."""
+        from spectromer_cli.outputs.formats import FORMATS
+
+        path = self.path
+        if path is None or self.scheduler is None:
+            return False
+        return path.is_dir() or path.suffix.lower() not in FORMATS
+
+    def _check_for_cluster(self) -> None:
+        if self.path is None:
+            raise UsageError("--scheduler goes with -o", "give -o FOLDER, or -o FILE")
+        for name, given in (("--format", self.format), ("--save-pz", self.save_pz)):
+            if given:
+                raise UsageError(f"{name} and --scheduler exclude each other", "use one of them")
+        if self.samp is not None and self.is_folder:
+            raise UsageError("--samp sends a file, and -o names a folder", "give -o FILE.fits")
 
 
 class Failures:
@@ -290,20 +313,13 @@ class Run:
     def __init__(
         self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
     ) -> None:
-        from spectromer_cli.inference.columns import column_names, redshift_task
-        from spectromer_cli.outputs import schema
+        from spectromer_cli.inference.layout import Layout
         from spectromer_cli.outputs.protect import checked_targets
-        from spectromer_cli.outputs.provenance import provenance
 
         self.inputs = inputs
         self.settings = settings
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
-        self._shown = column_names(self.model.tasks, settings.columns)
-        if settings.only and settings.columns == schema.REDSHIFT:  # all is at hand then
-            self._shown = column_names(self.model.tasks)
-        if settings.prior is not None:
-            settings.prior.check(self.model.labels, redshift_task(self.model.tasks))
         self._key = None
         if settings.combine is not None:
             table = None
@@ -314,13 +330,11 @@ class Run:
 
             self._key = key_of(settings.combine, table)
         self._stated = self.catalogue  # what it states of positions and numbers
-        self.columns: tuple[str, ...] = ()
-        if settings.only:
-            self.columns = schema.chosen(self._empty(), settings.only)
-        self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
+        own = None if self.catalogue is None else self.catalogue.rows([])
+        self._layout = Layout(self.model, settings, own)
+        self.columns = self._layout.columns
+        self.provenance = self._layout.provenance
         self.failures = Failures()
-        known = {} if settings.prior is None else {"prior": str(settings.prior)}
-        self.provenance = provenance(self.model, **known)
         self._as_redrock: Table | None = None  # of the latest batch
         self._pz: TableWriter | None = None
 
@@ -350,9 +364,7 @@ class Run:
 
     def _to_table(self, items: Sequence[Item], found: Predictions) -> Table:
         """All columns of a batch; what goes into ``--save-pz`` is written."""
-        from spectromer_cli.inference.columns import table_of
-
-        table = table_of(items, found, self.model.tasks, self._min_z_prob)
+        table = self._layout.table(items, found)
         if self._pz is not None or self._as_redrock is not None:
             from spectromer_cli.inference import handover
 
@@ -393,27 +405,15 @@ class Run:
 
     def _empty(self) -> Table:
         """A table of no rows, with its columns."""
-        return self._finished([], self._no_rows())
-
-    def _no_rows(self) -> Table:
-        """As `_to_table` makes it of no spectra."""
-        import numpy as np
-
-        from spectromer_cli.inference.columns import table_of
-        from spectromer_cli.model.decoding import Predictions
-
-        return table_of([], Predictions(np.empty(0, dtype=int)), self.model.tasks)
+        return self._finished([], self._layout.no_rows())
 
     def _finished(self, items: Sequence[Item], table: Table) -> Table:
         """What is shown of a table of predictions, with what the catalogue states beside it."""
-        from spectromer_cli.inference.columns import complete, shown, with_catalogue
-
-        if self._stated is not None:
-            complete(table, self._stated.rows(_rows_of(items)))
-        table = shown(table, self._shown)
-        if self.catalogue is not None:
-            table = with_catalogue(table, self.catalogue.rows(_rows_of(items)))
-        return table[list(self.columns)] if self.columns else table
+        stated, beside = (
+            None if one is None else one.rows(_rows_of(items))
+            for one in (self._stated, self.catalogue)
+        )
+        return self._layout.finished(table, stated, beside)
 
     def table(self) -> Table:
         """All rows in one table, whose ``meta`` is the provenance."""
@@ -450,12 +450,13 @@ class Run:
         formats, record, empty = FORMATS, self.provenance, self._empty()
         if output.format:
             handover.check_redrock(self.model)
-            nothing = self._no_rows()
+            nothing = self._layout.no_rows()
             fits = handover.Fits(self.model, [], nothing)
             self._as_redrock = empty = handover.redrock_rows(self.model, fits, nothing, 0)
             formats, record = redrock.FORMATS, record | handover.redrock_provenance(self.model)
         there = path.exists()
-        identity = self._identity() | {"format": output.format, "pz": str(output.save_pz or "")}
+        identity = self._layout.identity(self.inputs, self.model.weights.sha256)
+        identity |= {"format": output.format, "pz": str(output.save_pz or "")}
         left = Unfinished(path, identity, output.resume, output.save_pz)
         self.failures = Failures(left.progress)
         with (
@@ -476,19 +477,6 @@ class Run:
         replaced = ", in place of what was there" if there else ""
         console.info(f"wrote {self.failures.seen} rows to {path}{replaced}")
 
-    def _identity(self) -> dict[str, object]:
-        """What must be the same for a run to be resumed."""
-        inputs, settings = self.inputs, self.settings
-        return {
-            "weights": self.model.weights.sha256,
-            "columns": self.columns or self._shown,
-            "catalog": str(inputs.catalog or ""),
-            "options": [inputs.air, inputs.wavelength_unit, settings.refined],
-            "max-outlier-rate": settings.max_outlier_rate,
-            "prior": str(settings.prior or ""),
-            "combine": settings.combine,
-        }
-
 
 def predict(
     inputs: Inputs | str | Path | Sequence[str | Path] | Any,
@@ -507,6 +495,7 @@ def predict(
     resume: bool = False,
     format: str = "",
     save_pz: str | Path | None = None,
+    scheduler: str | None = None,
 ) -> Table | None:
     """Classify the spectra in files and measure their redshifts, as the commands do.
 
@@ -525,7 +514,7 @@ def predict(
     resume : bool
         Resume what an interrupted run with the same `output` has left; without any, start from
         the beginning.
-    format, save_pz
+    format, save_pz, scheduler
         See `Output`.
 
     Returns
@@ -559,8 +548,13 @@ def predict(
     )  # fmt: skip
     where = Output(
         path=None if output is None else Path(output), resume=resume, format=format,
-        save_pz=None if save_pz is None else Path(save_pz),
+        save_pz=None if save_pz is None else Path(save_pz), scheduler=scheduler,
     )  # fmt: skip
+    if where.scheduler is not None:
+        from spectromer_cli.inference import cluster
+
+        cluster.write(inputs, settings, where)
+        return None
     with _all_claimed(where):
         run = Run(inputs, settings, where.written)
         table = None
@@ -591,6 +585,15 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     SomeInputsFailed
         After all the work, if some inputs have no prediction.
     """
+    if output.scheduler is not None:
+        from spectromer_cli.inference import cluster
+
+        with _recipients(output) as recipients:
+            failures = cluster.write(inputs, settings, output)
+            if recipients is not None and output.path is not None:
+                recipients.send(output.path, output.path.name)
+        failures.raise_if_incomplete()
+        return
     with _recipients(output) as recipients, _all_claimed(output):
         this = Run(inputs, settings, output.written)
         if output.path is not None:
@@ -725,20 +728,6 @@ def predict_targets(
 def _rows_of(items: Sequence[Item]) -> list[int]:
     """The rows of the catalogue that asked for the items."""
     return [item.catalogue_row for item in items if item.catalogue_row is not None]
-
-
-def _cut(model: Spectromer, max_outlier_rate: float | None) -> float:
-    """The probability below which a redshift is marked."""
-    from spectromer_cli.model.confidence import cut_for
-
-    if max_outlier_rate is None:
-        return 0.0
-    min_z_prob, kept = cut_for(model.config.confidence, max_outlier_rate)
-    console.info(
-        f"z_prob below {min_z_prob:.3g} is marked in zwarn (bit 18); "
-        f"{kept:.0%} of held-out galaxies and quasars were above it"
-    )
-    return min_z_prob
 
 
 def _after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:
