@@ -27,7 +27,7 @@ from typing import Any
 
 from spectromer_cli import console
 from spectromer_cli.inference import cluster
-from spectromer_cli.inference.run import Settings
+from spectromer_cli.inference.request import Settings
 from spectromer_cli.inference.units import Done, Slice, Unit, loaded, predict_unit, units_of
 from spectromer_cli.outputs.packed_spectra import pack
 from spectromer_cli.spectra.loading import Inputs

@@ -19,12 +19,12 @@ import pytest
 from astropy.table import Table
 from survey_files import made, write_spec, write_spplate
 
+from spectromer_cli.errors import ReadError
 from spectromer_cli.inference import cluster, units
 from spectromer_cli.outputs.packed_spectra import pack
-from spectromer_cli.spectra import loading
 from spectromer_cli.spectra.catalogues import Catalogue, read_table
 from spectromer_cli.spectra.loading import Inputs
-from spectromer_cli.spectra.readers import ReadOptions
+from spectromer_cli.spectra.readers import ReadOptions, base
 from spectromer_cli.spectra.sources import Target, expand
 
 # Units are cut ----------------------------------------------------------------------------------
@@ -114,12 +114,12 @@ def test_a_file_has_its_time_in_any_thread() -> None:
     def work() -> None:
         for seconds in (0.3, 60.0):
             try:
-                with loading.time_limit(seconds, "slow.fits"):
+                with base.time_limit(seconds, "slow.fits"):
                     end = time.monotonic() + 3.0
                     while time.monotonic() < end and seconds < 1:
                         pass
                 said.append("in time")
-            except loading.ReadError as error:
+            except ReadError as error:
                 said.append(str(error))
 
     thread = threading.Thread(target=work)

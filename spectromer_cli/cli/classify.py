@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.run import Output, Settings, run
+from spectromer_cli.inference.request import Output, Settings
+from spectromer_cli.inference.run import run
 
 EPILOG = """Examples:
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import NetworkError, SomeInputsFailed, UsageError
+from spectromer_cli.inference.failures import NAMED_PROBLEMS, Failures
 from spectromer_cli.inference.units import (
     UNIT,
     Done,
@@ -38,11 +39,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.inference.run import Failures, Output, Settings
+    from spectromer_cli.inference.request import Output, Settings
     from spectromer_cli.spectra.loading import Inputs
 
-# So many bad inputs are named one by one.
-NAMED_PROBLEMS = 20
 # Units handed out ahead of the workers, per thread of theirs.
 AHEAD = 2
 # How often a unit is tried.
@@ -348,7 +347,6 @@ class ClusterRun:
     ) -> None:
         from spectromer_cli.inference.layout import Layout
         from spectromer_cli.inference.predictor import Known
-        from spectromer_cli.inference.run import Failures
         from spectromer_cli.outputs.protect import checked_targets
         from spectromer_cli.weights.store import resolve
 
@@ -405,7 +403,6 @@ class ClusterRun:
         SomeInputsFailed
             If there is no row, or a unit failed `TRIES` times; all others are done.
         """
-        from spectromer_cli.inference.run import Failures
         from spectromer_cli.outputs.resume import Progress
 
         self._work.layout.provenance["device"] = cluster.prepare(self._work)

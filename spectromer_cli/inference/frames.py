@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.inference.run import Which
-    from spectromer_cli.model.tasks import Task
+    from spectromer_cli.inference.request import Which
     from spectromer_cli.spectra.grid import Grid
     from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.spectrum import Spectrum
@@ -57,21 +56,22 @@ def predict_frame(
     WeightsNotVerified
         If the weights are not those of their manifest.
     """
-    from spectromer_cli.inference.columns import column_names, shown
-    from spectromer_cli.inference.run import Settings
+    from spectromer_cli.inference.layout import Layout
+    from spectromer_cli.inference.request import Settings
     from spectromer_cli.outputs.formats import stacked
 
-    Settings(columns=columns, batch_size=batch_size)
+    settings = Settings(columns=columns, batch_size=batch_size)
     if not len(frame):
         meta = frame_meta(columns=columns, model=model)
         return meta.set_index(frame.index)
     with _loading:
         predictor = _loaded(model, device)
-    names = column_names(predictor.tasks, columns)
+    layout = Layout(predictor, settings, None)
     items = _items(frame, predictor.grid)
+    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
     tables = [
-        shown(predictor.table(items[start : start + batch_size], refined), names)
-        for start in range(0, len(items), batch_size)
+        layout.finished(layout.table(batch, predictor.predictions(batch, refined)))
+        for batch in batches
     ]
     return _as_frame(stacked(tables), frame.index)
 
@@ -89,20 +89,13 @@ def frame_meta(*, columns: Which = "all", model: str | None = None) -> pandas.Da
     pandas.DataFrame
         For the argument ``meta`` of ``map_partitions``.
     """
-    from spectromer_cli.model.tasks import from_dict
+    from spectromer_cli.inference.layout import Layout
+    from spectromer_cli.inference.predictor import Known
+    from spectromer_cli.inference.request import Settings
     from spectromer_cli.weights.store import resolve
 
-    return _empty([from_dict(task) for task in resolve(model).config.tasks], columns)
-
-
-def _empty(known: list[Task], columns: Which) -> pandas.DataFrame:
-    import numpy as np
-
-    from spectromer_cli.inference.columns import column_names, shown, table_of
-    from spectromer_cli.model.decoding import Predictions
-
-    table = table_of([], Predictions(np.empty(0, dtype=int)), known)
-    return _as_frame(shown(table, column_names(known, columns)), None)
+    layout = Layout(Known(resolve(model), ""), Settings(columns=columns), None)
+    return _as_frame(layout.finished(layout.no_rows()), None)
 
 
 @lru_cache(maxsize=2)
@@ -123,7 +116,8 @@ def _as_frame(table: Table, index: Any) -> pandas.DataFrame:
             continue
         values, mask = np.asarray(table[name]), np.ma.getmaskarray(table[name])
         if values.dtype.kind == "U":
-            columns[name] = pd.array(values.tolist(), "string[pyarrow]")
+            texts = np.where(mask, None, values.astype(object))
+            columns[name] = pd.array(texts.tolist(), "string[pyarrow]")
         elif values.dtype.kind == "i":  # may be missing, and is whole all the same
             columns[name] = pd.arrays.IntegerArray(values, mask)
         else:
@@ -155,7 +149,7 @@ def _items(frame: pandas.DataFrame, grid: Grid) -> list[Item]:
         raise UsageError(f"the frame cannot be read: {error}", "use nested columns") from error
     # Through Parquet, so that there is one reader for all that such tables may look like.
     file = parquet.ParquetFile(pyarrow.BufferReader(sink.getvalue()))
-    source = Source(Path(), "parquet", file)
+    source = Source(Path(), "parquet", lambda: file)
     if not parquet_tables.identify(source):
         raise UsageError(
             "the frame has no spectra",

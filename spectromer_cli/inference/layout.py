@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
     from spectromer_cli.inference.predictor import Known
-    from spectromer_cli.inference.run import Settings
+    from spectromer_cli.inference.request import Settings
     from spectromer_cli.spectra.loading import Inputs, Item
 
 
@@ -77,17 +77,19 @@ class Layout:
 
         return self.table([], Predictions(np.empty(0, dtype=int)))
 
-    def finished(self, table: Table, stated: Table | None, beside: Table | None) -> Table:
+    def finished(
+        self, table: Table, stated: Table | None = None, beside: Table | None = None
+    ) -> Table:
         """What is shown of a table of predictions.
 
         Parameters
         ----------
         table : Table
             As `table` makes it; changed in place.
-        stated : Table or None
+        stated : Table, optional
             The rows of the catalogue that asked for its rows: positions and numbers that files
             leave out are taken from there.
-        beside : Table or None
+        beside : Table, optional
             Further columns.
         """
         if stated is not None:

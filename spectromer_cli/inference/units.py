@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from spectromer_cli.inference.layout import Layout
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.inference.run import Settings
+    from spectromer_cli.inference.request import Settings
     from spectromer_cli.spectra.catalogues import Catalogue
     from spectromer_cli.spectra.loading import Item
     from spectromer_cli.spectra.readers import ReadOptions
