@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
-from survey_files import made, write_spec, write_spplate
+from conftest import emission_galaxy
+from survey_files import made, write_spplate
 
-from spectromer_cli.errors import ReadError
+from spectromer_cli.errors import ReadError, UsageError
 from spectromer_cli.inference import cluster, units
 from spectromer_cli.outputs.packed_spectra import pack
 from spectromer_cli.spectra.catalogues import Catalogue, read_table
@@ -235,9 +236,19 @@ def test_the_rows_are_those_of_one_process(
     assert f"wrote {ROWS} rows" in done.err
     same(rows_in(output), alone(night, command=command))
     assert len(list(output.glob("part-*"))) == 4
-    metadata = pq.read_schema(output / "part-000000.parquet").metadata
-    assert b"sha256" in metadata
     assert not list(tmp_path.glob("*spectromer-lock"))
+    parts = [pq.read_schema(part) for part in sorted(output.glob("part-*"))]
+    own = pq.read_schema(tmp_path / "alone.parquet")
+    for part in parts:
+        # Types, and units, UCDs and descriptions of the columns.
+        assert part.equals(own.with_metadata(None), check_metadata=False)
+        assert [field.metadata for field in part] == [field.metadata for field in own]
+        assert of_run(part) == of_run(own)
+
+
+def of_run(schema: pa.Schema) -> dict[bytes, bytes]:
+    """The provenance but for when and by which command."""
+    return {k: v for k, v in schema.metadata.items() if k not in (b"date", b"command")}
 
 
 def test_relative_names_and_a_file_as_output(
@@ -248,6 +259,41 @@ def test_relative_names_and_a_file_as_output(
     assert done.code == 3, done.err
     same(rows_in(Path("z.ecsv")), alone("night", suffix=".ecsv"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.ecsv", "night", "z.ecsv"]
+
+
+def test_what_is_known_and_which_columns_travel_too(
+    run, weights, night, tmp_path, address, alone
+) -> None:
+    prior = tmp_path / "prior.csv"
+    prior.write_text("z,p\n0.5,0\n1,1\n1.5,0\n")
+    options = ["--class", "GALAXY", "--z-prior", prior, "--columns", "object_id,z,zwarn,flags"]
+    output = tmp_path / "out"
+    arguments = ["redshift", night, *weights, "-o", output, "--scheduler", address, *options]
+    assert run(*arguments).code == 3
+    rows = rows_in(output)
+    same(rows, alone(night, *options, command="redshift"))
+    assert list(rows[0]) == ["object_id", "z", "zwarn", "flags"]
+    assert all(0.5 <= row["z"] <= 1.5 for row in rows if row["zwarn"] & 1 << 9 == 0)
+    assert b"prior" in pq.read_schema(output / "part-000000.parquet").metadata
+    other = run(*arguments[:-4], "--columns", "object_id,z,zwarn,flags", "--resume")
+    assert other.code == 2 and "made with other prior" in other.err
+
+
+def test_a_catalogue_fills_what_files_leave_out(run, night, weights, tmp_path, address, alone):
+    table = Table({"file": ["y.csv", "a.csv"], "ra": [10.0, 20.0], "dec": [-5.0, 5.0]})
+    table["TARGETID"] = [7, 8]
+    table.write(night / "targets.fits")
+    output = tmp_path / "z.parquet"
+    arguments = ["--catalog", night / "targets.fits"]
+    done = run("redshift", *arguments, *weights, "-o", output, "--scheduler", address)
+    assert done.code == 0, done.err
+    rows = rows_in(output)
+    assert [(row["ra"], row["dec"], row["targetid"]) for row in rows] == [
+        (10.0, -5.0, 7), (20.0, 5.0, 8)
+    ]  # fmt: skip
+    same(rows, alone(*arguments, command="redshift"))
+    one, two = (pq.read_schema(path) for path in (output, tmp_path / "alone.parquet"))
+    assert [(field, field.metadata) for field in one] == [(field, field.metadata) for field in two]
 
 
 def test_a_catalogue(run, weights, night, tmp_path, address, alone) -> None:
@@ -436,6 +482,9 @@ def test_a_cluster_for_the_run(run, weights, night, tmp_path, alone) -> None:
         (["--scheduler", "tcp://h:1", "-o", "out", "--workers", 2], 2, "--workers goes with"),
         (["--scheduler", "local", "-o", "night"], 2, "holds other files"),
         (["--scheduler", "local", "-o", "night/a.csv"], 2, "would be overwritten"),
+        (["--scheduler", "local", "-o", "out", "--combine", "object_id"], 2, "--combine and"),
+        (["--scheduler", "local", "-o", "out", "--samp", "all"], 2, "-o names a folder"),
+        (["--scheduler", "local", "-o", "out", "--columns", "y"], 2, "no column y"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -451,6 +500,16 @@ def test_what_makes_no_sense_is_refused(
     assert sorted(night.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "options", [["--format", "redrock", "-o", "z.fits"], ["--save-pz", "pz.fits", "-o", "out"]]
+)
+def test_what_a_cluster_does_not_write(run, weights, night, monkeypatch, options) -> None:
+    monkeypatch.chdir(night.parent)
+    done = run("redshift", "night", *weights, "--scheduler", "local", *options)
+    assert done.code == 2
+    assert f"{options[0]} and --scheduler exclude each other" in done.err
+
+
 def test_from_python(weights, night, tmp_path, address) -> None:
     from spectromer_cli.inference.run import predict
 
@@ -459,4 +518,7 @@ def test_from_python(weights, night, tmp_path, address) -> None:
         night / "m.fits", model=weights[1], device="cpu", output=output, scheduler=address
     ) is None  # fmt: skip
     assert len(rows_in(output)) == 7
-    write_spec(tmp_path / "spec.fits", made(n=3000))
+    with pytest.raises(UsageError, match="no spectra from Python"):
+        predict(
+            emission_galaxy(0.1), model=weights[1], device="cpu", output=output, scheduler=address
+        )

@@ -14,7 +14,7 @@ EPILOG = """Examples:
 
 spectromer pack docs/examples/*.fits -o spectra.parquet
 
-spectromer redshift spectra.parquet
+spectromer pack docs/examples/ --vacuum -o spectra.parquet
 """
 
 
@@ -47,8 +47,9 @@ def pack(
 ) -> None:
     """Pack spectra into Parquet: read faster, and by LSDB, HATS and Dask too.
 
-    Every spectrum keeps what its file says of it, and results are the same.
-    One that cannot be read is named and counted, and the exit code is 3.
+    Every spectrum keeps what its file says of it, and results are the same:
+    spectromer redshift spectra.parquet. One that cannot be read is named and
+    counted, and the exit code is 3.
     """
     from spectromer_cli.outputs.packed_spectra import pack as pack_spectra
     from spectromer_cli.spectra.loading import Inputs

@@ -26,6 +26,8 @@ spectromer redshift docs/examples/*quasar.fits --class QSO --z-range 2:4
 
 spectromer redshift docs/examples/*.fits --samp topcat
 
+spectromer redshift docs/examples/ -o out/ --scheduler local
+
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
 

@@ -116,8 +116,8 @@ def _as_frame(table: Table, index: Any) -> pandas.DataFrame:
             continue
         values, mask = np.asarray(table[name]), np.ma.getmaskarray(table[name])
         if values.dtype.kind == "U":
-            texts = np.where(mask, None, values.astype(object))
-            columns[name] = pd.array(texts.tolist(), "string[pyarrow]")
+            texts = np.ma.MaskedArray(values.astype(object), mask).tolist()
+            columns[name] = pd.array(texts, "string[pyarrow]")
         elif values.dtype.kind == "i":  # may be missing, and is whole all the same
             columns[name] = pd.arrays.IntegerArray(values, mask)
         else:
