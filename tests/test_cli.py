@@ -329,8 +329,8 @@ def test_the_examples_are_copied_and_nothing_is_overwritten_unasked(run: Run, tm
 # Their examples need labelled spectra, results, a run, a network, or those before them, or serve
 # until they are interrupted.
 UNRUN = ("train", "finetune", "publish", "report", "inspect", "fetch", "simulate")
-# So do those with such an option: the hub of other programs.
-UNRUN_OPTIONS = ("--samp",)
+# So do those with such an option: the hub of other programs, a cluster.
+UNRUN_OPTIONS = ("--samp", "--scheduler")
 
 
 def examples() -> list[str]:
