@@ -13,8 +13,8 @@ from spectromer_cli import errors
 from spectromer_cli.outputs.formats import FORMATS
 
 DOCS = ROOT / "docs"
-# Tables that programs write, and the history of the weights, are left as they were written.
-WRITTEN_BY_PROGRAMS = ("accuracy.md", "training-log.md", "performance.md")
+# Tables that programs write, and history.
+WRITTEN_BY_PROGRAMS = ("accuracy.md", "training-log.md", "CHANGELOG.md")
 PAGES = sorted(
     path
     for path in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]
