@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from spectromer_cli.spectra.grid import Grid, Prepared
+from spectromer_cli.spectra.grid import Prepared
 
 # The measured pixels are cut into so many parts of equal size.
 PARTS = 3
@@ -21,13 +21,9 @@ HALF_WIDTH = 33
 MIN_GAIN, MIN_SHARE = 35.0, 0.4
 # No more weight per pixel than an error of 1 % gives: templates are not better.
 MAX_IVAR = 1e4
-# Blueward of it [Å] each quasar has its own absorption lines, which no template has.
-LYMAN_ALPHA = 1216.0
 
 
-def lines_disagree(
-    prepared: Sequence[Prepared], model: np.ndarray, z: np.ndarray, grid: Grid
-) -> np.ndarray:
+def lines_disagree(prepared: Sequence[Prepared], model: np.ndarray) -> np.ndarray:
     """Find spectra of which a part fits its templates far better at another shift.
 
     So do spectra with a wavelength scale that is shifted by some Å or stretched. One that is
@@ -37,11 +33,7 @@ def lines_disagree(
     ----------
     prepared : sequence of Prepared
     model : array of float32, shape (n, grid.n)
-        Their best template fits; NaN where no template reaches.
-    z : array, shape (n,)
-        The redshifts of these; NaN where there is no fit.
-    grid : Grid
-        The model's.
+        Their best template fits; NaN where there is none.
 
     Returns
     -------
@@ -51,9 +43,6 @@ def lines_disagree(
         return np.zeros(0, dtype=bool)
     flux = np.stack([one.flux for one in prepared])
     ivar = np.minimum(np.stack([one.ivar for one in prepared]), MAX_IVAR)
-    with np.errstate(invalid="ignore"):  # of NaN
-        forest = grid.wavelength <= LYMAN_ALPHA * (1.0 + z[:, None])
-    model = np.where(forest, np.nan, model)
     ivar[np.isnan(model)] = 0.0
     weight, flux, model = _binned(ivar), _binned(ivar * flux), _binned(model) / BIN
     flux = flux / np.maximum(weight, 1e-9)

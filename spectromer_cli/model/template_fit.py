@@ -50,6 +50,8 @@ PIVOT = 1e-5
 MAX_WEIGHT = 1e4
 # Of the trace of normal equations, added to their diagonal.
 RIDGE = 1e-12
+# Blueward of it [Å] each quasar has its own absorption lines, which no template has.
+LYMAN_ALPHA = 1216.0
 # A template must cover this share of the good pixels.
 MIN_OVERLAP = 0.3
 LN10 = np.log(10.0)
@@ -152,7 +154,7 @@ class Fits:
         χ² a degree of freedom, over the good pixels that the templates cover.
     model : array of float32, shape (n, grid.n)
         The best sum of templates and polynomials, at the nearest whole pixel; NaN where no
-        template reaches.
+        template reaches, and blueward of Lyα, whose forest is then left out of the sum too.
     """
 
     x: np.ndarray
@@ -744,7 +746,7 @@ def refine(
         everywhere = {key: curve.of(rows) for key, curve in curves.items()}
         refined.delta_chi2[rows] = _lead(everywhere, name, best, prior)
         model[rows] = best.model
-    return replace(refined, lines_disagree=lines_disagree(prepared, model, refined.z, grid))
+    return replace(refined, lines_disagree=lines_disagree(prepared, model))
 
 
 def _lead(
@@ -848,7 +850,26 @@ def fit(
         search = _Search([prepared[i] for i in rows], basis, grid, x[rows], half_width, velocities,
                          prior)  # fmt: skip
         search.fill(fits, rows, near[rows])
+        forest = rows[np.exp(fits.x[rows]) * LYMAN_ALPHA > grid.wavelength[0]]
+        if forest.size:
+            spectra = [prepared[i] for i in forest]
+            fits.model[forest] = _without_forest(spectra, basis, grid, fits.x[forest])
     return fits
+
+
+def _without_forest(
+    prepared: Sequence[Prepared], basis: Basis, grid: Grid, x: np.ndarray
+) -> np.ndarray:
+    """The best models at ln(1 + z) redward of Lyα, NaN elsewhere; shape (n, grid.n)."""
+    forest = grid.wavelength <= LYMAN_ALPHA * np.exp(x)[:, None]
+    masked = [
+        replace(one, ivar=np.where(own, 0.0, one.ivar).astype(np.float32))
+        for one, own in zip(prepared, forest, strict=True)
+    ]
+    start = np.rint(((grid.loglam0 - basis.loglam0) * LN10 - x) / (LN10 * grid.dloglam)).astype(int)
+    windows = _Windows(masked, basis, grid, start, 0)
+    _, coefficients = windows.fitted(np.arange(len(x)), start[:, None])
+    return np.where(forest, np.nan, windows.models(start, coefficients[:, 0]))
 
 
 class _Search:
