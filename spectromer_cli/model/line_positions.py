@@ -79,10 +79,12 @@ def _at_shifts(own: np.ndarray, model: np.ndarray) -> np.ndarray:
     -------
     array, shape (2 REACH + 1, parts, n)
     """
+    import torch
+
     length = own.shape[2] + REACH
     length += -length % 64
-    product = np.fft.rfft(own, length) * np.conj(np.fft.rfft(model, length))
-    sums = np.fft.irfft(product, length)
+    own, model = (torch.fft.rfft(torch.from_numpy(values), length) for values in (own, model))
+    sums = torch.fft.irfft(own * model.conj(), length).numpy()
     return np.moveaxis(np.concatenate([sums[..., -REACH:], sums[..., : REACH + 1]], axis=-1), -1, 0)
 
 
@@ -99,5 +101,5 @@ def _without_continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 def _binned(values: np.ndarray) -> np.ndarray:
     """Sums over `BIN` pixels, shape (n, pixels // BIN)."""
-    n, pixels = values.shape
-    return values[:, : pixels // BIN * BIN].reshape(n, -1, BIN).sum(axis=2)
+    whole = values[:, : values.shape[1] // BIN * BIN]
+    return sum(whole[:, i::BIN] for i in range(BIN))  # sums along a short axis are slow

@@ -514,20 +514,27 @@ class _Weighted:
         left = flux - best @ smooth
         self.flux = self.weight * left
         self.total = (self.flux * left).sum(dim=1)
+        self._binned: dict[int, Tensor] = {}
 
-    def binned(self, size: int, rows: slice) -> Tensor:
+    def binned(self, size: int) -> Tensor:
         """What is correlated with templates, on bins of `size` pixels; shape (rows, batch, bins).
 
         Weights times the products of two polynomials (`PAIRS`), weighted flux times each
         polynomial, and the number of good pixels.
         """
+        if size not in self._binned:
+            self._binned[size] = self._make_binned(size)
+        return self._binned[size]
+
+    def _make_binned(self, size: int) -> Tensor:
         import torch
 
         missing = -self.good.shape[1] % size
-        three = torch.stack([self.weight[rows], self.flux[rows], self.good[rows]])
+        three = torch.stack([self.weight, self.flux, self.good])
         if missing:
             three = torch.nn.functional.pad(three, (0, missing))
-        weight, flux, good = three.unflatten(2, (-1, size)).sum(dim=3)
+        # Term by term: sums along a short axis are slow.
+        weight, flux, good = sum(three[..., i::size] for i in range(size))
         smooth = torch.from_numpy(_polynomials(weight.shape[1])).to(weight)
         weights = smooth[:, None] * weight
         return torch.cat([
@@ -597,7 +604,7 @@ class _Shifted:
     def _chi2(self, spectra: _Weighted, rows: slice) -> np.ndarray:
         import torch
 
-        data = spectra.binned(self.size, rows)
+        data = spectra.binned(self.size)[:, rows]
         good = data[-1].sum(dim=1, keepdim=True)
         if not self.few:
             data = torch.fft.rfft(data, n=self.length).conj()
@@ -1091,15 +1098,13 @@ class _Windows:
         good = ivar > 0
         self.overlap = (good & covered).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
         weight = np.where(covered, np.minimum(ivar, MAX_WEIGHT), 0.0).astype(np.float64)
+        self.flux, self.weight = flux.astype(np.float64), weight
         self.smooth = _polynomials(self.n)
-        # What templates are multiplied by: weight times each polynomial, the first of which is 1,
-        # and weighted flux.
-        self.data = np.empty((len(flux), POLYNOMIALS + 1, self.n))
-        np.multiply(weight[:, None], self.smooth, out=self.data[:, :-1])
-        np.multiply(weight, flux, out=self.data[:, -1])
-        self.total = np.einsum("np,np->n", self.data[:, -1], flux)
-        sums = self.data @ self.smooth.T
-        self.smooth_normal, self.smooth_right = sums[:, :-1], sums[:, -1]
+        weighted = weight * self.flux
+        self.total = np.einsum("np,np->n", weighted, self.flux)
+        self.smooth_right = _product(weighted, self.smooth)
+        pairs = (self.smooth[:, None] * self.smooth).reshape(-1, self.n)
+        self.smooth_normal = _product(weight, pairs).reshape(-1, POLYNOMIALS, POLYNOMIALS)
         coefficients = len(basis.vectors) + POLYNOMIALS
         self.freedom = np.maximum((weight > 0).sum(axis=1) - coefficients, 1)
 
@@ -1120,17 +1125,19 @@ class _Windows:
         """
         first, steps = starts[:, 0], starts[0] - starts[0, 0]
         vectors, products = self.basis.products
-        k, count = len(vectors), len(rows)
+        k, lower, count = len(vectors), np.tril_indices(len(vectors)), len(rows)
         normal = np.empty((*starts.shape, k + POLYNOMIALS, k + POLYNOMIALS))
         right = np.empty(normal.shape[:-1])
-        # Each spectrum at its place beside the templates, which all then meet at once.
+        # What templates are multiplied by: weight times each polynomial, the first of which is 1,
+        # and weighted flux; each spectrum at its place, so that the templates meet all at once.
         begin = int(first.min())
         length = int(first.max()) - begin + self.n
         placed = np.zeros((POLYNOMIALS + 1, count, length))
         for i, (row, at) in enumerate(zip(rows, first - begin, strict=True)):
-            placed[:, i, at : at + self.n] = self.data[row]
+            own = placed[:, i, at : at + self.n]
+            np.multiply(self.weight[row], self.smooth, out=own[:-1])
+            np.multiply(self.weight[row], self.flux[row], out=own[-1])
         placed = placed.reshape(-1, length)
-        lower = np.tril_indices(k)
         for j, step in enumerate(steps.tolist()):
             here, there = _overlap(begin + step, length, vectors.shape[1])
             own = _product(placed[:count, there], products[:, here])
