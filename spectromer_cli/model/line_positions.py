@@ -102,4 +102,5 @@ def _without_continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
 def _binned(values: np.ndarray) -> np.ndarray:
     """Sums over `BIN` pixels, shape (n, pixels // BIN)."""
     whole = values[:, : values.shape[1] // BIN * BIN]
-    return sum(whole[:, i::BIN] for i in range(BIN))  # sums along a short axis are slow
+    parts = [whole[:, i::BIN] for i in range(BIN)]  # sums along a short axis are slow
+    return sum(parts[1:], parts[0])

@@ -534,7 +534,8 @@ class _Weighted:
         if missing:
             three = torch.nn.functional.pad(three, (0, missing))
         # Term by term: sums along a short axis are slow.
-        weight, flux, good = sum(three[..., i::size] for i in range(size))
+        parts = [three[..., i::size] for i in range(size)]
+        weight, flux, good = sum(parts[1:], parts[0])
         smooth = torch.from_numpy(_polynomials(weight.shape[1])).to(weight)
         weights = smooth[:, None] * weight
         return torch.cat([
@@ -735,7 +736,7 @@ def refine(
         x = np.zeros(len(rows)) if is_star else np.log1p(found.z[rows])
         half_width = STAR_MAX_X if is_star else PEAK_HALF_WIDTH
         own = curves[name].of(rows)
-        spectra = [prepared[i] for i in rows]
+        spectra = [prepared[i] for i in rows.tolist()]
         near = np.full(len(rows), np.nan)
         if prior is None:
             good = np.array([int((one.ivar > 0).sum()) for one in spectra])
@@ -743,9 +744,7 @@ def refine(
             noise = np.where((noise > 1.0) & (noise < np.inf), noise, 1.0)
             rise = MUCH_HIGHER * basis.scale(noise) ** 2
             near = _only_minimum(own, x, half_width, rise, grid, is_star)
-        best = fit(
-            spectra, basis, grid, x, half_width, VELOCITIES if is_star else (), near, prior
-        )
+        best = fit(spectra, basis, grid, x, half_width, VELOCITIES if is_star else (), near, prior)
         refined.z[rows] = np.expm1(best.x)
         refined.z_err[rows] = best.x_err * np.exp(best.x)
         refined.formal[rows] = best.formal
@@ -954,8 +953,8 @@ class _Search:
             least = np.argmin(total, axis=1)
             every = np.arange(len(left))
             best = fine[every, least]
-            there = ((least > 0) & (least < 2 * beside)) | (best <= low[left]) | (best >= high[left])
-            there |= turn == 2 * self.reach
+            there = (least > 0) & (least < 2 * beside)
+            there |= (best <= low[left]) | (best >= high[left]) | (turn == 2 * self.reach)
             # A parabola through the three points at the minimum; at an end of the scan, the end.
             i = np.clip(least, 1, 2 * beside - 1)
             three = [total[every, i + side] for side in (-1, 0, 1)]
@@ -1137,12 +1136,12 @@ class _Windows:
             own = placed[:, i, at : at + self.n]
             np.multiply(self.weight[row], self.smooth, out=own[:-1])
             np.multiply(self.weight[row], self.flux[row], out=own[-1])
-        placed = placed.reshape(-1, length)
+        together = placed.reshape(-1, length)
         for j, step in enumerate(steps.tolist()):
             here, there = _overlap(begin + step, length, vectors.shape[1])
-            own = _product(placed[:count, there], products[:, here])
+            own = _product(together[:count, there], products[:, here])
             normal[:, j, lower[0], lower[1]] = normal[:, j, lower[1], lower[0]] = own
-            mixed = _product(placed[:, there], vectors[:, here]).reshape(-1, count, k)
+            mixed = _product(together[:, there], vectors[:, here]).reshape(-1, count, k)
             normal[:, j, :k, k:] = mixed[:-1].transpose(1, 2, 0)
             right[:, j, :k] = mixed[-1]
         normal[..., k:, :k] = normal[..., :k, k:].swapaxes(-1, -2)
