@@ -49,7 +49,6 @@ class Spectromer:
         from safetensors.torch import load_file
 
         from spectromer_cli.model.network import SpectralViT
-        from spectromer_cli.model.runtime import Runtime
         from spectromer_cli.model.vit import plain_vit
         from spectromer_cli.weights.store import load_templates
 
@@ -69,7 +68,6 @@ class Spectromer:
         except RuntimeError as error:
             raise _unfit(weights, error) from error
         self.network.to(device).eval()
-        self._runtime = Runtime(self.network, device)
 
     @property
     def grid(self) -> Grid:
@@ -185,7 +183,7 @@ class Spectromer:
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
         ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
         with torch.inference_mode():
-            features, layers = self._runtime.seen(flux, ivar)
+            features, layers = self.network.seen(flux, ivar)
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.novelty is None:
