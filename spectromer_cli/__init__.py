@@ -22,8 +22,10 @@ from spectromer_cli._version import __version__
 if TYPE_CHECKING:
     from spectromer_cli.archives.fetch import fetch
     from spectromer_cli.evaluation.run import evaluate
+    from spectromer_cli.inference.frames import frame_meta, predict_frame
     from spectromer_cli.inference.predictor import Spectromer, load_model
     from spectromer_cli.inference.run import predict
+    from spectromer_cli.outputs.packed_spectra import pack
     from spectromer_cli.spectra.loading import Inputs
     from spectromer_cli.spectra.readers import read
     from spectromer_cli.spectra.spectrum import Spectrum
@@ -37,8 +39,11 @@ __all__ = [
     "evaluate",
     "fetch",
     "finetune",
+    "frame_meta",
     "load_model",
+    "pack",
     "predict",
+    "predict_frame",
     "read",
 ]
 
@@ -49,8 +54,11 @@ _HOMES = {
     "evaluate": "spectromer_cli.evaluation.run",
     "fetch": "spectromer_cli.archives.fetch",
     "finetune": "spectromer_cli.training.finetune",
+    "frame_meta": "spectromer_cli.inference.frames",
     "load_model": "spectromer_cli.inference.predictor",
+    "pack": "spectromer_cli.outputs.packed_spectra",
     "predict": "spectromer_cli.inference.run",
+    "predict_frame": "spectromer_cli.inference.frames",
     "read": "spectromer_cli.spectra.readers",
 }
 

@@ -303,8 +303,8 @@ def test_an_interrupted_run_leaves_no_half_file(
 # Their examples need labelled spectra, results, a run, a network, or those before them, or serve
 # until they are interrupted.
 UNRUN = ("train", "finetune", "publish", "report", "inspect", "fetch", "simulate")
-# So do those with such an option: the hub of other programs.
-UNRUN_OPTIONS = ("--samp",)
+# So do those with such an option: the hub of other programs, a cluster.
+UNRUN_OPTIONS = ("--samp", "--scheduler")
 
 
 def examples() -> list[str]:

@@ -298,10 +298,11 @@ def test_a_resumed_run_has_the_columns_it_had(model, tmp_path) -> None:
     output = tmp_path / "z.csv"
     run = spectromer_cli.inference.run
     other = run.Settings(model=model, columns="redshift", only="file,z")
-    one = run.Run(spectromer_cli.Inputs(files=GALAXY), other)._identity()
-    two = run.Run(
-        spectromer_cli.Inputs(files=GALAXY), run.Settings(model=model, columns="redshift")
-    )._identity()
+    inputs = spectromer_cli.Inputs(files=GALAXY)
+    one, two = (
+        run.Run(inputs, settings)._layout.identity(inputs, "")
+        for settings in (other, run.Settings(model=model, columns="redshift"))
+    )
     assert one["columns"] == ("file", "z") and two["columns"] != one["columns"]
     assert not output.exists()
 

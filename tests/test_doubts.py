@@ -92,7 +92,7 @@ def test_parts_at_other_shifts_are_found(distorted, expected: bool) -> None:
     one = spectrum(distorted)
     _, model = template_curve(one, basis, GRID, 0.0005 if distorted(1.0) == 1.0005 else 0.0)
     models = np.stack([model, np.full(GRID.n, np.nan)])
-    assert lines_disagree([one, one], models).tolist() == [expected, False]
+    assert lines_disagree([one, one], models, np.array([0.0, np.nan])).tolist() == [expected, False]
 
 
 def test_without_lines_nothing_disagrees() -> None:
@@ -102,8 +102,8 @@ def test_without_lines_nothing_disagrees() -> None:
     line = with_lines(GRID.wavelength)[None].astype(np.float32)
     basis = Basis(GRID.loglam0, line / np.linalg.norm(line))
     models = np.stack([template_curve(one, basis, GRID, 0.0)[1] for one in (flat, dark)])
-    assert not lines_disagree([flat, dark], models).any()
-    assert lines_disagree([], np.empty((0, GRID.n))).shape == (0,)
+    assert not lines_disagree([flat, dark], models, np.zeros(2)).any()
+    assert lines_disagree([], np.empty((0, GRID.n)), np.empty(0)).shape == (0,)
 
 
 def test_disagreement_is_a_doubt() -> None:

@@ -219,7 +219,7 @@ def test_spectra_and_files_in_explanations_out(model, tmp_path) -> None:
 
 
 def test_what_cannot_be_explained_is_counted(model, tmp_path, capsys) -> None:
-    from spectromer_cli.inference.run import Failures
+    from spectromer_cli.inference.failures import Failures
 
     failures = Failures()
     made = explain([tmp_path / "none.fits", STAR], model, method="attention", failures=failures)
@@ -233,7 +233,7 @@ def test_what_cannot_be_explained_is_counted(model, tmp_path, capsys) -> None:
 
 
 def test_a_model_that_answers_not_a_number_explains_nothing(capsys) -> None:
-    from spectromer_cli.inference.run import Failures
+    from spectromer_cli.inference.failures import Failures
 
     broken, failures = load_model(device="cpu"), Failures()
     with torch.no_grad():

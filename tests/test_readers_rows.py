@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ def test_lists_of_their_own(tmp_path: Path, kind: Any) -> None:
         cells[f"Spectrum_{name.title()}"] = pa.array(flat, of)
     pq.write_table(pa.table(cells), tmp_path / "a.parquet")
     check(read(tmp_path / "a.parquet"))
+
+
+def test_threads_read_one_file_each_at_its_own_place(tmp_path: Path) -> None:
+    table = pa.table(scalars(40) | {"spectrum": structs(arrays(40))})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=7)
+
+    def some(start: int) -> list[str]:
+        with open_spectra(tmp_path / "a.parquet") as spectra:
+            return [spectra.get(row).meta["object_id"] for row in range(start, 40)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(some, [0, 20, 10, 0, 30, 5] * 3))
+    assert found == [[f"39627{row}" for row in range(s, 40)] for s in [0, 20, 10, 0, 30, 5] * 3]
 
 
 def test_only_columns_that_count_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ BANNED = RUFF["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
 HEAVY = ("numpy", *BANNED)
 COMMANDS = (
     "", "classify", "redshift", "explain", "evaluate", "render", "plot", "report", "fetch",
-    "weights", "finetune", "train", "simulate", "zwarn", "info",
+    "weights", "finetune", "train", "simulate", "pack", "zwarn", "info",
 )  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.run import Output, Settings, run
+from spectromer_cli.inference.request import Output, Settings
+from spectromer_cli.inference.run import run
 
 EPILOG = """Examples:
 
@@ -33,6 +34,7 @@ def classify(
     columns: options.Columns = "",
     output: options.Output = None,
     resume: options.Resume = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     samp: options.Samp = None,
     quiet: options.Quiet = 0,
@@ -54,4 +56,5 @@ def classify(
         columns="classify", only=columns, model=model, device=device, batch_size=batch_size,
         refined=False, class_=class_, combine=combine,
     )  # fmt: skip
-    run(inputs, settings, Output(path=output, json=as_json, resume=resume, samp=samp), "Classes")
+    where = Output(path=output, json=as_json, resume=resume, scheduler=scheduler, samp=samp)
+    run(inputs, settings, where, "Classes")

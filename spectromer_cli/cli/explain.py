@@ -119,8 +119,8 @@ def explain(
     spectra need a folder or an .html page.
     """
     from spectromer_cli.explain import explanation, export
+    from spectromer_cli.inference.failures import Failures
     from spectromer_cli.inference.predictor import load_model
-    from spectromer_cli.inference.run import Failures
     from spectromer_cli.spectra.loading import Inputs
 
     console.set_quiet(quiet)

@@ -246,6 +246,18 @@ Resume = Annotated[
         rich_help_panel=RESULTS,
     ),
 ]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Predict on a Dask cluster: tcp://HOST:8786, a scheduler file, auto (the one that "
+        "Dask is configured for), or local (processes on this machine, --workers many). -o may "
+        "be a folder, of Parquet parts.",
+        rich_help_panel=MODEL,
+        show_default=False,
+    ),
+]
 OutputFolder = Annotated[
     Path,
     typer.Option("-o", "--output", metavar="DIR", help="Write here.", rich_help_panel=RESULTS),

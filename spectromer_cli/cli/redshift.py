@@ -9,7 +9,8 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.run import Output, Settings, run
+from spectromer_cli.inference.request import Output, Settings
+from spectromer_cli.inference.run import run
 
 EPILOG = """Examples:
 
@@ -24,6 +25,8 @@ spectromer redshift docs/examples/*coadd.fits -o rr.fits --format redrock --save
 spectromer redshift docs/examples/*quasar.fits --class QSO --z-range 2:4
 
 spectromer redshift docs/examples/*.fits --samp topcat
+
+spectromer redshift docs/examples/ -o out/ --scheduler local
 
 spectromer redshift docs/examples/simulated-desi-coadd.fits[1] --json
 """
@@ -81,6 +84,7 @@ def redshift(
         ),
     ] = None,
     resume: options.Resume = False,
+    scheduler: options.Scheduler = None,
     as_json: options.Json = False,
     samp: options.Samp = None,
     quiet: options.Quiet = 0,
@@ -105,6 +109,7 @@ def redshift(
         z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     where = Output(
-        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz, samp=samp
+        path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz,
+        scheduler=scheduler, samp=samp,
     )  # fmt: skip
     run(inputs, settings, where, "Redshifts")

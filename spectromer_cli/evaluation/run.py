@@ -13,7 +13,9 @@ import numpy as np
 from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.columns import is_general
-from spectromer_cli.inference.run import Failures, Run, Settings
+from spectromer_cli.inference.failures import Failures
+from spectromer_cli.inference.request import Settings
+from spectromer_cli.inference.run import Run
 from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, claimed, make_folder, require_writable_folder
 from spectromer_cli.spectra.loading import Inputs
@@ -102,7 +104,7 @@ def evaluate(
     baseline_minutes : float
         How long the specformer is trained.
     model, device, batch_size, refined
-        As `inference.run.Settings` takes them.
+        As `inference.request.Settings` takes them.
     output : path
         Folder.
     docs : path, optional

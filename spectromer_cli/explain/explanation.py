@@ -17,7 +17,7 @@ from spectromer_cli.explain import DEFAULT_METHOD, attribution, regions
 from spectromer_cli.explain.prediction import Prediction, choose
 from spectromer_cli.images import get_image
 from spectromer_cli.inference.columns import redshift_task
-from spectromer_cli.inference.run import Failures
+from spectromer_cli.inference.failures import Failures
 from spectromer_cli.model import tasks
 from spectromer_cli.model.template_fit import template_curve
 from spectromer_cli.spectra.grid import Grid, Prepared

@@ -16,8 +16,8 @@ from spectromer_cli.paths import atomic_path, make_folder, require_writable_fold
 
 if TYPE_CHECKING:
     from spectromer_cli.explain.explanation import Explanation
+    from spectromer_cli.inference.failures import Failures
     from spectromer_cli.inference.predictor import Spectromer
-    from spectromer_cli.inference.run import Failures
     from spectromer_cli.spectra.loading import Inputs
 
 FIGURES = (".png", ".pdf", ".svg")

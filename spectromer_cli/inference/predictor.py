@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from spectromer_cli.model import decoding
 from spectromer_cli.model import novelty as novelty_score
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
 from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
-from spectromer_cli.model.tasks import Category, Task, calibrated
+from spectromer_cli.model.tasks import Category, Task, calibrated, from_dict
 from spectromer_cli.model.template_fit import refine
 from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.outputs.provenance import provenance
@@ -34,8 +35,51 @@ if TYPE_CHECKING:
 BESIDE_NETWORK = ("templates.", "populations.", "novelty.", "familiar.")
 
 
-class Spectromer:
-    """A model with its weights, ready to predict.
+class Known:
+    """What weights say of their model, without its network.
+
+    Parameters
+    ----------
+    weights : Weights
+        Verified weights with their configuration.
+    device : torch.device or str
+        Where the model runs.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    tasks : list of Task
+        What it predicts, in the order of the network's outputs.
+
+    Raises
+    ------
+    SpectromerError
+        If the weights hold no model that is known here.
+    """
+
+    def __init__(self, weights: Weights, device: torch.device | str) -> None:
+        self.weights = weights
+        self.config = weights.config
+        self.device = device
+        try:
+            self.tasks: list[Task] = [from_dict(task) for task in self.config.tasks]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _unfit(weights, error) from error
+
+    @property
+    def grid(self) -> Grid:
+        """The wavelength grid that the weights were trained on."""
+        return self.config.grid
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that it tells apart; none of a model without classes."""
+        of = (t.labels for t in self.tasks if t.name == "class" and isinstance(t, Category))
+        return next(of, ())
+
+
+class Spectromer(Known):
+    """A model with its weights, ready to predict; by several threads, one after the other.
 
     Parameters
     ----------
@@ -52,9 +96,9 @@ class Spectromer:
         from spectromer_cli.model.vit import plain_vit
         from spectromer_cli.weights.store import load_templates
 
-        self.weights = weights
-        self.config = weights.config
-        self.device = device
+        super().__init__(weights, device)
+        self.device: torch.device = device
+        self._lock = threading.RLock()
         try:
             self.network = SpectralViT(weights.config, backbone=plain_vit(weights.config))
         except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
@@ -68,22 +112,6 @@ class Spectromer:
         except RuntimeError as error:
             raise _unfit(weights, error) from error
         self.network.to(device).eval()
-
-    @property
-    def grid(self) -> Grid:
-        """The wavelength grid that the weights were trained on."""
-        return self.config.grid
-
-    @property
-    def tasks(self) -> list[Task]:
-        """What it predicts, in the order of the network's outputs."""
-        return self.network.tasks
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes that it tells apart; none of a model without classes."""
-        of = (t.labels for t in self.tasks if t.name == "class" and isinstance(t, Category))
-        return next(of, ())
 
     def predict(
         self,
@@ -147,6 +175,12 @@ class Spectromer:
         -------
         Predictions
         """
+        with self._lock:
+            return self._predictions(items, refined, prior)
+
+    def _predictions(
+        self, items: Sequence[Item], refined: bool, prior: Prior | None
+    ) -> Predictions:
         prepared = [item.prepared for item in items if item.prepared is not None]
         rows = np.array([i for i, item in enumerate(items) if item.prepared is not None], dtype=int)
         if not prepared:
@@ -157,7 +191,7 @@ class Spectromer:
             for i in rows[~finite]:
                 items[i].prepared = None
                 items[i].problem = "the model's prediction is not a number"
-            return self.predictions(items, refined, prior)
+            return self._predictions(items, refined, prior)
         if prior is not None:
             outputs, unlike = prior.applied(outputs, self.labels, redshift_task(self.tasks))
             for i in rows[unlike]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.inference.failures import Failures
+from spectromer_cli.inference.request import Output, Settings, Which
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
@@ -27,235 +27,6 @@ if TYPE_CHECKING:
     from spectromer_cli.spectra.loading import Inputs, Item
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.spectra.sources import Target
-
-# Of the tables: those that one command shows, or those of both.
-Which = Literal["all", "classify", "redshift"]
-REDROCK = "redrock"
-# So many bad files are named one by one; the rest are in the table.
-NAMED_PROBLEMS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to predict; the fields are the options of the command line.
-
-    Parameters
-    ----------
-    columns : {"all", "classify", "redshift"}
-        Those of one command, or of both.
-    only : sequence of str, or str
-        Of these and those of a catalogue, the ones wanted, in their order, also as ``"a,b,c"``;
-        all without any.
-    model : str or Spectromer, optional
-        As `load_model` takes it, or loaded already.
-    device : str
-        As `load_model` takes it.
-    batch_size : int
-        Spectra per batch.
-    refined : bool
-        Refine redshifts with templates.
-    max_outlier_rate : float, optional
-        Mark redshifts (zwarn bit 18) that are not confident enough for at most this share of
-        the rest to be off by more than 0.01 (1 + z).
-    class_, z_range, z_prior
-        What is known beforehand, as `prior.prior_of` takes it.
-    combine : str, optional
-        Exposures that agree in this, a column of the catalogue or one of `combine.KEYS`, become
-        one spectrum.
-
-    Raises
-    ------
-    UsageError
-        If a value is invalid.
-    """
-
-    columns: Which = "all"
-    only: str | Sequence[str] = ""
-    model: str | Spectromer | None = None
-    device: str = "auto"
-    batch_size: int = 64
-    refined: bool = True
-    max_outlier_rate: float | None = None
-    class_: str = ""
-    z_range: str | tuple[float, float] | None = None
-    z_prior: Any = None
-    combine: str | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.only, str):
-            names = tuple(filter(None, (name.strip() for name in self.only.split(","))))
-            object.__setattr__(self, "only", names if names or not self.only else (self.only,))
-        if self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: invalid value", "give 1 or more")
-        if self.columns not in get_args(Which):
-            raise UsageError(
-                f"columns {self.columns!r}: invalid value",
-                f"choose from {', '.join(get_args(Which))}",
-            )
-        _ = self.prior  # refuses what is no prior
-
-    @cached_property
-    def prior(self) -> Prior | None:
-        """What is known beforehand; None if nothing is."""
-        if not self.class_ and self.z_range is None and self.z_prior is None:
-            return None
-        from spectromer_cli.model.prior import prior_of
-
-        return prior_of(self.class_, self.z_range, self.z_prior)
-
-    def load(self) -> Spectromer:
-        """The model."""
-        from spectromer_cli.inference.predictor import Spectromer, load_model
-
-        if isinstance(self.model, Spectromer):
-            return self.model
-        return load_model(self.model, self.device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Output:
-    """Where results go; the fields are the options of the command line.
-
-    Parameters
-    ----------
-    path : Path, optional
-        A file; stdout without it.
-    json : bool
-        One JSON document on stdout.
-    resume : bool
-        Resume what an interrupted run with the same file has left.
-    format : {"", "redrock"}
-        Write the file as redrock does; by default its suffix chooses the format.
-    save_pz : Path, optional
-        Write p(z), χ²(z) and the best model of each spectrum here, FITS or HDF5.
-    samp : str, optional
-        Send the table to the program of this name, or to "all", by SAMP.
-
-    Raises
-    ------
-    UsageError
-        If the options contradict each other, or a file cannot be written.
-    """
-
-    path: Path | None = None
-    json: bool = False
-    resume: bool = False
-    format: str = ""
-    save_pz: Path | None = None
-    samp: str | None = None
-
-    @property
-    def written(self) -> list[Path]:
-        """The files that will be written."""
-        return [path for path in (self.path, self.save_pz) if path is not None]
-
-    def __post_init__(self) -> None:
-        from spectromer_cli.outputs import full_pz, redrock
-        from spectromer_cli.outputs.formats import FORMATS
-        from spectromer_cli.outputs.tables import check_output
-
-        if self.format not in ("", REDROCK):
-            raise UsageError(f"--format {self.format}: invalid value", f"choose from {REDROCK}")
-        if self.format and self.path is None:
-            raise UsageError("--format goes with -o", "give -o FILE.fits")
-        if self.save_pz is not None:
-            check_output(self.save_pz, full_pz.formats_with({}))
-            if self.path is not None and self.path.resolve() == self.save_pz.resolve():
-                raise UsageError("-o and --save-pz name one file", "give them two names")
-
-        if self.resume and self.path is None:
-            raise UsageError(
-                "--resume goes with -o", "what went to stdout cannot be resumed: give -o FILE"
-            )
-        if self.json and self.path:
-            raise UsageError(
-                "--json and -o exclude each other", "use -o FILE.jsonl, or --json > FILE"
-            )
-        if self.path is not None:
-            check_output(self.path, redrock.FORMATS if self.format else FORMATS)
-            if self.samp and self.path.suffix.lower() not in samp.MESSAGES:
-                raise UsageError(
-                    f"--samp sends no {self.path.suffix} file",
-                    f"choose from {' '.join(samp.MESSAGES)}, or leave out -o",
-                )
-
-
-class Failures:
-    """Counts the rows and names the inputs that have no prediction.
-
-    Parameters
-    ----------
-    progress : Progress, optional
-        Of the run that is resumed.
-    """
-
-    def __init__(self, progress: Progress = Progress()) -> None:
-        self.progress = progress
-        self.lines: list[str] = []
-        # Where the inputs of this run begin among all.
-        self._first = progress.target
-
-    @property
-    def seen(self) -> int:
-        """Rows."""
-        return self.progress.rows
-
-    @property
-    def count(self) -> int:
-        """Rows without a prediction."""
-        return self.progress.failed
-
-    @property
-    def status(self) -> str:
-        """Of the JSON document: whether all inputs have a prediction, some, or none."""
-        if self.count == self.seen:
-            return "error"
-        return "partial" if self.count else "success"
-
-    def note(self, items: Sequence[Item]) -> None:
-        """Count a batch, and say on stderr what is wrong with which file."""
-        count = self.count
-        for item in items:
-            if not item.problem:
-                continue
-            count += 1
-            if count <= NAMED_PROBLEMS:
-                self.lines.append(item.complaint)
-                console.error(item.complaint)
-            elif count == NAMED_PROBLEMS + 1:
-                console.error("more inputs cannot be read; the column flags names each")
-        last = items[-1]
-        self.progress = Progress(
-            rows=self.seen + len(items),
-            failed=count,
-            target=self._first + last.target,
-            file=last.file,
-            place=last.place + 1,
-        )
-
-    def raise_if_empty(self) -> None:
-        """Refuse a run without a single row.
-
-        Raises
-        ------
-        SomeInputsFailed
-        """
-        if not self.seen:
-            raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
-
-    def raise_if_incomplete(self) -> None:
-        """End a run with the exit code that is due.
-
-        Raises
-        ------
-        SomeInputsFailed
-            If there is no row, or one without a prediction.
-        """
-        self.raise_if_empty()
-        if self.count:
-            raise SomeInputsFailed(
-                f"{self.count} of {self.seen} inputs have no prediction; the column flags says why"
-            )
 
 
 class Run:
@@ -290,20 +61,13 @@ class Run:
     def __init__(
         self, inputs: Inputs, settings: Settings = Settings(), written: Sequence[Path] = ()
     ) -> None:
-        from spectromer_cli.inference.columns import column_names, redshift_task
-        from spectromer_cli.outputs import schema
+        from spectromer_cli.inference.layout import Layout
         from spectromer_cli.outputs.protect import checked_targets
-        from spectromer_cli.outputs.provenance import provenance
 
         self.inputs = inputs
         self.settings = settings
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
         self.model = settings.load()
-        self._shown = column_names(self.model.tasks, settings.columns)
-        if settings.only and settings.columns == schema.REDSHIFT:  # all is at hand then
-            self._shown = column_names(self.model.tasks)
-        if settings.prior is not None:
-            settings.prior.check(self.model.labels, redshift_task(self.model.tasks))
         self._key = None
         if settings.combine is not None:
             table = None
@@ -314,13 +78,11 @@ class Run:
 
             self._key = key_of(settings.combine, table)
         self._stated = self.catalogue  # what it states of positions and numbers
-        self.columns: tuple[str, ...] = ()
-        if settings.only:
-            self.columns = schema.chosen(self._empty(), settings.only)
-        self._min_z_prob = _cut(self.model, settings.max_outlier_rate)
+        own = None if self.catalogue is None else self.catalogue.rows([])
+        self._layout = Layout(self.model, settings, own)
+        self.columns = self._layout.columns
+        self.provenance = self._layout.provenance
         self.failures = Failures()
-        known = {} if settings.prior is None else {"prior": str(settings.prior)}
-        self.provenance = provenance(self.model, **known)
         self._as_redrock: Table | None = None  # of the latest batch
         self._pz: TableWriter | None = None
 
@@ -350,9 +112,7 @@ class Run:
 
     def _to_table(self, items: Sequence[Item], found: Predictions) -> Table:
         """All columns of a batch; what goes into ``--save-pz`` is written."""
-        from spectromer_cli.inference.columns import table_of
-
-        table = table_of(items, found, self.model.tasks, self._min_z_prob)
+        table = self._layout.table(items, found)
         if self._pz is not None or self._as_redrock is not None:
             from spectromer_cli.inference import handover
 
@@ -393,27 +153,15 @@ class Run:
 
     def _empty(self) -> Table:
         """A table of no rows, with its columns."""
-        return self._finished([], self._no_rows())
-
-    def _no_rows(self) -> Table:
-        """As `_to_table` makes it of no spectra."""
-        import numpy as np
-
-        from spectromer_cli.inference.columns import table_of
-        from spectromer_cli.model.decoding import Predictions
-
-        return table_of([], Predictions(np.empty(0, dtype=int)), self.model.tasks)
+        return self._finished([], self._layout.no_rows())
 
     def _finished(self, items: Sequence[Item], table: Table) -> Table:
         """What is shown of a table of predictions, with what the catalogue states beside it."""
-        from spectromer_cli.inference.columns import complete, shown, with_catalogue
-
-        if self._stated is not None:
-            complete(table, self._stated.rows(_rows_of(items)))
-        table = shown(table, self._shown)
-        if self.catalogue is not None:
-            table = with_catalogue(table, self.catalogue.rows(_rows_of(items)))
-        return table[list(self.columns)] if self.columns else table
+        stated, beside = (
+            None if one is None else one.rows(_rows_of(items))
+            for one in (self._stated, self.catalogue)
+        )
+        return self._layout.finished(table, stated, beside)
 
     def table(self) -> Table:
         """All rows in one table, whose ``meta`` is the provenance."""
@@ -450,12 +198,13 @@ class Run:
         formats, record, empty = FORMATS, self.provenance, self._empty()
         if output.format:
             handover.check_redrock(self.model)
-            nothing = self._no_rows()
+            nothing = self._layout.no_rows()
             fits = handover.Fits(self.model, [], nothing)
             self._as_redrock = empty = handover.redrock_rows(self.model, fits, nothing, 0)
             formats, record = redrock.FORMATS, record | handover.redrock_provenance(self.model)
         there = path.exists()
-        identity = self._identity() | {"format": output.format, "pz": str(output.save_pz or "")}
+        identity = self._layout.identity(self.inputs, self.model.weights.sha256)
+        identity |= {"format": output.format, "pz": str(output.save_pz or "")}
         left = Unfinished(path, identity, output.resume, output.save_pz)
         self.failures = Failures(left.progress)
         with (
@@ -476,19 +225,6 @@ class Run:
         replaced = ", in place of what was there" if there else ""
         console.info(f"wrote {self.failures.seen} rows to {path}{replaced}")
 
-    def _identity(self) -> dict[str, object]:
-        """What must be the same for a run to be resumed."""
-        inputs, settings = self.inputs, self.settings
-        return {
-            "weights": self.model.weights.sha256,
-            "columns": self.columns or self._shown,
-            "catalog": str(inputs.catalog or ""),
-            "options": [inputs.air, inputs.wavelength_unit, settings.refined],
-            "max-outlier-rate": settings.max_outlier_rate,
-            "prior": str(settings.prior or ""),
-            "combine": settings.combine,
-        }
-
 
 def predict(
     inputs: Inputs | str | Path | Sequence[str | Path] | Any,
@@ -507,6 +243,7 @@ def predict(
     resume: bool = False,
     format: str = "",
     save_pz: str | Path | None = None,
+    scheduler: str | None = None,
 ) -> Table | None:
     """Classify the spectra in files and measure their redshifts, as the commands do.
 
@@ -525,7 +262,7 @@ def predict(
     resume : bool
         Resume what an interrupted run with the same `output` has left; without any, start from
         the beginning.
-    format, save_pz
+    format, save_pz, scheduler
         See `Output`.
 
     Returns
@@ -559,8 +296,13 @@ def predict(
     )  # fmt: skip
     where = Output(
         path=None if output is None else Path(output), resume=resume, format=format,
-        save_pz=None if save_pz is None else Path(save_pz),
+        save_pz=None if save_pz is None else Path(save_pz), scheduler=scheduler,
     )  # fmt: skip
+    if where.scheduler is not None:
+        from spectromer_cli.inference import cluster
+
+        cluster.write(inputs, settings, where)
+        return None
     with _all_claimed(where):
         run = Run(inputs, settings, where.written)
         table = None
@@ -591,6 +333,15 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
     SomeInputsFailed
         After all the work, if some inputs have no prediction.
     """
+    if output.scheduler is not None:
+        from spectromer_cli.inference import cluster
+
+        with _recipients(output) as recipients:
+            failures = cluster.write(inputs, settings, output)
+            if recipients is not None and output.path is not None:
+                recipients.send(output.path, output.path.name)
+        failures.raise_if_incomplete()
+        return
     with _recipients(output) as recipients, _all_claimed(output):
         this = Run(inputs, settings, output.written)
         if output.path is not None:
@@ -725,20 +476,6 @@ def predict_targets(
 def _rows_of(items: Sequence[Item]) -> list[int]:
     """The rows of the catalogue that asked for the items."""
     return [item.catalogue_row for item in items if item.catalogue_row is not None]
-
-
-def _cut(model: Spectromer, max_outlier_rate: float | None) -> float:
-    """The probability below which a redshift is marked."""
-    from spectromer_cli.model.confidence import cut_for
-
-    if max_outlier_rate is None:
-        return 0.0
-    min_z_prob, kept = cut_for(model.config.confidence, max_outlier_rate)
-    console.info(
-        f"z_prob below {min_z_prob:.3g} is marked in zwarn (bit 18); "
-        f"{kept:.0%} of held-out galaxies and quasars were above it"
-    )
-    return min_z_prob
 
 
 def _after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:

@@ -752,7 +752,7 @@ def refine(
         everywhere = {key: curve.of(rows) for key, curve in curves.items()}
         refined.delta_chi2[rows] = _lead(everywhere, name, best, prior)
         model[rows] = best.model
-    return replace(refined, lines_disagree=lines_disagree(prepared, model))
+    return replace(refined, lines_disagree=lines_disagree(prepared, model, refined.z))
 
 
 def _lead(

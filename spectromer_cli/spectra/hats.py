@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+from spectromer_cli.paths import atomic_path
 
 _PROPERTIES = ("hats.properties", "properties")
 _PART = re.compile(r"(?:Norder|Dir|Npix)=(\d+)")
+_PARTITION = re.compile(r"Norder=(\d+)/Dir=\d+/Npix=(\d+)\.\w+$")
 # What a catalogue may hold beside objects: copies of rows of another one, or none.
 _COPIES = ("margin", "index", "association", "map")
 # A file of properties has some thirty lines.
@@ -80,3 +84,66 @@ def catalogue_of(path: Path) -> dict[str, str]:
     while _PART.match(folder.name):
         folder = folder.parent
     return properties(folder.parent if folder.name == "dataset" else folder)
+
+
+def partition_of(path: Path) -> str:
+    """The name of a partition in its catalogue, such as ``Norder=1/Dir=0/Npix=7.parquet``.
+
+    Returns
+    -------
+    str
+        Empty if the file is no partition.
+    """
+    found = _PARTITION.search(path.as_posix())
+    return "" if found is None else found[0]
+
+
+def write_catalogue(folder: Path, rows: Mapping[str, int], said: Mapping[str, str]) -> None:
+    """Make a catalogue of partitions that are there: its properties and the list of partitions.
+
+    Parameters
+    ----------
+    folder : Path
+        With the partitions, of packed spectra, in ``dataset``.
+    rows : mapping
+        How many rows each has, by the names that `partition_of` gives.
+    said : mapping
+        What the catalogue says of itself, as `properties` gives it.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it.
+    """
+    from pyarrow import parquet
+
+    from spectromer_cli.spectra.packed import ORDER, schema
+
+    own = {
+        "obs_collection": "spectra",
+        "dataproduct_type": "object",
+        **{key: said[key] for key in ("obs_collection", "dataproduct_type") if key in said},
+        "hats_nrows": str(sum(rows.values())),
+        "hats_col_ra": "ra",
+        "hats_col_dec": "dec",
+        "hats_col_healpix": f"_healpix_{ORDER}",
+        "hats_col_healpix_order": str(ORDER),
+        "hats_npix_suffix": ".parquet",
+    }
+    places = [
+        (int(found[1]), int(found[2]))
+        for name, count in rows.items()
+        if count and (found := _PARTITION.search(name))
+    ]
+    if places:
+        own["hats_order"] = str(max(places)[0])
+    for name, lines in (
+        (_PROPERTIES[0], [f"{key}={text}" for key, text in own.items()]),
+        (
+            "partition_info.csv",
+            ["Norder,Npix", *(f"{order},{pixel}" for order, pixel in sorted(places))],
+        ),
+    ):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    parquet.write_metadata(schema(), folder / "dataset" / "_common_metadata")

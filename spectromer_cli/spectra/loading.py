@@ -256,7 +256,12 @@ class Item:
 
 
 def load_all(
-    targets: Iterable[Target], options: ReadOptions, *, grid: Grid | None = None, workers: int = 0
+    targets: Iterable[Target],
+    options: ReadOptions,
+    *,
+    grid: Grid | None = None,
+    workers: int = 0,
+    warn: Callable[[str], None] = console.warn,
 ) -> Iterator[Item]:
     """Read spectra, in the order of the targets.
 
@@ -272,6 +277,8 @@ def load_all(
         Bring the spectra onto this grid; without it they keep their own sampling.
     workers : int
         Processes that read; 0 reads in this one.
+    warn : callable
+        Is told what of a file is left out.
 
     Yields
     ------
@@ -290,7 +297,7 @@ def load_all(
                 else:
                     item.target = unit[place][0]
                 if item.left_out:
-                    console.warn(f"{item.file}: {item.left_out} left out")
+                    warn(f"{item.file}: {item.left_out} left out")
                 yield item
 
 

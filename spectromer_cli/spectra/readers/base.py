@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
 import io
 import re
 import signal
@@ -164,16 +165,26 @@ class TookTooLong(BaseException):
     """The time of a file is over; no `except Exception` of a library may take it for its own."""
 
 
+class _Limit(threading.local):
+    """Whether this thread is within a limit."""
+
+    holds = False
+
+
+_limit = _Limit()
+# Once more after so many seconds, if a library swallows the first.
+_AGAIN = 5.0
+
+
 def _stop(number: int, frame: Any) -> None:
     raise TookTooLong
 
 
 @contextmanager
 def time_limit(seconds: float, file: str) -> Iterator[None]:
-    """Give up what takes too long, where the system can interrupt it.
+    """Give up what takes too long, unless a library stays in compiled code.
 
-    Within another limit, that one holds. Only the main thread of a process can be interrupted, not
-    on Windows, and not while a library stays in compiled code.
+    Within another limit, that one holds.
 
     Parameters
     ----------
@@ -187,23 +198,55 @@ def time_limit(seconds: float, file: str) -> Iterator[None]:
     ReadError
         If the time is over.
     """
+    if not seconds or _limit.holds:
+        yield
+        return
     main = threading.current_thread() is threading.main_thread()
-    if not seconds or not main or not hasattr(signal, "setitimer"):
-        yield
-        return
-    if signal.getsignal(signal.SIGALRM) is _stop:
-        yield
-        return
-    before = signal.signal(signal.SIGALRM, _stop)
+    by_signal = main and hasattr(signal, "setitimer")
+    _limit.holds = True
     try:
-        # Once more if a library swallows the first.
-        signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
-        yield
+        with _stopped_by_signal(seconds) if by_signal else _stopped_by_thread(seconds):
+            yield
     except TookTooLong:
         raise ReadError(f"{file} took longer than {seconds:g} s", "--file-timeout") from None
     finally:
+        _limit.holds = False
+
+
+@contextmanager
+def _stopped_by_signal(seconds: float) -> Iterator[None]:
+    """`TookTooLong` is raised in the main thread when the time is over."""
+    before = signal.signal(signal.SIGALRM, _stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+        yield
+    finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def _stopped_by_thread(seconds: float) -> Iterator[None]:
+    """The same in a thread, or on a system, that gets no signals: a second thread watches."""
+    raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    this, lock, is_over = ctypes.c_ulong(threading.get_ident()), threading.Lock(), threading.Event()
+
+    def watch() -> None:
+        wait = seconds
+        while not is_over.wait(wait):
+            with lock:
+                if not is_over.is_set():
+                    raise_in_thread(this, ctypes.py_object(TookTooLong))
+            wait = _AGAIN
+
+    watching = threading.Thread(target=watch, daemon=True)
+    try:
+        watching.start()
+        yield
+    finally:
+        with lock:
+            is_over.set()
+            raise_in_thread(this, None)  # one that has not arrived yet
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Parquet tables with a spectrum a row: HATS catalogues, Multimodal Universe, SPARCL.
+"""Parquet tables with a spectrum a row: packed ones, HATS, Multimodal Universe, SPARCL.
 
 The spectra are lists of their own, or of a struct, or lists of structs (nested-pandas); whole or in
 arms. Only the columns that count are read, some rows at a time.
@@ -6,16 +6,16 @@ arms. Only the columns that count are read, some rows at a time.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from spectromer_cli.errors import ReadError
-from spectromer_cli.spectra import hats
+from spectromer_cli.spectra import hats, packed
 from spectromer_cli.spectra.readers import columns
 from spectromer_cli.spectra.readers.base import ReadOptions, Source, Spectra
 from spectromer_cli.spectra.readers.records import (
@@ -92,6 +92,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     needed = {place: leaves[place] for found in spectra for place in found.places}
     ends = [_end(found) for found in spectra] if len(spectra) > 1 else []
     counted = {*SCALARS, *(f"{name}{end}" for name in SCALARS for end in ends)}
+    counted |= {packed.META, *(f"{packed.META}{end}" for end in ends)}
     scalars = {name: path for name, path in scalars.items() if name.lower() in counted}
     rows = _rows_of(source, needed, scalars)
 
@@ -102,9 +103,24 @@ def read(source: Source, options: ReadOptions) -> Spectra:
         if collection and columns.find(beside, ("obs_collection",)) is None:
             beside["obs_collection"] = collection
         beside = _own(beside, found, spectra)
+        if packed.META in beside:
+            arrays = {place[-1]: array for place, array in cells.items()}
+            return packed.spectrum_of(arrays, beside[packed.META], options.air)
         return spectrum_of_row(found, cells, beside, said, options, source, row)
 
     return Spectra(file.metadata.num_rows * len(spectra), get)
+
+
+def row_groups(source: Source) -> list[int]:
+    """How many spectra each row group of a file holds that `identify` knows.
+
+    Parameters
+    ----------
+    source : Source
+    """
+    spectra = len(find(_leaves(source.handle)[0]))
+    meta = source.handle.metadata
+    return [spectra * meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
 
 
 def _end(found: Found) -> str:
@@ -264,6 +280,7 @@ class _Rows:
     _group: int = -1
     _batches: Iterator[Any] = field(default_factory=lambda: iter(()))
     _batch: Any = None
+    _lists: dict[Place, _Lists] = field(default_factory=dict)
     _start: int = 0
 
     def __post_init__(self) -> None:
@@ -276,7 +293,10 @@ class _Rows:
     ) -> tuple[dict[Place, np.ndarray | None], dict[str, Any]]:
         """The arrays of a row by place, None where there is none, and its other cells by name."""
         batch, i = self._at(row)
-        cells = {place: _cell(batch, self.leaves[place], i) for place in places}
+        for place in places:
+            if place not in self._lists:
+                self._lists[place] = _lists(batch, self.leaves[place])
+        cells = {place: self._lists[place].cell(i) for place in places}
         return cells, {name: batch.column(name)[i].as_py() for name in self.scalars}
 
     def _at(self, row: int) -> tuple[Any, int]:
@@ -284,13 +304,14 @@ class _Rows:
         group = int(np.searchsorted(self._first, row, side="right")) - 1
         if group != self._group or row < self._start:
             # Whatever fails from here on must not leave a row in another one's place.
-            self._batch, self._group = None, -1
+            self._batch, self._group, self._lists = None, -1, {}
             self._batches = self._decoded(group)
             self._group, self._start = group, int(self._first[group])
         while self._batch is None or row >= self._start + self._batch.num_rows:
             if self._batch is not None:
                 self._start += self._batch.num_rows
                 self._batch = None
+            self._lists = {}
             try:
                 self._batch = next(self._batches)
             except StopIteration:
@@ -351,40 +372,77 @@ def _rows_of(source: Source, leaves: dict[Place, _Leaf], scalars: dict[str, str]
     A row group can be decoded from its beginning only, and a file is opened anew for every few
     hundred of its spectra.
     """
-    with source.path.open("rb") as file:
-        is_plain = file.read(4) == b"PAR1"
-    if not is_plain:  # it was unpacked for this time
+    is_plain = False
+    if source.path.is_file():
+        with source.path.open("rb") as file:
+            is_plain = file.read(4) == b"PAR1"
+    if not is_plain:  # it was unpacked for this time, or is in memory
         return _Rows(source.handle, leaves, scalars)
     state = source.path.stat()
-    rows = _kept_rows(source.path, state.st_size, state.st_mtime_ns, state.st_ino)
+    key = (source.path, state.st_size, state.st_mtime_ns, state.st_ino)
+    if getattr(_kept, "key", None) != key:
+        import pyarrow.parquet
+
+        # Without a buffer, a column of a row group is taken into memory whole before it is decoded.
+        file = pyarrow.parquet.ParquetFile(source.path, buffer_size=BUFFER_BYTES)
+        _kept.key, _kept.rows = key, _Rows(file, {}, {})
+    rows: _Rows = _kept.rows
     rows.leaves, rows.scalars = leaves, scalars
     return rows
 
 
-@lru_cache(maxsize=1)
-def _kept_rows(path: Path, size: int, changed: int, inode: int) -> _Rows:
-    import pyarrow.parquet
+class _Kept(threading.local):
+    """The rows of the file that was read last; each thread has its own place in them."""
 
-    # Without a buffer, a column of a row group is taken into memory whole before it is decoded.
-    return _Rows(pyarrow.parquet.ParquetFile(path, buffer_size=BUFFER_BYTES), {}, {})
+    key: tuple[Path, int, int, int]
+    rows: _Rows
 
 
-def _cell(batch: Any, leaf: _Leaf, i: int) -> np.ndarray | None:
-    """The numbers of a list in row i, NaN for null; None if there is no list."""
+_kept = _Kept()
+
+
+@dataclass
+class _Lists:
+    """The lists of a column in a batch: their numbers in one array, NaN for null.
+
+    Parameters
+    ----------
+    values : array of float64
+        Of all lists, one after the other.
+    starts, ends : int array
+        Where each list lies in them.
+    there : bool array
+        Whether there is a list.
+    """
+
+    values: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    there: np.ndarray
+
+    def cell(self, i: int) -> np.ndarray | None:
+        """The numbers of list i; None if there is none."""
+        return self.values[self.starts[i] : self.ends[i]] if self.there[i] else None
+
+
+def _lists(batch: Any, leaf: _Leaf) -> _Lists:
     import pyarrow
     from pyarrow import compute
 
     array = _plain(batch.column(leaf.structs[0]))
     for name in leaf.structs[1:]:
         array = _plain(compute.struct_field(array, [name]))
-    cell = array[i]
-    values = cell.values if cell.is_valid else None
-    if values is None:
-        return None
-    values = _plain(values)
+    if pyarrow.types.is_fixed_size_list(array.type):
+        edges = (array.offset + np.arange(len(array) + 1)) * array.type.list_size
+    else:
+        edges = array.offsets.to_numpy()
+    first, last = (int(edges[0]), int(edges[-1])) if len(edges) else (0, 0)
+    values = _plain(_plain(array.values).slice(first, last - first))
     if leaf.inner:
         values = _plain(compute.struct_field(values, [leaf.inner]))
-    return np.asarray(values.cast(pyarrow.float64()).to_numpy(zero_copy_only=False))
+    numbers = values.cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
+    there = array.is_valid().to_numpy(zero_copy_only=False)
+    return _Lists(numbers, edges[:-1] - first, edges[1:] - first, there)
 
 
 def _plain(array: Any) -> Any:

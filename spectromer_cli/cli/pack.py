@@ -1,0 +1,62 @@
+"""`spectromer pack`: spectra of many files in one Parquet table, quick to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spectromer_cli import console
+from spectromer_cli.cli import options
+
+EPILOG = """Examples:
+
+spectromer pack docs/examples/*.fits -o spectra.parquet
+
+spectromer pack docs/examples/ --vacuum -o spectra.parquet
+"""
+
+
+def pack(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE|DIR",
+            help="NAME.parquet; or a folder, for a HATS catalogue: its partitions are kept.",
+            rich_help_panel=options.RESULTS,
+        ),
+    ],
+    files: options.Files = None,
+    air: options.Air = None,
+    wavelength_unit: options.WavelengthUnit = "",
+    max_file_size: options.MaxFileSize = "2GB",
+    file_timeout: options.FileTimeout = 60.0,
+    workers: options.Workers = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue a folder that an interrupted run has left.",
+            rich_help_panel=options.RESULTS,
+        ),
+    ] = False,
+    quiet: options.Quiet = 0,
+) -> None:
+    """Pack spectra into Parquet: read faster, and by LSDB, HATS and Dask too.
+
+    Every spectrum keeps what its file says of it, and results are the same:
+    spectromer redshift spectra.parquet. One that cannot be read is named and
+    counted, and the exit code is 3.
+    """
+    from spectromer_cli.outputs.packed_spectra import pack as pack_spectra
+    from spectromer_cli.spectra.loading import Inputs
+
+    console.set_quiet(quiet)
+    inputs = Inputs(
+        files=files, air=air, wavelength_unit=wavelength_unit, max_file_size=max_file_size,
+        file_timeout=file_timeout, workers=workers,
+    )  # fmt: skip
+    pack_spectra(inputs, output, resume)
