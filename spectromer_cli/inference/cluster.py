@@ -270,6 +270,9 @@ def _how(scheduler: str) -> dict[str, Any]:
             "--scheduler auto: Dask is not told of any scheduler",
             "set DASK_SCHEDULER_ADDRESS, or name it: --scheduler tcp://HOST:8786",
         )
+    end = time.monotonic() + CONNECTING
+    while scheduler.endswith(".json") and not Path(scheduler).exists() and time.monotonic() < end:
+        time.sleep(0.1)  # a scheduler that has just been started writes it soon
     if Path(scheduler).is_file():
         return {"scheduler_file": scheduler}
     host, found, port = scheduler.rpartition(":")
