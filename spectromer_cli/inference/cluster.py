@@ -77,6 +77,8 @@ class Cluster:
             import distributed  # noqa: F401
         except ImportError as error:
             raise UsageError(f"--scheduler needs Dask ({error})", _INSTALL) from error
+        # That a scheduler is gone is said in one line, not by a traceback of Dask's.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self._how = _how(scheduler)
         if workers is not None and self._how:
             raise UsageError(
