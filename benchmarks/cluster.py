@@ -27,7 +27,7 @@ from typing import Any
 
 from spectromer_cli import console
 from spectromer_cli.inference import cluster
-from spectromer_cli.inference.request import Settings
+from spectromer_cli.inference.request import Output, Settings
 from spectromer_cli.inference.units import Done, Slice, Unit, loaded, predict_unit, units_of
 from spectromer_cli.outputs.packed_spectra import pack
 from spectromer_cli.spectra.loading import Inputs
@@ -82,7 +82,8 @@ def on_cluster(
     path: Path, output: Path, size: int, workers: int, settings: Settings
 ) -> tuple[float, float, float, Any]:
     """Wall time, CPU time of the workers, and that of client and scheduler; the work."""
-    run = cluster.ClusterRun(Inputs(files=[path]), settings, output, unit_size=size)
+    where = Output(path=output, scheduler="local")
+    run = cluster.ClusterRun(Inputs(files=[path]), settings, where, unit_size=size)
     with cluster.Cluster("local", workers) as dask:
         dask.prepare(run._work)
         before = sum(dask.client.run(time.process_time).values())
@@ -116,7 +117,7 @@ def costs(sizes: list[int], counts: list[int], number: int) -> None:
 
 
 def _nothing(unit: Unit, work: Any) -> Done:
-    return Done(bytes(200_000), len(unit.slices), 0, 0, [])
+    return Done(bytes(200_000), len(unit.slices), 0, 0, [], [])
 
 
 def _memory(pid: int) -> float:

@@ -77,6 +77,8 @@ class Cluster:
             import distributed  # noqa: F401
         except ImportError as error:
             raise UsageError(f"--scheduler needs Dask ({error})", _INSTALL) from error
+        # That a scheduler is gone is said in one line, not by a traceback of Dask's.
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
         self._how = _how(scheduler)
         if workers is not None and self._how:
             raise UsageError(
@@ -270,6 +272,9 @@ def _how(scheduler: str) -> dict[str, Any]:
             "--scheduler auto: Dask is not told of any scheduler",
             "set DASK_SCHEDULER_ADDRESS, or name it: --scheduler tcp://HOST:8786",
         )
+    end = time.monotonic() + CONNECTING
+    while scheduler.endswith(".json") and not Path(scheduler).exists() and time.monotonic() < end:
+        time.sleep(0.1)  # a scheduler that has just been started writes it soon
     if Path(scheduler).is_file():
         return {"scheduler_file": scheduler}
     host, found, port = scheduler.rpartition(":")
