@@ -295,7 +295,7 @@ def test_evaluate_on_a_labelled_set(
     assert predictions["class_true"].tolist() == names.tolist()
     text = page.read_text()
     assert json.loads((folder / "report.json").read_text())["provenance"]["sha256"] in text
-    assert "| class right |" in text
+    assert "| class accuracy |" in text
     assert "seed 1" in text
     assert f"{report['n']} spectra" in text
     assert text in (folder / "report.md").read_text()

@@ -67,7 +67,7 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     # The card prints the figures of the report.
-    assert f"Right: {figures['class_accuracy']:.4g} (" in card
+    assert f"Accuracy: {figures['class_accuracy']:.4g} (" in card
     table = Table.read(tmp_path / "a" / "predictions.ecsv")
     right = np.asarray(table["class"] == table["class_true"])
     assert right.mean() == pytest.approx(figures["class_accuracy"], abs=1e-4)
