@@ -243,7 +243,7 @@ def test_tasks_of_ones_own_have_their_figures() -> None:
     text = markdown.markdown(report, {}, {"rf": report})
     assert "## kind" in text and "| nova | 2 | 0.5 (" in text
     assert "| depth | 3 | 0 | 0 | 0.875 |" in text
-    assert "| kind: right | 0.5 (" in text
+    assert "| kind: accuracy | 0.5 (" in text
     json.dumps(report, allow_nan=False)
 
 

@@ -266,7 +266,7 @@ def test_blue_speaks_for_the_prediction_and_orange_against(model, theme) -> None
     ]
     assert ends == [theme.opposing.upper(), theme.supporting.upper()]
     assert mesh.norm.vmin == -mesh.norm.vmax
-    assert "blue speaks for class = STAR, orange against it" in band.get_xlabel()
+    assert "blue supports class = STAR, orange opposes it" in band.get_xlabel()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
@@ -372,15 +372,15 @@ def test_one_output_for_one_spectrum_among_other_files(run, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--task", "colour"), "--task colour: these weights have no such task"),
-        (("--for", "PLANET"), "class has no such label"),
+        (("--task", "colour"), "invalid --task 'colour'"),
+        (("--for", "PLANET"), "not a label of class"),
         (("--task", "z", "--for", "far"), "not a redshift"),
         (("--task", "z", "--for", "99"), "outside"),
-        (("--task", "teff", "--for", "5000"), "teff is a number"),
-        (("--method", "rollout"), "--method rollout: invalid value"),
-        (("--frame", "moving"), "--frame moving: invalid value"),
+        (("--task", "teff", "--for", "5000"), "teff, which is a number"),
+        (("--method", "rollout"), "invalid --method 'rollout'"),
+        (("--frame", "moving"), "invalid --frame 'moving'"),
         (("--target", "z"), "--target"),
-        (("-o", "why.doc"), "unknown suffix"),
+        (("-o", "why.doc"), "unknown file type"),
     ],
 )
 def test_options_that_make_no_sense(run, options, says: str) -> None:

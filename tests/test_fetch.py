@@ -566,7 +566,7 @@ def test_positions_that_are_none(tmp_path: Path) -> None:
     assert not any(one.has_place for one in found)
     assert "declination 95 is beyond ±90" in found[0].problem and not found[0].name
     assert found[1].name == "b" and not found[1].problem
-    assert found[2].problem == "no id, no position"
+    assert found[2].problem == "no id or position"
     assert "right ascension 5000" in found[3].problem
     assert "'12:xx' is no angle" in found[4].problem
 

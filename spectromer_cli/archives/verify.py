@@ -34,7 +34,7 @@ def verify(path: Path, match: Match) -> None:
 
     with _one_at_a_time, open_spectra(path) as spectra:
         if not len(spectra):
-            raise ReadError("the file has no spectrum in it", "run it again with --force")
+            raise ReadError("the file contains no spectrum", "run it again with --force")
         meta = spectra.get(0).meta
     for key, number in match.ids.items():
         said = meta.get(key, number)
@@ -51,7 +51,8 @@ def verify(path: Path, match: Match) -> None:
 
 def _another(match: Match, which: str) -> ReadError:
     return ReadError(
-        f"{match.url} holds another object: {which}", "run it again later, or tell the archive"
+        f"{match.url} contains another object: {which}",
+        "run it again later, or contact the archive",
     )
 
 
