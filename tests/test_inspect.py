@@ -196,7 +196,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
     page = page_at(server.url, viewport={"width": 1440, "height": 900})
     # Nobody's verdict is not taken.
     page.keyboard.press("4")
-    assert page.inner_text("#saved") == "Say first who you are."
+    assert page.inner_text("#saved") == "Enter your name first."
     page.keyboard.type("Anna")
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
@@ -720,9 +720,9 @@ def test_the_later_verdict_of_an_inspector_counts(tmp_path) -> None:
     ("line", "says"),
     [
         ("a.fits,0,,STAR,0,1,0,STAR,fast,4,,", "vi_z 'fast' is no number"),
-        ("a.fits,0,,STAR,0,1,0,STAR,0,5,,", "vi_quality 5 is no whole number from 0 to 4"),
+        ("a.fits,0,,STAR,0,1,0,STAR,0,5,,", "vi_quality 5 is not a whole number from 0 to 4"),
         ("a.fits,0,,STAR,0,1,0,STAR,0,2.5,,", "vi_quality 2.5 is no whole number"),
-        ("a.fits,-1,,STAR,0,1,0,STAR,0,2,,", "row -1 is no whole number from 0 on"),
+        ("a.fits,-1,,STAR,0,1,0,STAR,0,2,,", "row -1 is not a whole number from 0 on"),
     ],
 )
 def test_a_file_that_is_wrong_is_told(run, tmp_path, line: str, says: str) -> None:

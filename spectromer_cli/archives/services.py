@@ -91,7 +91,8 @@ def _told(url: str, error: Exception, first: bool) -> Exception:
         reason = "it returned a web page"
     return NetworkError(
         f"{http.host(url)} returned an unexpected response ({reason[:200]})",
-        "try again later; if the problem persists, the service may have changed: upgrade spectromer",
+        "try again later; if the problem persists, the service may have changed: upgrade "
+        "spectromer",
     )
 
 

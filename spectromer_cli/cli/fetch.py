@@ -86,12 +86,19 @@ Radius = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Show the number and size of the files without downloading them.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Show the number and size of the files without downloading them."
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Download files again even if they are already here.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Download files again even if they are already here.")
+]
 Connections = Annotated[
     int,
-    typer.Option("--max-connections", min=1, max=16, help="Simultaneous downloads, over all servers."),
+    typer.Option(
+        "--max-connections", min=1, max=16, help="Simultaneous downloads, over all servers."
+    ),
 ]
 
 
@@ -152,8 +159,8 @@ class How:
                 print(labels)
             console.info(
                 f"{outcome.fetched} fetched, {outcome.here} already here, {outcome.without} "
-                f"targets without a spectrum, {outcome.failed} failed; listed in {labels or "
-                f"self.output / NAME}"
+                f"targets without a spectrum, {outcome.failed} failed; listed in "
+                f"{labels or self.output / NAME}"
             )
         if outcome.failed and others:
             raise SomeInputsFailed(
@@ -338,7 +345,7 @@ def training(
         float, typer.Option(help="Minimum median S/N per pixel.", rich_help_panel=options.INPUTS)
     ] = 5.0,
 ) -> None:
-    """A labelled SDSS set for finetune: zWarning = 0, equal numbers of stars, galaxies and quasars."""
+    """A labelled SDSS set for finetune: zWarning = 0, equal numbers of each class."""
     from spectromer_cli.archives.sdss_training_set import LABELS, Choice, assemble
 
     choice = Choice(release, per_class, min_sn)

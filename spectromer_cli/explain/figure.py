@@ -246,4 +246,4 @@ def _image(axes: Axes, explanation: Explanation) -> None:
     axes.imshow(picture * shade[..., None], interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("image, weighted by importance", fontsize=8)
+    axes.set_xlabel("image, bright: important", fontsize=8)
