@@ -311,11 +311,13 @@ class Stepper:
                 self.pieces *= 2
                 if self.pieces > len(own["flux"]):
                     raise SpectromerError(
-                        "one spectrum alone does not fit into the GPU's memory",
+                        "a single spectrum does not fit into the GPU memory",
                         "choose a smaller --backbone, or --device cpu",
                     ) from error
                 torch.cuda.empty_cache()
-                console.warn(f"out of memory: each batch goes in {self.pieces} pieces from now on")
+                console.warn(
+                    f"out of memory: splitting each batch into {self.pieces} parts from now on"
+                )
         distributed.sum_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()

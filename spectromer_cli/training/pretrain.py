@@ -137,7 +137,7 @@ def pretrain(
         torch.manual_seed(recipe.seed)
         model = start(config, pretrained).to(device)
         console.info(
-            f"{len(batches.rows)} real spectra to learn from, {int(held_out.sum())} held out; "
+            f"{len(batches.rows)} real spectra for training, {int(held_out.sum())} held out; "
             f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
         )
         rows = np.flatnonzero(held_out & trusted)
@@ -174,7 +174,7 @@ def _simulator(
         return None
     if templates is None:
         raise UsageError(
-            f"the recipe simulates {recipe.simulated_share:.0%} of each batch, from templates",
+            f"the recipe simulates {recipe.simulated_share:.0%} of each batch and needs templates",
             "give --templates FILE.npz, or set simulated_share = 0 in the recipe",
         )
     known = train & spectra.has_ivar & np.isin(spectra.survey, [*SURVEYS, *SAME_INSTRUMENT])
@@ -234,9 +234,9 @@ def _export(
             f"{state.seconds / 60:.0f} minutes",
             f"{simulated}, the rest real; classes {CLASS_SHARES}",
         ],
-        testing="Of the held-out objects, at whatever S/N they have. Temperatures, the scales of "
-        "redshift errors, the limits of the outlier score and the table of confidences were "
-        "fitted on them too; nothing else was.",
+        testing="For the held-out objects, at every S/N. Temperatures, the scales of redshift "
+        "errors, the limits of the outlier score and the table of confidences were also fitted on "
+        "them; nothing else was.",
         part=judged.part,
         report=report,
         settings=asdict(recipe),
