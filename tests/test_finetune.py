@@ -203,9 +203,9 @@ def test_a_time_limit_counts_the_head_too_and_what_was_not_done_is_said(
     )  # fmt: skip
     assert done.code == 0, done.err
     assert all(0.0 < limit < 0.6 for limit in seconds)  # of 1.2 s for all
-    assert "fold 1 of 5: the time ended it after 0 of 50 epochs; only the head" in done.err
+    assert "fold 1 of 5: stopped by the time limit after 0 of 50 epochs; only the head" in done.err
     card = (tmp_path / "quick" / "quick.v1.md").read_text()
-    assert "the time ended it after 0 of 50 epochs" in card
+    assert "stopped by the time limit after 0 of 50 epochs" in card
     assert not (tmp_path / "quick" / "learning.png").exists()  # there is nothing to draw
 
 
@@ -291,7 +291,7 @@ def test_a_truncated_checkpoint_is_told(run, folders, start, tmp_path) -> None:
     ("columns", "target", "says"),
     [
         ({"class": ["a"]}, "class", "has 1 class with 2 objects"),
-        ({"class": ["a", "b"], "x": [1, "2", "many"]}, "x", "mixes types: 20 numbers and 10 texts"),
+        ({"class": ["a", "b"], "x": [1, "2", "many"]}, "x", "mixes 20 numbers and 10 texts"),
         ({"x": ["", "nan"]}, "x", "no label in any row"),
         ({"x": [3.0]}, "x", "all equal"),
         ({"x": [3.0]}, "y", "has no column y"),

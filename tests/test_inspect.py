@@ -308,7 +308,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
         assert row["file"] == "night-1-object-003-coadd.fits"
         assert (row["vi_class"], row["vi_z"], row["vi_conflict"]) == ("GALAXY", "", "z")
         assert row["vi_inspectors"] == "Anna; Ben"
-        assert "Anna and Ben: 1 spectra of both; agreement: class 1.000, z 0.000" in merged.err
+        assert "Anna and Ben: 1 spectra in common; agreement: class 1.000, z 0.000" in merged.err
         assert "conflict: night-1-object-003-coadd.fits[0]: z: Anna GALAXY 0.2" in merged.err
     # Whose they are, and how they came about, stays.
     history = sqlite3.connect(verdicts_beside(results)).execute(

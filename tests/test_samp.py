@@ -128,7 +128,7 @@ def test_without_a_hub_or_a_program_nothing_is_done(
     monkeypatch.setenv("SAMP_HUB", f"std-lockurl:{(tmp_path / 'none').as_uri()}")
     for command in (("redshift", GALAXY, *weights), ("plot", GALAXY)):
         result = run(*command, "--samp")
-        assert result.code == 2 and "no SAMP hub runs on this machine" in result.err
+        assert result.code == 2 and "no SAMP hub is running on this machine" in result.err
 
 
 def test_what_a_program_does_not_load_is_said(run: Run, weights: list[str], program: Any) -> None:

@@ -45,8 +45,8 @@ def get_image(name: str) -> Image:
     """
     if name not in IMAGES:
         near = difflib.get_close_matches(name, IMAGES, n=2)
-        known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(IMAGES)}"
-        raise UsageError(f"there is no image named {name!r}", known)
+        known = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(IMAGES)}"
+        raise UsageError(f"invalid image {name!r}", known)
     return import_module(f"spectromer_cli.images.{IMAGES[name]}").REGISTRY[name]
 
 

@@ -53,15 +53,15 @@ def check_output(path: Path, formats: Mapping[str, Format] = FORMATS) -> None:
     """
     if path.suffix.lower() not in formats:
         suffix = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-        what = "of tables" if formats is FORMATS else "that is written here"
+        what = "of tables" if formats is FORMATS else "that spectromer writes"
         raise UsageError(
-            f"{path}: {suffix} names no format {what}", f"end it in {' '.join(formats)}"
+            f"{path}: {suffix} is not a format {what}", f"choose from {' '.join(formats)}"
         )
     require_writable_folder(path)
     beside = provenance_beside(path)
     if path.suffix.lower() in WITHOUT_HEADER and not _is_ours(beside):
         raise UsageError(
-            f"{beside}, where the provenance of {path.name} goes, is another's file",
+            f"{beside}, needed for the provenance of {path.name}, is another file",
             "move it away, or choose another -o",
         )
 

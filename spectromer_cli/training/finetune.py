@@ -410,7 +410,7 @@ class _Job:
         if state.step < wanted and not stopped_early:
             done = state.step * batch_size / max(len(batches.rows), 1)
             self.undone.append(
-                f"{stage}: the time ended it after {done:.2g} of {self.plan.epochs} epochs"
+                f"{stage}: stopped by the time limit after {done:.2g} of {self.plan.epochs} epochs"
                 + ("; only the head was fitted" if not state.step else "")
             )
             console.warn(self.undone[-1])

@@ -123,8 +123,8 @@ def pretrain(
         if not (trusted & ~held_out).any() or not (trusted & held_out).any():
             raise UsageError(
                 f"{', '.join(map(str, data))}: no spectrum with a class of "
-                f"{', '.join(taxonomy.CLASSES)} to "
-                + ("learn from" if not (trusted & ~held_out).any() else "test by"),
+                f"{', '.join(taxonomy.CLASSES)} for "
+                + ("training" if not (trusted & ~held_out).any() else "the test"),
                 "check the column class, and validation_fraction in the recipe",
             )
         batches = Batches(

@@ -65,17 +65,17 @@ def load_manifest(folder: Path) -> Manifest:
     except FileNotFoundError as error:
         raise UsageError(
             f"{folder} holds no weights ({MANIFEST} is missing)",
-            "give a folder that spectromer's training wrote",
+            "give the output folder of finetune or train",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SpectromerError(
-            f"{path} is broken ({type(error).__name__}: {error})", "restore or write it again"
+            f"{path} is broken ({type(error).__name__}: {error})", "restore it, or train again"
         ) from error
     if missing or outside or default not in entries:
         raise SpectromerError(
             f"{path} is broken: it needs a default among its weights, and for each a sha256 and "
             "a file in the same folder",
-            "restore or write it again",
+            "restore it, or train again",
         )
     return Manifest(folder, default, entries)
 

@@ -75,7 +75,7 @@ def download_published(url: str, sha256: str) -> Path:
     name = Path(urlsplit(url).path).name
     if not name.endswith(".safetensors") or name.startswith("."):
         raise UsageError(
-            f"{url} is not the address of a .safetensors file", "give that of the file itself"
+            f"{url} is not the URL of a .safetensors file", "give the URL of the file itself"
         )
     path = cache_folder("weights") / Path(name).stem / name
     download(url, path, sha256=sha256)
