@@ -5,8 +5,8 @@ Usage: python benchmarks/degradations.py --data real.h5 [--data more.h5] [--temp
 
 Takes held-out spectra of labelled sets (the split that the weights record), evenly by class, and
 simulated ones of S/N 5 to 60; changes them in one way at a time by the functions of
-`simulation.spectrographs`; predicts, and prints a table of each as Markdown. --write puts them at
-the end of a page, in place of those of an earlier run.
+`simulation.spectrographs`; predicts, and prints a table of each as Markdown. --write puts them into
+a page, in place of those of an earlier run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from page import put_section
 
 import spectromer_cli
 from spectromer_cli.evaluation.held_out import hold_out
@@ -26,7 +27,6 @@ from spectromer_cli.metrics import OUTLIERS
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.zwarn import ZWarn
 from spectromer_cli.outputs.formats import stacked
-from spectromer_cli.paths import atomic_path
 from spectromer_cli.simulation import spectrographs
 from spectromer_cli.simulation.populations import load_populations
 from spectromer_cli.simulation.simulator import Simulator
@@ -37,7 +37,7 @@ from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.spectrum import Spectrum
 from spectromer_cli.training import augment, dataset, targets
 
-HEADING = "## Degraded spectra\n"
+HEADING = "Degraded spectra"
 BATCH = 64
 
 Change = Callable[
@@ -155,7 +155,6 @@ def main() -> None:
     if options.simulated:
         sets["Simulated"] = simulated(options.templates, model, options.simulated, options.seed)
     lines = [
-        HEADING,
         f"Weights {model.weights.name}; made by `python benchmarks/degradations.py`. Spectra are "
         "changed in one way at a time. Wrong: |Δz|/(1+z) > 0.01, of galaxies and quasars. Right: "
         "class, and of galaxies and quasars the redshift. Of windows, spectra with "
@@ -163,12 +162,7 @@ def main() -> None:
     ]
     for name, known in sets.items():
         lines += ["", f"{name} spectra:", "", *table(known, model, options.seed)]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.write:
-        page = options.write.read_text(encoding="utf-8").split(HEADING)[0].rstrip("\n")
-        with atomic_path(options.write) as temporary:
-            temporary.write_text(f"{page}\n\n{text}", encoding="utf-8")
+    put_section(options.write, HEADING, lines)
 
 
 def real(paths: list[Path], model: Spectromer, count: int, seed: int) -> Known:

@@ -112,3 +112,14 @@ def put(page: Path | None, name: str, lines: Sequence[str], device: str = "cpu")
             raise SystemExit(f"{page} has no place for {name}: {begin.strip()} … {end.strip()}")
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         page.write_text(pattern.sub(lambda _: f"{begin}\n{text}\n\n{end}", old), encoding="utf-8")
+
+
+def put_section(page: Path | None, heading: str, lines: Sequence[str]) -> None:
+    """Print a section, and put it into a page: in place of that of its heading, or at the end."""
+    text = "\n".join([f"## {heading}", "", *lines])
+    print(text)
+    if page is not None:
+        old = page.read_text(encoding="utf-8").rstrip("\n") + "\n"
+        pattern = re.compile(rf"^## {re.escape(heading)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+        new, found = pattern.subn(lambda _: f"{text}\n\n", old)
+        page.write_text((new if found else f"{old}\n{text}").rstrip("\n") + "\n", encoding="utf-8")

@@ -23,6 +23,7 @@ from spectromer_cli.metrics import (
     redshift_figures,
     scatter_figures,
     share_interval,
+    velocity_figures,
 )
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.training import targets
@@ -77,6 +78,15 @@ def test_figures_of_a_known_case() -> None:
         "completeness": 1.0,
         "purity": pytest.approx(4 / 5),
     }
+    assert redshifts["quasar_velocity_by_z"] == [
+        {"from": 0.0, "to": 0.5, **velocity_figures(np.array([0.3]), np.array([0.3]))}
+    ]
+    counts = {
+        (row["from"], row["to"]): (row["labels"], row["predictions"])
+        for row in redshifts["z_histogram"]
+    }
+    # One of 0.2 is found at 0.7; the last, without a prediction, does not count.
+    assert counts[0.1, 0.3] == (2, 1) and counts[0.6, 1.0] == (0, 1)
     json.dumps(found, allow_nan=False)
 
 

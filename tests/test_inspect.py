@@ -395,6 +395,8 @@ def test_hostile_names_inject_nothing(serve, tmp_path, page_at, run) -> None:
             "class": name, "z": 0.1, "quality": 3, "comment": comment,
         }  # fmt: skip
         assert server.record(**verdict)[0] == 200
+    # The page asks for the verdicts of others every few seconds.
+    page.wait_for_function("() => [...everyone.values()].some((one) => one.size === 15)")
     page.fill("#inspector", "</script><img src=x onerror=window.hit=16>")
     page.keyboard.press("Enter")
     for number, name in enumerate(HOSTILE):

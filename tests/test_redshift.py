@@ -9,7 +9,7 @@ from small_set import in_memory
 
 from spectromer_cli.metrics import LIGHT_SPEED
 from spectromer_cli.model.config import ModelConfig
-from spectromer_cli.model.decoding import STAR_MAX_X, RedshiftPrediction, decode_redshift
+from spectromer_cli.model.decoding import STAR_MAX_X, decode_redshift
 from spectromer_cli.model.tasks import Redshift, to_dict
 from spectromer_cli.model.template_fit import (
     BINS,
@@ -25,7 +25,6 @@ from spectromer_cli.model.template_fit import (
     velocity_prior,
     weighted_pca,
 )
-from spectromer_cli.model.zwarn import ZWarn, doubts
 from spectromer_cli.spectra.grid import Grid, Prepared
 from spectromer_cli.training import targets
 from spectromer_cli.training.templates import learn_templates
@@ -416,23 +415,6 @@ def test_the_error_of_a_velocity_counts_all_minima() -> None:
     assert both is not None
     assert both.x_err * LIGHT_SPEED > 200.0
     assert both.x_err > 1.5 * alone.x_err
-
-
-def test_a_velocity_known_badly_is_a_doubt() -> None:
-    z_err = np.array([20.0, 80.0, 80.0]) / LIGHT_SPEED
-    found = RedshiftPrediction(
-        z=np.zeros(3), z_err=z_err, z_prob=np.ones(3), alt_z=np.full((3, 5), np.nan),
-        alt_prob=np.full((3, 5), np.nan), delta_chi2=np.full(3, np.nan),
-        chi2_nu=np.ones(3),
-        at_edge=np.zeros(3, dtype=bool),
-    )  # fmt: skip
-    bits = doubts(
-        found,
-        sn_median=np.full(3, 50.0),
-        novelty=np.zeros(3),
-        is_star=np.array([True, True, False]),
-    )
-    assert bits.tolist() == [0, ZWarn.AMBIGUOUS, 0]
 
 
 def test_velocities_beforehand() -> None:

@@ -186,6 +186,12 @@ def _redshifts(redshifts: Report) -> list[str]:
     for key, words in (("by_sn", "S/N per pixel"), ("by_z", "redshift")):
         rows = [[_bin(row), *(row[name] for name in _REDSHIFT_ROWS)] for row in redshifts[key]]
         parts.append(_table([words, *_REDSHIFT_ROWS.values()], rows))
+    quasars = [[_bin(row), row["n"], *_scatter(row)] for row in redshifts["quasar_velocity_by_z"]]
+    if quasars:
+        head = ["redshift", "quasars", "scatter (km/s)", "median Δv (km/s)"]
+        parts.append(_table(head, quasars))
+    histogram = [[_bin(row), row["labels"], row["predictions"]] for row in redshifts["z_histogram"]]
+    parts.append(_table(["redshift", "labels", "predictions"], histogram))
     scatter = redshifts["star_velocity_scatter_km_s"]
     if scatter is not None:
         parts.append(f"Scatter of the stars' radial velocities: {scatter:.1f} km/s.")

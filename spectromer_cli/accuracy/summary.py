@@ -32,6 +32,9 @@ SN_EDGES = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, np.inf)
 # What describes a star, in the general model.
 STELLAR = ("star_type", *taxonomy.PARAMETERS)
 Z_EDGES = (-0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 3.0, 7.0)
+QUASAR_EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0)
+# Narrow at the ends, where redshifts pile up if they stick to the limits of a search.
+HISTOGRAM_EDGES = (-0.01, 0.0, 0.01, 0.1, 0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 6.8, 7.0)
 
 
 def compare(
@@ -285,6 +288,10 @@ def _redshifts(
         "star_velocity_by_sn": _binned(judge_velocity, star, sn, SN_EDGES),
         "by_sn": _binned(judge, far, sn, SN_EDGES),
         "by_z": _binned(judge, far, z_true, Z_EDGES),
+        "quasar_velocity_by_z": _binned(
+            judge_velocity, use & (class_true == "QSO"), z_true, QUASAR_EDGES
+        ),
+        "z_histogram": _histogram(z[far], z_true[far]),
     }
     if far.any():
         worst = np.flatnonzero(far)[np.argmax(np.abs(z - z_true)[far])]
@@ -402,6 +409,18 @@ def _binned(
             end = None if np.isinf(high) else float(high)
             rows.append({"from": float(low), "to": end, **judge(here)})
     return rows
+
+
+def _histogram(z: np.ndarray, z_true: np.ndarray) -> list[dict[str, Any]]:
+    """How many labels and predictions each interval of redshift has."""
+    labels, _ = np.histogram(z_true, HISTOGRAM_EDGES)
+    predictions, _ = np.histogram(z, HISTOGRAM_EDGES)
+    return [
+        {"from": low, "to": high, "labels": int(known), "predictions": int(found)}
+        for (low, high), known, found in zip(
+            pairwise(HISTOGRAM_EDGES), labels, predictions, strict=True
+        )
+    ]
 
 
 def _cuts(name: str, confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:

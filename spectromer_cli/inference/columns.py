@@ -31,6 +31,9 @@ STELLAR = ("star_type", "teff", "logg", "feh")
 WITHOUT_PARAMETERS = ("L", "T", "WD", "CV", "Carbon")
 # Below this, half of a grid's pixels, lines that a prediction rests on are often missing.
 MIN_COVERAGE = 0.5
+# A star's radial velocity that is known no better [km/s] has a word in `flags`. Its error says so
+# too: the prediction is not doubted for it.
+MAX_VELOCITY_ERROR, VELOCITY_UNCERTAIN = 50.0, "VELOCITY_UNCERTAIN"
 # A class scheme of one's own with more labels has no column of probability for each.
 MAX_PROBABILITIES = 20
 # Columns that a task of one's own may not take by its name.
@@ -169,7 +172,7 @@ def table_of(
             predictions.redshift,
             sn_median=columns["sn_median"][good],
             novelty=predictions.novelty,
-            is_star=columns["class"][good] == "STAR" if "class" in columns else None,
+            errors_doubtful=np.array([_errors_doubtful(items[i]) for i in good], dtype=bool),
             min_z_prob=min_z_prob,
         )
     if "zwarn" in columns:
@@ -177,6 +180,11 @@ def table_of(
         columns["z_conf"] = z_conf(columns["zwarn"], columns["z_prob"])
         for i, bits in enumerate(columns["zwarn"]):
             columns["flags"][i] = _joined(columns["flags"][i], ZWarn(int(bits)))
+        if "class" in columns:
+            uncertain = columns["z_err"] * LIGHT_SPEED > MAX_VELOCITY_ERROR
+            for i in np.flatnonzero((columns["class"] == "STAR") & uncertain):
+                words = filter(None, [columns["flags"][i], VELOCITY_UNCERTAIN])
+                columns["flags"][i] = ";".join(words)
     return _to_table(columns, described)
 
 
@@ -187,7 +195,7 @@ def shown(table: Table, names: Sequence[str]) -> Table:
     """
     own = table[list(names)]
     if "flags" in names and not {"z", "zwarn"} & set(names):
-        doubtful = {bit.name for bit in OF_REDSHIFT}
+        doubtful = {VELOCITY_UNCERTAIN, *(bit.name for bit in OF_REDSHIFT)}
         kept = [[word for word in text.split(";") if word not in doubtful] for text in own["flags"]]
         own["flags"][:] = [";".join(words) for words in kept]
     return own
@@ -244,10 +252,14 @@ def _flags(item: Item) -> str:
         words.append("LITTLE_COVERAGE")
     if item.meta.get("has_ivar") is False:
         words.append("ERRORS_ESTIMATED")
-    if item.prepared is not None and item.prepared.errors_doubtful:
+    if _errors_doubtful(item):
         words.append("ERRORS_DOUBTFUL")
     words += item.meta.get("flags", ())
     return ";".join(words)
+
+
+def _errors_doubtful(item: Item) -> bool:
+    return item.prepared is not None and item.prepared.errors_doubtful
 
 
 def fill(columns: Columns, good: np.ndarray, task: tasks.Task, output: np.ndarray) -> None:

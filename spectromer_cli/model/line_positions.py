@@ -20,6 +20,9 @@ HALF_WIDTH = 33
 # by more than this, and by more than this share of what its lines lower it at all. 0.3 % of
 # held-out spectra with the right redshift have such a part.
 MIN_GAIN, MIN_SHARE = 35.0, 0.4
+# Beyond this redshift Lyα, whose form templates do not have exactly, outweighs all other lines: a
+# part must gain more than this share of what the lines of all parts lower χ².
+FAR, MIN_SHARE_OF_ALL = 3.0, 0.1
 # No more weight per pixel than an error of 1 % gives: templates are not better.
 MAX_IVAR = 1e4
 # Blueward of it [Å] each quasar has its own absorption lines, which no template has.
@@ -100,7 +103,9 @@ def lines_disagree(
     here = gains[REACH - 1 : REACH + 2].max(axis=0)
     misfit = ((weight * flux**2).sum(axis=2) - best) / np.maximum(own.sum(axis=2), 1)
     misfit = np.maximum(misfit, 1.0)
-    far = (best - here > MIN_GAIN * misfit) & (best - here > MIN_SHARE * best)
+    gain = best - here
+    far = (gain > MIN_GAIN * misfit) & (gain > MIN_SHARE * best)
+    far &= ~(z > FAR) | (gain > MIN_SHARE_OF_ALL * best.sum(axis=0))
     return far.any(axis=0)
 
 

@@ -156,8 +156,8 @@ def choose_grid(
     tokens = int(np.clip(round(np.sqrt(n / SAMPLES_PER_TOKEN)), MIN_TOKENS, MAX_TOKENS))
     said = (
         f"the typical spectrum fills {filled:.0%} of the weights' grid, which covers {shown:.0%} "
-        f"of it: using a new grid, {10**low:.0f} to {10**high:.0f} Å in {n} pixels, {tokens}×{tokens} "
-        "tokens"
+        f"of it: using a new grid, {10**low:.0f} to {10**high:.0f} Å in {n} pixels, "
+        f"{tokens}×{tokens} tokens"
     )
     if tokens != config.tokens:
         said += f" (position embeddings resampled from {config.tokens}×{config.tokens})"
