@@ -149,8 +149,8 @@ def test_it_is_recorded_and_a_run_with_another_is_not_resumed(run: Run, tmp_path
         (["--class", "COMET"], "choose from STAR, GALAXY, QSO"),
         (["--z-range", "4:2"], "the lesser first"),
         (["--z-range", "nan:2"], "the lesser first"),
-        (["--z-range", "2"], "give it as 2:4"),
-        (["--z-range", "a:b"], "give it as 2:4"),
+        (["--z-range", "2"], "give a range such as 2:4"),
+        (["--z-range", "a:b"], "give a range such as 2:4"),
         (["--z-prior", "missing.csv"], "does not exist"),
     ],
 )
@@ -185,5 +185,5 @@ def test_a_table_that_is_no_prior_is_refused(z: list, p: list, message: str) -> 
 def test_weights_without_classes_or_redshift() -> None:
     with pytest.raises(UsageError, match="know no redshift"):
         Prior(z=np.array([1.0, 2.0]), p=np.ones(2)).check((), None)
-    with pytest.raises(UsageError, match="these weights know no class"):
+    with pytest.raises(UsageError, match="these weights predict no class"):
         Prior("QSO").check((), TASK)

@@ -269,7 +269,7 @@ def test_a_stdout_that_fails_is_told_in_a_line(night, weights, options) -> None:
                           check=False)  # fmt: skip
     os.close(write)
     assert done.returncode == 1
-    assert b"stdout was closed by its reader" in done.stderr
+    assert b"stdout was closed by the reading program" in done.stderr
     assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
     if not options:
         assert b"with -o FILE they are, and --resume" in done.stderr

@@ -141,7 +141,7 @@ def test_a_fibermap_has_a_row_for_every_spectrum(model, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "redrock"], "--format goes with -o"),
+        (["--format", "redrock"], "--format needs -o"),
         (["--format", "fancy", "-o", "rr.fits"], "choose from redrock"),
         (["--format", "redrock", "-o", "rr.csv"], "end it in .fits"),
         (["--save-pz", "pz.csv"], "end it in .fits .h5 .hdf5"),

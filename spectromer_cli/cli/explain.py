@@ -159,4 +159,4 @@ def explain(
     if failures.count:
         raise SomeInputsFailed(f"{failures.count} of {failures.seen} spectra have no explanation")
     if not failures.seen:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "give the file names")
+        raise SomeInputsFailed("none of the files found contains a spectrum", "give the file names")

@@ -164,7 +164,7 @@ def plot(
     if failed:
         raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be plotted")
     if not drawn:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+        raise SomeInputsFailed("none of the files found contains a spectrum", "give the file names")
 
 
 def _kind(class_: str | None) -> str | None:

@@ -102,7 +102,7 @@ def render(
     if failed:
         raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
     if not drawn:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+        raise SomeInputsFailed("none of the files found contains a spectrum", "give the file names")
 
 
 def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:

@@ -55,8 +55,8 @@ class Settings:
     refined : bool
         Refine redshifts with templates.
     max_outlier_rate : float, optional
-        Mark redshifts (zwarn bit 18) that are not confident enough for at most this share of
-        the rest to be off by more than 0.01 (1 + z).
+        Limit the outlier rate: flag the least confident redshifts (zwarn bit 18), so that at most
+        this fraction of the rest is off by more than 0.01 (1 + z).
     class_, z_range, z_prior
         What is known beforehand, as `prior.prior_of` takes it.
     combine : str, optional
@@ -86,10 +86,10 @@ class Settings:
             names = tuple(filter(None, (name.strip() for name in self.only.split(","))))
             object.__setattr__(self, "only", names if names or not self.only else (self.only,))
         if self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: invalid value", "give 1 or more")
+            raise UsageError(f"invalid batch size {self.batch_size}", "give 1 or more")
         if self.columns not in get_args(Which):
             raise UsageError(
-                f"columns {self.columns!r}: invalid value",
+                f"invalid columns {self.columns!r}",
                 f"choose from {', '.join(get_args(Which))}",
             )
         _ = self.prior  # refuses what is no prior
@@ -155,17 +155,17 @@ class Output:
         from spectromer_cli.outputs.tables import check_output
 
         if self.format not in ("", REDROCK):
-            raise UsageError(f"--format {self.format}: invalid value", f"choose from {REDROCK}")
+            raise UsageError(f"invalid --format {self.format!r}", f"choose from {REDROCK}")
         if self.format and self.path is None:
-            raise UsageError("--format goes with -o", "give -o FILE.fits")
+            raise UsageError("--format needs -o", "give -o FILE.fits")
         if self.save_pz is not None:
             check_output(self.save_pz, full_pz.formats_with({}))
             if self.path is not None and self.path.resolve() == self.save_pz.resolve():
-                raise UsageError("-o and --save-pz name one file", "give them two names")
+                raise UsageError("-o and --save-pz are the same file", "give two different names")
 
         if self.resume and self.path is None:
             raise UsageError(
-                "--resume goes with -o", "what went to stdout cannot be resumed: give -o FILE"
+                "--resume needs -o", "give -o FILE: output to stdout cannot be resumed"
             )
         if self.json and self.path:
             raise UsageError(
@@ -175,7 +175,7 @@ class Output:
             check_output(self.path, redrock.FORMATS if self.format else FORMATS)
             if self.samp and self.path.suffix.lower() not in samp.MESSAGES:
                 raise UsageError(
-                    f"--samp sends no {self.path.suffix} file",
+                    f"--samp cannot send {self.path.suffix} files",
                     f"choose from {' '.join(samp.MESSAGES)}, or leave out -o",
                 )
 
@@ -223,7 +223,7 @@ class Failures:
                 self.lines.append(item.complaint)
                 console.error(item.complaint)
             elif count == NAMED_PROBLEMS + 1:
-                console.error("more inputs cannot be read; the column flags names each")
+                console.error("more inputs cannot be read; see the column flags")
         last = items[-1]
         self.progress = Progress(
             rows=self.seen + len(items),
@@ -241,7 +241,9 @@ class Failures:
         SomeInputsFailed
         """
         if not self.seen:
-            raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+            raise SomeInputsFailed(
+                "none of the files found contains a spectrum", "give the file names"
+            )
 
     def raise_if_incomplete(self) -> None:
         """End a run with the exit code that is due.
@@ -254,7 +256,7 @@ class Failures:
         self.raise_if_empty()
         if self.count:
             raise SomeInputsFailed(
-                f"{self.count} of {self.seen} inputs have no prediction; the column flags says why"
+                f"{self.count} of {self.seen} inputs have no prediction; see the column flags"
             )
 
 
@@ -471,9 +473,10 @@ class Run:
                 left.drop()
                 self.failures.raise_if_empty()
                 raise SomeInputsFailed(
-                    f"none of {self.failures.seen} inputs has a prediction: {path} stays as it was"
+                    f"none of {self.failures.seen} inputs has a prediction: {path} was left "
+                    f"unchanged"
                 )
-        replaced = ", in place of what was there" if there else ""
+        replaced = ", replacing the old file" if there else ""
         console.info(f"wrote {self.failures.seen} rows to {path}{replaced}")
 
     def _identity(self) -> dict[str, object]:
@@ -646,8 +649,7 @@ def _told_when_cut_off(failures: Failures, as_json: bool) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, OSError):
         printed = "nothing" if as_json else f"up to {failures.seen} rows"
         console.warn(
-            f"{printed} went to stdout and no row is kept; with -o FILE they are, and --resume "
-            "continues after them"
+            f"{printed} went to stdout and cannot be resumed; with -o FILE and --resume they can"
         )
         raise
 
@@ -719,7 +721,7 @@ def predict_targets(
             found = model.predictions(batch, refined, prior)
         yield batch, to_table(batch, found) if to_table else table_of(batch, found, model.tasks)
     if skipped:
-        console.info(f"skipped {skipped} files that hold no spectrum")
+        console.info(f"skipped {skipped} files without a spectrum")
 
 
 def _rows_of(items: Sequence[Item]) -> list[int]:
@@ -752,8 +754,8 @@ def _after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:
     last = next(islice(targets, done.target, None), None)
     if last is None or str(last.path) != done.file:
         raise UsageError(
-            f"the inputs are not those of the unfinished run: number {done.target + 1} was "
+            f"the inputs differ from those of the unfinished run: number {done.target + 1} was "
             f"{done.file}, and is {last.path if last else 'not there'}",
-            "give the same inputs, or start afresh with another -o",
+            "give the same inputs, or start a new run with another -o",
         )
     return chain([last], targets)

@@ -53,7 +53,7 @@ def load_manifest(folder: Path) -> Manifest:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["version"] > MANIFEST_VERSION:
             raise SpectromerError(
-                f"{path} is for a newer spectromer", "pip install --upgrade spectromer"
+                f"{path} needs a newer version of spectromer", "pip install --upgrade spectromer"
             )
         default = document["default"]
         entries = {entry["name"]: entry for entry in document["weights"]}
