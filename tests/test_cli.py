@@ -153,7 +153,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["classify", "-q"], "nothing to read"),
+        (["classify", "-q"], "no input given"),
         (["classify", "a.fits", "--catalog", "b.csv"], "exclude each other"),
         (["classify", "a.fits", "--spectra-dir", "."], "goes with --catalog"),
         (["classify", "a.fits", "--json", "-o", "b.csv"], "exclude each other"),

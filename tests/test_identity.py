@@ -227,7 +227,7 @@ def test_targets_that_a_file_cannot_tell_apart(folder) -> None:
     with fits.open(path) as hdus:
         fits.HDUList([hdu for hdu in hdus if hdu.name != "FIBERMAP"]).writeto("bare.fits")
     items = items_of({"file": ["bare.fits"] * 2, "TARGETID": [5, 9]})
-    assert ["give the catalogue a column row" in item.problem for item in items] == [True] * 2
+    assert ["add a column row to the catalogue" in item.problem for item in items] == [True] * 2
     items = items_of({"file": ["bare.fits"], "TARGETID": [5]})
     assert [level(item) for item in items] == [1.0, 2.0]
 

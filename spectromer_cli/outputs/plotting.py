@@ -131,7 +131,7 @@ def smoothed(spectrum: Spectrum, width: float) -> Spectrum:
     from spectromer_cli.spectra.spectrum import Spectrum
 
     if not spectrum.good.any():
-        raise ReadError("every pixel is masked, zero or not a number", "look at the mask and ivar")
+        raise ReadError("every pixel is masked, zero or NaN", "check the mask and ivar")
     if width == 0:
         return spectrum
     reach = int(np.ceil(4.0 * width))

@@ -64,7 +64,7 @@ def load_manifest(folder: Path) -> Manifest:
             raise ValueError("a size is not a number of bytes")
     except FileNotFoundError as error:
         raise UsageError(
-            f"{folder} holds no weights ({MANIFEST} is missing)",
+            f"{folder} contains no weights ({MANIFEST} is missing)",
             "give the output folder of finetune or train",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

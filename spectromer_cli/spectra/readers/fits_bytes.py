@@ -149,7 +149,7 @@ class Image(Hdu):
         if len(self.shape) != 2:
             raise NotPlain
         if not 0 <= row < self.shape[0]:
-            raise IndexError(f"the image has {self.shape[0]} rows: there is no {row}")
+            raise IndexError(f"the image has {self.shape[0]} rows, but no row {row}")
         return self._pixels(row * self.shape[1], self.shape[1:])
 
     def _pixels(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -236,7 +236,7 @@ class Table(Hdu):
     def cells(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """Those of the named cells, in lower case, that a row has; see `cells`."""
         if not 0 <= row < len(self):
-            raise IndexError(f"the table has {len(self)} rows: there is no {row}")
+            raise IndexError(f"the table has {len(self)} rows, but no row {row}")
         data = self._read(row * self._width, self._width)
         found: dict[str, Any] = {}
         for name in names:
@@ -463,5 +463,5 @@ def _by_astropy(hdu: Any, row: int, names: list[str]) -> dict[str, Any]:
     except Exception:  # astropy fails in a dozen ways on a table with a broken header
         return {}
     if there and not 0 <= row < len(hdu.data):
-        raise IndexError(f"the table has {len(hdu.data)} rows: there is no {row}")
+        raise IndexError(f"the table has {len(hdu.data)} rows, but no row {row}")
     return {name: hdu.data[name][row] for name in names if name in there}

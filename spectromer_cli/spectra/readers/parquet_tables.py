@@ -295,7 +295,9 @@ class _Rows:
                 self._batch = next(self._batches)
             except StopIteration:
                 self._group = -1
-                raise ReadError("it has fewer rows than it says", "fetch the file again") from None
+                raise ReadError(
+                    "it has fewer rows than it states", "download the file again"
+                ) from None
             except BaseException:
                 self._group = -1
                 raise
@@ -340,8 +342,8 @@ def _refuse_bombs(group: Any, leaves: list[_Leaf]) -> None:
     ):
         raise ReadError(
             f"{most} pixels are stored in {noisiest.total_uncompressed_size} bytes: "
-            "no measurements are so much alike",
-            "fetch the file again",
+            "too few for real measurements",
+            "download the file again",
         )
 
 
