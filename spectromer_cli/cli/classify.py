@@ -39,8 +39,8 @@ def classify(
 ) -> None:
     """Classify spectra as STAR, GALAXY or QSO, with a subclass.
 
-    One row per spectrum, in input order. An unreadable spectrum still gets a row, with the reason
-    in flags, and the exit code is 3.
+    One row per spectrum, in input order. An unreadable spectrum still gets a
+    row, with the reason in flags, and the exit code is 3.
     """
     from spectromer_cli.spectra.loading import Inputs
 

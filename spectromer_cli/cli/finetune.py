@@ -90,7 +90,7 @@ def finetune(
         bool,
         typer.Option(
             "--random-start",
-            help="Start the --backbone from random weights, for comparison.",
+            help="Start the backbone from random weights, for comparison.",
             rich_help_panel=options.MODEL,
         ),
     ] = False,
@@ -168,9 +168,10 @@ def finetune(
 ) -> None:
     """Fine-tune a model on your own labelled spectra.
 
-    First reports the spectra and labels found. Spectra are split by object, and the accuracy is
-    measured on objects not used in training. Other tasks of the weights are kept. The output folder
-    can be given to --model of every command.
+    First reports the spectra and labels found. Spectra are split by object,
+    and the accuracy is measured on objects not used in training. Other tasks
+    of the weights are kept. The output folder can be given to --model of
+    every command.
     """
     console.set_quiet(quiet)
     if (folder is None) == (catalog is None):

@@ -33,7 +33,8 @@ VARIABLES = (
 def info(as_json: options.Json = False) -> None:
     """Print what a bug report needs: versions, devices, paths, weights.
 
-    Contains no tokens, and no file or user names except in the paths of the program.
+    Contains no tokens, and no file or user names except in the paths of the
+    program.
     """
     from spectromer_cli.outputs import screen
 

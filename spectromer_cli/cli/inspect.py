@@ -63,13 +63,14 @@ def inspect(
 ) -> None:
     """Inspect results visually with several people, and merge the verdicts.
 
-    Serves the page of `report` on this machine only, at an address with a random token, which is
-    printed; stop it with Ctrl-C. The verdicts of all inspectors, with their history, are kept
-    beside the results in RESULTS.verdicts.sqlite; run the same command to resume. From another
+    Serves the page of `report` on this machine only, at an address with a
+    random token, which is printed; stop it with Ctrl-C. The verdicts of all
+    inspectors, with their history, are kept beside the results in
+    RESULTS.verdicts.sqlite; run the same command to resume. From another
     machine: ssh -L 8765:127.0.0.1:8765 HOST, and --port 8765 there.
 
-    With --merge, prints the merged list, one row per spectrum (or writes it, with -o), the
-    agreement between inspectors and the spectra in conflict.
+    With --merge, prints the merged list, one row per spectrum (or writes it,
+    with -o), the agreement between inspectors and the spectra in conflict.
     """
     console.set_quiet(quiet)
     tables = tables or []

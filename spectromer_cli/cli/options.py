@@ -146,7 +146,7 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda, cuda:1 or mps.",
+        help="Device: auto, cpu, cuda, cuda:1 or mps.",
         autocompletion=offer("auto", "cpu", "cuda", "mps"),
         rich_help_panel=MODEL,
     ),

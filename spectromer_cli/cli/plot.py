@@ -118,8 +118,8 @@ def plot(
 ) -> None:
     """Plot spectra, with lines marked at the predicted or a given redshift.
 
-    Prints the names of the files it writes. Spectra that cannot be plotted are reported on stderr,
-    and the exit code is 3.
+    Prints the names of the files it writes. Spectra that cannot be plotted
+    are reported on stderr, and the exit code is 3.
     """
     from spectromer_cli.inference.predictor import load_model
     from spectromer_cli.outputs.plotting import Look, smoothed

@@ -88,8 +88,9 @@ def redshift(
 ) -> None:
     """Measure redshifts, with their probabilities and the alternatives.
 
-    One row per spectrum, in input order. zwarn is a bit mask of warnings, 0 if there are none. An
-    unreadable spectrum still gets a row, with the reason in flags, and the exit code is 3.
+    One row per spectrum, in input order. zwarn is a bit mask of warnings, 0
+    if there are none. An unreadable spectrum still gets a row, with the
+    reason in flags, and the exit code is 3.
     """
     from spectromer_cli.spectra.loading import Inputs
 

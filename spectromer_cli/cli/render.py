@@ -63,9 +63,9 @@ def render(
 ) -> None:
     """Draw spectra as the images that the model uses.
 
-    Writes NAME.tiles.png for each spectrum, or NAME.12.tiles.png for spectrum 12 of a file with
-    several, and prints the names. Spectra that cannot be drawn are reported on stderr, and the exit
-    code is 3.
+    Writes NAME.tiles.png for each spectrum, or NAME.12.tiles.png for spectrum
+    12 of a file with several, and prints the names. Spectra that cannot be
+    drawn are reported on stderr, and the exit code is 3.
     """
     from spectromer_cli.images import get_image
     from spectromer_cli.outputs.naming import output_stem, unique

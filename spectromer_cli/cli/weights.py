@@ -146,8 +146,8 @@ def publish(
 ) -> None:
     """Copy the weights of a run, their card and manifest to a folder for a web server.
 
-    Prints the sha256 and the file. Others download it with spectromer weights download URL --sha256
-    HEX.
+    Prints the sha256 and the file. Others download it with spectromer weights
+    download URL --sha256 HEX.
     """
     from spectromer_cli.weights.publish import publish as copy
 

@@ -135,12 +135,12 @@ function fillTable() {
   drawRows(true);
 }
 
-// Without `anew`, only if other rows are seen than before.
-function drawRows(anew) {
+// Without `always`, only if other rows are seen than before.
+function drawRows(always) {
   const box = $("scroll");
   const first = Math.max(0, Math.floor(box.scrollTop / ROW_HEIGHT) - BEYOND);
   const last = Math.min(shown.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW_HEIGHT) + BEYOND);
-  if (!anew && drawn === `${first} ${last}`) return;
+  if (!always && drawn === `${first} ${last}`) return;
   drawn = `${first} ${last}`;
   $("above").style.height = `${first * ROW_HEIGHT}px`;
   $("below").style.height = `${(shown.length - last) * ROW_HEIGHT}px`;
