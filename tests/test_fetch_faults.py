@@ -191,7 +191,7 @@ def test_html_instead_of_fits(run: Run, server: ArchiveServer) -> None:
     [
         (lambda data: data[:20000], "cut off"),
         (lambda data: b"", "is empty"),
-        (lambda data: b"404: Not Found", "holds no spectrum"),
+        (lambda data: b"404: Not Found", "contains no spectrum"),
     ],
 )
 def test_truncated_or_no_spectrum(

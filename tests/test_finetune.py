@@ -216,7 +216,7 @@ def test_published_weights_come_back_by_url_and_hash(run, start, tmp_path) -> No
     with FileServer() as server:
         url = server.add("/w/small.v0.safetensors", data)
         refused = run("weights", "download", url)
-        assert refused.code == 2 and "only with their hash" in refused.err
+        assert refused.code == 2 and "need their sha256" in refused.err
         wrong = run("weights", "download", url, "--sha256", "0" * 64)
         assert wrong.code == 5
         got = run("weights", "download", url, "--sha256", sha256)
@@ -296,7 +296,7 @@ def test_a_truncated_checkpoint_is_told(run, folders, start, tmp_path) -> None:
         ({"x": [3.0]}, "x", "all equal"),
         ({"x": [3.0]}, "y", "has no column y"),
         ({"x": [3.0]}, "", "no column class or z"),
-        ({"z": ["far"]}, "z", "texts, not redshifts"),
+        ({"z": ["far"]}, "z", "text, not redshifts"),
     ],
 )
 def test_labels_that_will_not_do(run, table, start, columns, target, says) -> None:
@@ -402,7 +402,7 @@ def test_out_of_memory_halves_the_batch(run, folders, start, tmp_path, monkeypat
     monkeypatch.setattr(SpectralViT, "forward", forward)
     result = run(*arguments, "-o", tmp_path / "pieces")
     assert result.code == 0, result.err
-    assert "each batch goes in 4 pieces" in result.err
+    assert "splitting each batch into 4 parts" in result.err
     lines = [
         json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[1])
         for name in ("whole", "pieces")

@@ -206,7 +206,7 @@ def test_the_row_of_an_object_in_a_table_of_spectra(folder) -> None:
     Table(columns).write("t.fits")
     first, second = items_of({"file": ["t.fits"] * 2, "object_id": ["a", "b"]})
     assert first.row == 0 and not first.problem
-    assert "object_id b fits 2 spectra of t.fits (1, 2): name one in the column row" in (
+    assert "object_id b matches 2 spectra of t.fits (1, 2); give one in a column row" in (
         second.problem
     )
 
@@ -265,7 +265,7 @@ def test_a_target_in_several_coadds(folder, name) -> None:
     assert level(item) == list(COADDS).index(name) + 1.0
     (item,) = items_of({"TARGETID": [7]}, Path("d"))
     assert "targetid 7 fits 5 files: d/coadd-1-80-thru20210101.fits, d/coadd-b.fits" in item.problem
-    assert "name one in the column file" in item.problem
+    assert "give one in a column file" in item.problem
     (item,) = items_of({"TARGETID": [7], "HEALPIX": [99]}, Path("d"))
     assert "fits 2 files: d/coadd-1-80" in item.problem  # those that know no pixel
     (item,) = items_of({"TARGETID": [7], "TILEID": [81], "SURVEY": ["cmx"]}, Path("d"))

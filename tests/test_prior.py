@@ -144,8 +144,8 @@ def test_it_is_recorded_and_a_run_with_another_is_not_resumed(run: Run, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--z-range", "8:9"], "leaves no redshift that the model measures"),
-        (["--class", "STAR", "--z-range", "2:4"], "leaves nothing possible"),
+        (["--z-range", "8:9"], "excludes all redshifts of the model"),
+        (["--class", "STAR", "--z-range", "2:4"], "excludes every class and redshift"),
         (["--class", "COMET"], "choose from STAR, GALAXY, QSO"),
         (["--z-range", "4:2"], "the lesser first"),
         (["--z-range", "nan:2"], "the lesser first"),
@@ -178,12 +178,12 @@ def test_a_table_that_is_no_prior_is_refused(z: list, p: list, message: str) -> 
         prior_of(z_prior=Table({"z": z, "p": p}))
     with pytest.raises(UsageError, match="no columns z and p"):
         prior_of(z_prior=Table({"z": [1, 2], "a": [1, 2], "b": [1, 2]}))
-    with pytest.raises(UsageError, match="leave no redshift"):
+    with pytest.raises(UsageError, match="exclude all redshifts"):
         prior_of(z_prior=([0.1, 0.2], [1.0, 1.0]), z_range="1:2")
 
 
 def test_weights_without_classes_or_redshift() -> None:
-    with pytest.raises(UsageError, match="know no redshift"):
+    with pytest.raises(UsageError, match="predict no redshift"):
         Prior(z=np.array([1.0, 2.0]), p=np.ones(2)).check((), None)
     with pytest.raises(UsageError, match="these weights predict no class"):
         Prior("QSO").check((), TASK)

@@ -382,7 +382,7 @@ def test_several_spectra_for_one_figure_are_refused_before_work(run, tmp_path, m
     for command in several:
         result = run(*command, "-o", path)
         assert result.code == 2
-        assert f"{path} holds one figure, but several spectra are named" in result.err
+        assert f"{path} holds one figure, but several spectra are given" in result.err
         assert not path.exists()
 
 

@@ -111,7 +111,7 @@ def edited_config(**values: object) -> str:
     ("text", "words", "hint"),
     [
         (edited_config(version=CONFIG_VERSION + 1, extra=1), "newer spectromer", "upgrade"),
-        (edited_config(extra=1), "does not know: extra", "upgrade"),
+        (edited_config(extra=1), "unknown to this version: extra", "upgrade"),
         (edited_config(grid={"loglam0": 3.5, "speed": 1}), "broken", "again"),
         (edited_config(tasks="class"), "broken", "again"),
         (edited_config(tokens="7"), "broken", "again"),
@@ -159,7 +159,7 @@ def test_a_backbone_is_a_plain_name_of_timm(backbone: str) -> None:
     ],
 )
 def test_absurd_sizes_are_refused_in_words(values: dict[str, object], words: str) -> None:
-    with pytest.raises(SpectromerError, match="broken model configuration") as caught:
+    with pytest.raises(SpectromerError, match="invalid model configuration") as caught:
         ModelConfig.from_json(edited_config(**values))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
@@ -226,7 +226,7 @@ def test_same_name_replaces_and_the_default_stays(bundled: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../toy", "", "hf-hub:a/b", ".hidden"])
 def test_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name weights"):
+    with pytest.raises(UsageError, match="invalid name for weights"):
         write_weights(tmp_path, name, STATE, CONFIG, EXTRA)
 
 
@@ -279,7 +279,7 @@ def test_no_weights_came_with_the_program(
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.setattr("spectromer_cli.weights.manifest.bundled_weights_dir", lambda: empty)
-    with pytest.raises(SpectromerError, match="no weights came with this installation"):
+    with pytest.raises(SpectromerError, match="this installation contains no weights"):
         resolve()
     assert resolve("mine").name == "own.v1"
 

@@ -159,7 +159,7 @@ def _say_missing(targets: Sequence[Target], total: int) -> None:
     count = f"{len(targets)}" if len(targets) == total else f"first {len(targets)}"
     if len(missing) == len(targets):
         if len(missing) == 1:
-            raise UsageError(missing[0].problem, "nothing was done")
+            raise UsageError(missing[0].problem)
         raise UsageError(
             f"none of the {count} inputs exist; the first: {missing[0].problem}",
             "check the names; nothing was done",

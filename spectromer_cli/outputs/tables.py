@@ -52,11 +52,8 @@ def check_output(path: Path, formats: Mapping[str, Format] = FORMATS) -> None:
         another origin lies where the provenance would go.
     """
     if path.suffix.lower() not in formats:
-        suffix = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-        what = "of tables" if formats is FORMATS else "that spectromer writes"
-        raise UsageError(
-            f"{path}: {suffix} is not a format {what}", f"choose from {' '.join(formats)}"
-        )
+        suffix = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise UsageError(f"{path}: {suffix}", f"choose from {' '.join(formats)}")
     require_writable_folder(path)
     beside = provenance_beside(path)
     if path.suffix.lower() in WITHOUT_HEADER and not _is_ours(beside):

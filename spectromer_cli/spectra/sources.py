@@ -185,7 +185,8 @@ def _expand_path(path: Path) -> Iterator[Target]:
         most = [suffix or "none" for suffix, _ in left_out.most_common(6)]
         more = ", …" if len(left_out) > len(most) else ""
         console.info(
-            f"{path}: skipped {left_out.total()} files by suffix ({', '.join(most)}{more})"
+            f"{path}: skipped {left_out.total()} file{'s' * (left_out.total() != 1)} by suffix "
+            f"({', '.join(most)}{more})"
         )
     if is_empty:
         reason = f"{path} contains no spectra; searched for names ending in {' '.join(SUFFIXES)}"
