@@ -26,7 +26,7 @@ def cache_dir() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the user's cache, made if missing.
+    """A folder of the user's cache, created if missing.
 
     The cache is marked as one (CACHEDIR.TAG, https://bford.info/cachedir), so that backup
     programs skip it.
@@ -34,7 +34,7 @@ def cache_folder(name: str) -> Path:
     Raises
     ------
     SpectromerError
-        If it cannot be made.
+        If it cannot be created.
     """
     folder = cache_dir() / name
     tag = cache_dir() / "CACHEDIR.TAG"
@@ -72,7 +72,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     with scratch_path(target) as temporary:
         yield temporary
-        # Writers may have made it anew, and a private one.
+        # Writers may have created it again, with private permissions.
         _make_readable(temporary)
         temporary.replace(target)
 
@@ -165,7 +165,7 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     UsageError
-        If it cannot be made or written.
+        If it cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

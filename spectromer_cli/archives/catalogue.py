@@ -69,7 +69,7 @@ class Fetched:
         Parameters
         ----------
         match : Match
-            What was asked for.
+            The requested target.
         file : str
             The name of a file that has just come.
         other : dict, optional

@@ -46,7 +46,7 @@ def download(
     url : str
         http or https; certificates are always verified.
     target : Path
-        Where to put it. The folder is made if missing.
+        Where to put it. The folder is created if missing.
     sha256 : str, optional
         What the file must hash to (hexadecimal).
     size : int, optional
@@ -235,7 +235,7 @@ def _download(match: Match, folder: Path, unfinished: Path, pace: Pace) -> str:
     Raises
     ------
     NetworkError
-        If it does not come, or is not the spectrum that was asked for.
+        If it does not come, or is not the requested spectrum.
     SpectromerError
         If the disk does not take it.
     """

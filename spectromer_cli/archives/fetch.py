@@ -90,7 +90,7 @@ class Outcome:
     def about_bytes(self) -> int | None:
         """How large the missing files are together; None if no server tells a size.
 
-        A few files of each archive are asked for, the others are taken to be like them.
+        Estimated from a few files of each archive.
 
         Raises
         ------
@@ -138,7 +138,7 @@ def fetch(
     targets : str or sequence of str
         Names of objects, or coordinates in degrees or sexagesimal (hours and degrees).
     output : path
-        The folder for the files and their catalogue ``fetched.ecsv``; made if missing. What is
+        The folder for the files and their catalogue ``fetched.ecsv``; created if missing. What is
         there already does not come again.
     catalog : path, optional
         A table of targets in any format; columns of ids, coordinates or names are found by

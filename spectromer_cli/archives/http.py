@@ -183,7 +183,7 @@ def told(url: str, error: Exception, first: bool) -> Exception:
     Parameters
     ----------
     url : str
-        What was asked for.
+        The requested target.
     error : OSError
         What went wrong; `requests` raises subclasses of it.
     first : bool

@@ -78,7 +78,7 @@ class Match:
     Parameters
     ----------
     target : str
-        What the user asked for, in the user's words.
+        The target as the user gave it.
     archive, release : str
         Where it is: "sdss", "dr17".
     object_id : str
@@ -154,7 +154,7 @@ def from_text(text: str) -> Wanted:
 
 
 def _place(text: str) -> tuple[float, float] | None:
-    """Right ascension and declination in degrees; None if the text holds no coordinates."""
+    """Right ascension and declination in degrees; None if the text contains no coordinates."""
     parts = text.replace(",", " ").split()
     # Two decimal numbers are degrees; anything with h, :, or six numbers is sexagesimal.
     if not re.match(r"[\d.+-]", text.strip()) or len(parts) not in (1, 2, 6):

@@ -1,4 +1,4 @@
-"""Whether a file that came is a spectrum, and the one that was asked for."""
+"""Checks that a downloaded file is a spectrum, and the requested one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _one_at_a_time = threading.Lock()
 
 
 def verify(path: Path, match: Match) -> None:
-    """Read a file's spectrum and compare the ids in its headers with those asked for.
+    """Read a file's spectrum and compare the ids in its headers with the requested ones.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def verify(path: Path, match: Match) -> None:
     Raises
     ------
     ReadError
-        If it holds no spectrum, or another one.
+        If it contains no spectrum, or another one.
     """
     from spectromer_cli.spectra.readers import open_spectra
 

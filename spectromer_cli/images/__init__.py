@@ -41,7 +41,7 @@ def get_image(name: str) -> Image:
     Raises
     ------
     UsageError
-        If there is none; the message offers the nearest names.
+        If there is none; the hint lists the nearest names.
     """
     if name not in IMAGES:
         near = difflib.get_close_matches(name, IMAGES, n=2)

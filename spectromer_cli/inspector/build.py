@@ -208,7 +208,7 @@ def spectrum_name(row: Row) -> str:
 
 
 def _key(rows: Sequence[Row]) -> str:
-    """The same for the same spectra, so that a report made anew finds the verdicts again."""
+    """The same for the same spectra, so that a new report of the results finds the verdicts."""
     names = "\n".join(map(spectrum_name, rows))
     return hashlib.sha256(names.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 

@@ -1,6 +1,6 @@
 """Verdicts of several inspectors, in a file of SQLite beside the results.
 
-Nothing is ever changed or removed in it: a verdict that is given anew or taken back is one more
+Nothing is ever changed or removed in it: a verdict that is changed or withdrawn is one more
 row, and the latest one of each inspector counts, so that every verdict can be traced.
 """
 
@@ -67,7 +67,7 @@ def is_verdicts(path: Path) -> bool:
 
 
 class Verdicts:
-    """A file of verdicts, made if there is none.
+    """A verdicts file, created if there is none.
 
     Several threads and several programs may use it at once.
 

@@ -95,7 +95,7 @@ MEANINGS: dict[ZWarn, str] = {
 
 
 def names_of(bits: int) -> list[str]:
-    """The names of the bits that are set; of one that is none of ours its number."""
+    """The names of the bits that are set, or the number of an unknown bit."""
     return [
         str(ZWarn(1 << bit).name) if 1 << bit in MEANINGS else f"bit {bit}"
         for bit in range(max(bits, 0).bit_length())

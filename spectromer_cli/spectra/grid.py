@@ -171,7 +171,7 @@ def in_window(spectrum: Spectrum, grid: Grid) -> Spectrum:
     -------
     Spectrum
         Cut to the grid, with pixels of filling marked bad; errors that were estimated are
-        estimated anew there, where the scatter may differ from that of the whole.
+        estimated separately there, where the scatter may differ from that of the whole.
 
     Raises
     ------

@@ -40,7 +40,7 @@ class Target:
     row : int, optional
         The one spectrum wanted, counted from 0; None for all of the file.
     catalogue_row : int, optional
-        The row of the catalogue that asked for it.
+        Its row of the catalogue.
     problem : str, optional
         Why there is nothing to read; empty if there is.
     found_in_folder : bool

@@ -488,7 +488,7 @@ def merged(
     steps = np.diff(wavelength)
     if (steps > 0).all():
         return (wavelength, flux, ivar), False
-    # Arms and orders begin anew with steps as small as everywhere; a damaged line does not.
+    # Arms and orders start again with steps as small as everywhere; a damaged line does not.
     usual = float(np.median(np.abs(steps[steps != 0]))) if (steps != 0).any() else 0.0
     strange = np.abs(steps) > 10.0 * usual
     for i in np.flatnonzero(steps < 0).tolist():

@@ -63,9 +63,9 @@ class Run:
     settings : dict
         What must be the same to resume; plain values.
     resume : bool
-        Go on from the checkpoint in the folder; without one, start afresh.
+        Resume from the checkpoint in the folder; without one, start from the beginning.
     overwrite : bool
-        Start afresh whatever the folder holds.
+        Overwrite the run in the folder.
 
     Raises
     ------

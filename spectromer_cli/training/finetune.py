@@ -103,9 +103,9 @@ def finetune(
         Folder for everything: weights, manifest, card, checkpoint, metrics, split, predictions,
         figures. By default ``runs/NAME``, by the name of the data.
     resume : bool
-        Go on from the checkpoint in `output`; without one, start afresh.
+        Resume from the checkpoint in `output`; without one, start from the beginning.
     overwrite : bool
-        Start afresh whatever `output` holds.
+        Overwrite the run in `output`.
     dry_run : bool
         Say what was found, and stop.
     command : str
@@ -297,7 +297,7 @@ class _Job:
 
     @property
     def kept_tasks(self) -> list[tasks.Task]:
-        """Tasks of the weights that nothing new is learned for: they stay, and go on predicting."""
+        """Tasks of the weights that are not fine-tuned; they are kept."""
         if not self.origin.keeps_tasks:
             return []
         names = {target.name for target in self.learned}

@@ -1,4 +1,4 @@
-"""The model card: what the weights were made from and how well they do, beside the weights."""
+"""The model card: what the weights were trained on, and their accuracy."""
 
 from __future__ import annotations
 

@@ -80,9 +80,9 @@ def pretrain(
     workers : int
         Processes that read, and make batches beside the one that learns.
     resume : bool
-        Go on from the checkpoint in `output`; without one, start afresh.
+        Resume from the checkpoint in `output`; without one, start from the beginning.
     overwrite : bool
-        Start afresh whatever `output` holds.
+        Overwrite the run in `output`.
     command : str
         The command line, for the card.
 

@@ -13,7 +13,7 @@ from spectromer_cli.images import DEFAULT_IMAGE
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are made from the beginning, in one TOML file.
+    """How weights are trained from the beginning, in one TOML file.
 
     Parameters
     ----------

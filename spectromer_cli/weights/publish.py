@@ -1,4 +1,4 @@
-"""Weights of one's own for others: a folder to put on a server, and the way back."""
+"""Publishing your own weights: a folder for a web server, and the download from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def publish(folder: Path, target: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If `folder` holds no weights.
+        If `folder` contains no weights.
     WeightsNotVerified
         If they are not those of its manifest.
     """

@@ -86,7 +86,7 @@ def predictions_of(
     minutes: float,
     device: torch.device,
 ) -> Table:
-    """Predictions of a baseline for the held-out spectra: kept from before, or made now.
+    """Predictions of a baseline for the held-out spectra, from an earlier run if possible.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ __all__ = ["READERS", "ReadOptions", "Spectra", "open_spectra", "read"]
 
 @contextmanager
 def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterator[Spectra]:
-    """Open a file and give its spectra, each read when asked for.
+    """Open a file and give its spectra, each read on demand.
 
     Parameters
     ----------

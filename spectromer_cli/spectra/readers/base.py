@@ -95,7 +95,7 @@ class Source:
     kind : {"fits", "hdf5", "parquet", "text"}
         What it is by its first bytes, never by its name.
     opening : callable
-        Gives the `handle` when it is first asked for.
+        Gives the `handle` at its first use.
     hdus : fits_bytes.Hdus, optional
         Of a FITS file that needs no astropy: what costs no time to open.
     """
@@ -136,7 +136,7 @@ def without_astropy(source: Source, work: Callable[[Source], T]) -> T:
 
 @dataclass
 class Spectra:
-    """The spectra of one file, each read when asked for.
+    """The spectra of one file, each read on demand.
 
     Parameters
     ----------

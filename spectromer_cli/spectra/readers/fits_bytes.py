@@ -45,7 +45,7 @@ class NotPlain(BaseException):
 
 
 class Header:
-    """The cards of a header, each understood when it is asked for.
+    """The cards of a header, each parsed on demand.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Hdu:
     Parameters
     ----------
     file : binary file
-        Stays open as long as data may be asked for.
+        Stays open as long as data may be read.
     extent : Extent
         Where the HDU is.
     """
@@ -127,7 +127,7 @@ class Hdu:
 
 
 class Image(Hdu):
-    """Pixels, read when they are asked for."""
+    """Pixels, read on demand."""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -205,7 +205,7 @@ class Table(Hdu):
 
     @cached_property
     def _values(self) -> dict[str, np.ndarray]:
-        """The columns that were asked for."""
+        """The requested columns."""
         return {}
 
     def __len__(self) -> int:
@@ -361,7 +361,7 @@ def hdus_of(file: BinaryIO, extents: Sequence[Extent], length: int) -> Hdus | No
     Parameters
     ----------
     file : binary file
-        Stays open as long as data may be asked for.
+        Stays open as long as data may be read.
     extents : sequence of Extent
         As `structure.check` gives them.
     length : int

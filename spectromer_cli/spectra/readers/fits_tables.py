@@ -63,7 +63,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the spectra of all tables, each read when asked for.
+    """Give the spectra of all tables, each read on demand.
 
     Parameters
     ----------

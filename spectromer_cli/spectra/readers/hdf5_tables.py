@@ -37,7 +37,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the spectra, one a row, each read when asked for.
+    """Give the spectra, one per row, each read on demand.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the spectra, one a row, each read when asked for.
+    """Give the spectra, one per row, each read on demand.
 
     Parameters
     ----------
@@ -350,7 +350,7 @@ def _refuse_bombs(group: Any, leaves: list[_Leaf]) -> None:
 def _rows_of(source: Source, leaves: dict[Place, _Leaf], scalars: dict[str, str]) -> _Rows:
     """The rows of a file, at the place where they were left if it is opened again.
 
-    A row group can be decoded from its beginning only, and a file is opened anew for every few
+    A row group can be decoded from its beginning only, and a file is opened again for every few
     hundred of its spectra.
     """
     with source.path.open("rb") as file:
