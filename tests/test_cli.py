@@ -155,7 +155,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
     [
         (["classify", "-q"], "no input given"),
         (["classify", "a.fits", "--catalog", "b.csv"], "exclude each other"),
-        (["classify", "a.fits", "--spectra-dir", "."], "goes with --catalog"),
+        (["classify", "a.fits", "--spectra-dir", "."], "needs --catalog"),
         (["classify", "a.fits", "--json", "-o", "b.csv"], "exclude each other"),
         (["classify", "a.fits", "-o", "b.xlsx"], "unknown suffix '.xlsx'"),
         (["classify", "a.fits", "-o", "no/such/folder/b.csv"], "does not exist"),

@@ -226,7 +226,7 @@ def test_what_cannot_be_explained_is_counted(model, tmp_path, capsys) -> None:
     assert len(list(made)) == 1
     assert (failures.seen, failures.count) == (2, 1)
     assert "none.fits" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="rollout: invalid value"):
+    with pytest.raises(UsageError, match="invalid --method 'rollout'"):
         explain(STAR, model, method="rollout")
     with pytest.raises(UsageError, match="mixed"):
         list(explain([STAR, read(STAR)[0]], model))

@@ -474,8 +474,8 @@ def test_the_cut_is_the_runs_and_not_the_models(model) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"columns": "everything"}, "invalid value"),
-        ({"batch_size": 0}, "invalid value"),
+        ({"columns": "everything"}, "invalid columns"),
+        ({"batch_size": 0}, "invalid batch size"),
         ({"output": "z.xlsx"}, "unknown suffix"),
         ({"resume": True}, "--resume needs -o"),
         ({"model": "no-such-weights"}, "no-such-weights"),

@@ -424,7 +424,7 @@ def test_real_files(folder):
     ("content", "error", "words"),
     [
         ("ra,dec\n1,2\n", UsageError, "its columns are: ra, dec"),
-        ("plate,mjd\n1,2\n", UsageError, "names no spectra"),
+        ("plate,mjd\n1,2\n", UsageError, "identifies no spectra"),
         ("", UsageError, "is empty"),
         ("file\n", UsageError, "has no rows"),
         ("obsid\n1\n", UsageError, "no folder of spectra is given"),
