@@ -163,7 +163,7 @@ def test_the_good_are_done_beside_the_bad(run: Run, tmp_path: Path, weights: lis
         (["classify", GALAXY, "--device", "gpu"], "invalid --device 'gpu'"),
         (["classify", GALAXY, "--device", "cuda:99"], "CUDA devices here"),
         (["classify", "a.fits", "-o", "b.csv"], "a.fits does not exist"),
-        (["classify", "a.fits", "b*.fits", "-o", "b.csv"], "none of the 2 inputs exists"),
+        (["classify", "a.fits", "b*.fits", "-o", "b.csv"], "none of the 2 inputs exist"),
         (["clasify", "a.fits"], "classify"),
         (["classify", "a.csv", "--wavelength-unit", "parsnips"], "not a unit of wavelength"),
         (["classify", "a.fits", "--batch-size", "0"], "batch-size"),

@@ -574,14 +574,14 @@ def test_positions_that_are_none(tmp_path: Path) -> None:
     assert found[1].name == "b" and not found[1].problem
     assert found[2].problem == "no id or position"
     assert "right ascension 5000" in found[3].problem
-    assert "'12:xx' is no angle" in found[4].problem
+    assert "'12:xx' is not an angle" in found[4].problem
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (Table({"ra": [1.0] * units.Jy, "dec": [2.0]}), "unit Jy of the column ra is no angle"),
-        (Table({"ra": [1.0], "dec": [2.0] * units.hourangle}), "of the column dec is no angle"),
+        (Table({"ra": [1.0] * units.Jy, "dec": [2.0]}), "unit Jy of the column ra is not an angle"),
+        (Table({"ra": [1.0], "dec": [2.0] * units.hourangle}), "of the column dec is not an angle"),
         (Table({"ra": [1.0], "dec": [2.0]}, meta={"RADESYS": "GAPPT"}), "in the system GAPPT"),
         (Table({"ra": [1.0], "dec": [2.0]}, meta={"coosys": "ecl_FK5"}), "in the system ecl_FK5"),
     ],

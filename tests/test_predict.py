@@ -145,7 +145,7 @@ def test_one_of_many_by_its_number(model) -> None:
     ((_, table),) = predict_targets(model, targets, options=OPTIONS)
     assert table["row"].tolist() == [1, 7]
     assert table["class"][0] != ""
-    assert "there is no 7" in table["flags"][1]
+    assert "no number 7" in table["flags"][1]
 
 
 def test_a_file_named_many_times_in_a_row_is_opened_once(model, monkeypatch) -> None:

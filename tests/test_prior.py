@@ -147,8 +147,8 @@ def test_it_is_recorded_and_a_run_with_another_is_not_resumed(run: Run, tmp_path
         (["--z-range", "8:9"], "excludes all redshifts of the model"),
         (["--class", "STAR", "--z-range", "2:4"], "excludes every class and redshift"),
         (["--class", "COMET"], "choose from STAR, GALAXY, QSO"),
-        (["--z-range", "4:2"], "the lesser first"),
-        (["--z-range", "nan:2"], "the lesser first"),
+        (["--z-range", "4:2"], "the lower limit first"),
+        (["--z-range", "nan:2"], "the lower limit first"),
         (["--z-range", "2"], "give a range such as 2:4"),
         (["--z-range", "a:b"], "give a range such as 2:4"),
         (["--z-prior", "missing.csv"], "does not exist"),
@@ -165,7 +165,7 @@ def test_a_prior_that_excludes_everything_is_refused(
 @pytest.mark.parametrize(
     ("z", "p", "message"),
     [
-        ([0.1, 0.2], [0.0, 0.0], "zero throughout"),
+        ([0.1, 0.2], [0.0, 0.0], "zero everywhere"),
         ([0.1, 0.2], [1.0, -1.0], "negative"),
         ([0.1, 0.1], [1.0, 1.0], "repeated"),
         ([0.1, np.nan], [1.0, 1.0], "missing"),

@@ -118,7 +118,7 @@ def test_missing_inputs_are_said_before_the_model_loads(run, weights, night) -> 
     Path("old.csv").write_text("good results\n")
     result = run("classify", "x.fits", "y.fits", "-o", "old.csv", "--model", "no-such-model")
     assert result.code == 2
-    assert "none of the 2 inputs exists" in result.err and "x.fits does not exist" in result.err
+    assert "none of the 2 inputs exist" in result.err and "x.fits does not exist" in result.err
     assert Path("old.csv").read_text() == "good results\n"
     result = run("classify", "x.fits", "night/a.csv", "-o", "new.csv", *weights)
     assert result.code == 3

@@ -93,7 +93,7 @@ def test_patterns_that_the_shell_left(folder):
         ("missing.fits[3]", "no file matches missing.fits[3]"),
         ("*.fits", "no file matches *.fits"),
         ("s[0-9]", "no file matches s[0-9]"),
-        ("empty", "empty holds no spectra"),
+        ("empty", "empty contains no spectra"),
         ("a.txt/b.fits", "does not exist"),
         ("x" * 300, "cannot be opened: File name too long"),
         ("nul\0.fits", "cannot be opened"),
@@ -316,7 +316,7 @@ def test_names_of_a_long_catalogue_are_looked_up_as_they_come(folder, monkeypatc
     assert total == 10 and len(list(targets)) == 10
     assert "4 of first 5 inputs do not exist" in capsys.readouterr().err
     Path("c.csv").write_text("file\n" + "b.fits\n" * 9)
-    with pytest.raises(UsageError, match="none of the first 5 inputs exists"):
+    with pytest.raises(UsageError, match="none of the first 5 inputs exist"):
         protect.checked_targets(Inputs(catalog=Path("c.csv")), [])
 
 
@@ -345,7 +345,7 @@ def test_plate_mjd_fiberid(folder):
     assert not any(t.problem for t in targets[:4])
     assert targets[5].problem == "no spectrum of plate 1, mjd 2, fiberid 3 below s"
     assert "fiberid 5" in targets[4].problem
-    assert "gives no plate, mjd, fiberid" in targets[6].problem
+    assert "has no plate, mjd, fiberid" in targets[6].problem
     assert "not a whole number" in targets[7].problem
     assert [t.catalogue_row for t in targets] == list(range(8))
 

@@ -296,7 +296,7 @@ def test_folder(tmp_path: Path, bundled: Path) -> None:
     with pytest.raises(SpectromerError, match="cannot be read"):
         resolve("mine")
     (tmp_path / "mine" / "manifest.json").unlink()
-    with pytest.raises(UsageError, match="holds no weights"):
+    with pytest.raises(UsageError, match="contains no weights"):
         resolve("mine")
 
 
@@ -305,7 +305,7 @@ def test_file_in_a_folder(bundled: Path, tmp_path: Path) -> None:
     assert resolve(str(path)).name == "toy-small.v2"
     stray = tmp_path / "stray.safetensors"
     stray.write_bytes(path.read_bytes())
-    with pytest.raises(UsageError, match="holds no weights"):
+    with pytest.raises(UsageError, match="contains no weights"):
         resolve(str(stray))
     write_weights(tmp_path, "other.v1", STATE, CONFIG, EXTRA)
     with pytest.raises(UsageError, match="cannot be verified"):
