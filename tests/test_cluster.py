@@ -475,8 +475,8 @@ def test_a_cluster_for_the_run(run, weights, night, tmp_path, alone) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--scheduler", "local"], 2, "--scheduler goes with -o"),
-        (["--scheduler", "local", "--json"], 2, "--scheduler goes with -o"),
+        (["--scheduler", "local"], 2, "--scheduler needs -o"),
+        (["--scheduler", "local", "--json"], 2, "--scheduler needs -o"),
         (["--scheduler", "nowhere", "-o", "out"], 2, "it is no address"),
         (["--scheduler", "auto", "-o", "out"], 2, "DASK_SCHEDULER_ADDRESS"),
         (["--scheduler", "tcp://127.0.0.1:9", "-o", "out"], 4, "no Dask scheduler answers"),
@@ -484,7 +484,7 @@ def test_a_cluster_for_the_run(run, weights, night, tmp_path, alone) -> None:
         (["--scheduler", "local", "-o", "night"], 2, "holds other files"),
         (["--scheduler", "local", "-o", "night/a.csv"], 2, "would be overwritten"),
         (["--scheduler", "local", "-o", "out", "--combine", "object_id"], 2, "--combine and"),
-        (["--scheduler", "local", "-o", "out", "--samp", "all"], 2, "-o names a folder"),
+        (["--scheduler", "local", "-o", "out", "--samp", "all"], 2, "-o is a folder"),
         (["--scheduler", "local", "-o", "out", "--columns", "y"], 2, "no column y"),
     ],
 )

@@ -82,7 +82,7 @@ class Cluster:
         self._how = _how(scheduler)
         if workers is not None and self._how:
             raise UsageError(
-                "--workers goes with --scheduler local", "start workers on the cluster itself"
+                "--workers needs --scheduler local", "start workers on the cluster itself"
             )
         if workers == 0:
             raise UsageError("--workers 0 leaves nobody to work", "give 1 or more")
