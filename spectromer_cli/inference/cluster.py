@@ -423,7 +423,7 @@ class ClusterRun:
             raise
         self.failures = Failures(Progress(parts.total("rows"), parts.total("failed")))
         if skipped := parts.total("skipped"):
-            console.info(f"skipped {skipped} files that hold no spectrum")
+            console.info(f"skipped {skipped} files without a spectrum")
         if lost:
             raise SomeInputsFailed(
                 f"{lost} units failed {TRIES} times and have no rows; {self.failures.seen} rows "
