@@ -32,7 +32,6 @@ from samples import simulated
 import spectromer_cli
 from spectromer_cli.evaluation.held_out import hold_out
 from spectromer_cli.inference.predictor import Spectromer
-from spectromer_cli.model import runtime
 from spectromer_cli.model.taxonomy import CLASSES
 from spectromer_cli.model.vit import SIZES, PlainViT
 from spectromer_cli.outputs.formats import stacked
@@ -161,7 +160,6 @@ def main() -> None:
     options.add_argument("--model")
     options.add_argument("--redrock-templates", default=os.environ.get("RR_TEMPLATE_DIR"))
     chosen = options.parse_args()
-    runtime.WORTHWHILE = 0
     model = spectromer_cli.load_model(chosen.model, "cpu")
     flux, ivar, class_, z = sample(chosen.data, model, chosen.n)
     spectra = [

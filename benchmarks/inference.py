@@ -4,16 +4,16 @@ Usage: python benchmarks/inference.py [-n 192] [--rounds 3] [--model NAME] [--wr
            [KIND=PATTERN ...]
 
 Reads simulated spectra from files of several kinds, written for it, and those that are named
-(such as ``lite='/data/spec-*.fits'``); predicts with PyTorch and, where it is installed, with
-OpenVINO, both in turns. Speeds are in units of the ViT's own by PyTorch, and of the fp32 matrix
-rate that is measured beside it. Start-up is not in them.
+(such as ``lite='/data/spec-*.fits'``), and predicts classes alone and redshifts too. Speeds are in
+units of the ViT's own, and of the fp32 matrix rate that is measured beside it. Start-up is not in
+them.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,6 @@ from samples import FILES, simulated, write_files, write_parquet
 import spectromer_cli
 from spectromer_cli.inference.predictor import Spectromer
 from spectromer_cli.inference.run import predict_targets
-from spectromer_cli.model import runtime
 from spectromer_cli.spectra.loading import Item, load_all
 from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.sources import expand
@@ -32,31 +31,15 @@ from spectromer_cli.spectra.sources import expand
 BATCH = 64
 
 
-def models(name: str | None) -> dict[str, Spectromer]:
-    """The model by PyTorch and by OpenVINO, each having decided for good."""
-    found = {"PyTorch": spectromer_cli.load_model(name, "cpu")}
-    if importlib.util.find_spec("openvino"):
-        runtime.WORTHWHILE = 0
-        fast = spectromer_cli.load_model(name, "cpu")
-        blank = torch.zeros(BATCH, fast.grid.n)
-        blank[:, ::2] = 1.0
-        with torch.inference_mode():
-            fast._runtime.seen(blank, torch.ones_like(blank))
-        found["OpenVINO"] = fast
-    runtime.WORTHWHILE = sys.maxsize
-    return found
-
-
 def items_of(names: list[str], model: Spectromer) -> list[Item]:
     """All spectra of files, on the grid."""
     return list(load_all(expand(names), ReadOptions(), grid=model.grid))
 
 
-def predicted(names: list[str], model: Spectromer) -> int:
+def predicted(names: list[str], model: Spectromer, refined: bool) -> int:
     """From files to rows, in this process."""
-    targets = expand(names)
-    options = ReadOptions()
-    return sum(len(table) for _, table in predict_targets(model, targets, options=options))
+    found = predict_targets(model, expand(names), options=ReadOptions(), refined=refined)
+    return sum(len(table) for _, table in found)
 
 
 def batches(items: list[Item]) -> list[list[Item]]:
@@ -71,41 +54,38 @@ def vit(model: Spectromer, items: list[Item]) -> None:
         flux = torch.from_numpy(np.stack([p.flux for p in prepared]))
         ivar = torch.from_numpy(np.stack([p.ivar for p in prepared]))
         with torch.inference_mode():
-            model._runtime.seen(flux, ivar)
+            model.network.seen(flux, ivar)
 
 
 def whole(
-    names: dict[str, list[str]], known: dict[str, Spectromer], rounds: int
+    names: dict[str, list[str]], model: Spectromer, rounds: int
 ) -> tuple[list[str], dict[str, list[Item]]]:
     """From files to rows, by kind of file."""
-    first = known["PyTorch"]
-    items = {kind: items_of(names[kind], first) for kind in names}
-    works = {
-        (kind, by): (lambda kind=kind, model=model: predicted(names[kind], model))
+    items = {kind: items_of(names[kind], model) for kind in names}
+    works: dict[tuple[str, str], Callable[[], object]] = {
+        (kind, command): partial(predicted, names[kind], model, command == "redshift")
         for kind in names
-        for by, model in known.items()
+        for command in ("classify", "redshift")
     }
     some = next(iter(items.values()))
-    alone = {
-        ("ViT alone", by): (lambda model=model: vit(model, some)) for by, model in known.items()
-    }
+    alone = ("ViT alone", "")
     rate = matrix_rate()
-    took = Clock({**alone, **works}, rounds)  # type: ignore[arg-type]
+    took = Clock({alone: lambda: vit(model, some), **works}, rounds)  # type: ignore[arg-type]
     rate = max(rate, matrix_rate())
-    width, depth = first.network.backbone.num_features, len(first.network.backbone.blocks)
-    flops = flops_of(width, depth, first.config.tokens**2 + 1)
+    width, depth = model.network.backbone.num_features, len(model.network.backbone.blocks)
+    flops = flops_of(width, depth, model.config.tokens**2 + 1)
     counts = {**{kind: len(own) for kind, own in items.items()}, "ViT alone": len(some)}
-    unit = took.wall["ViT alone", "PyTorch"] / len(some)
+    unit = took.wall[alone] / len(some)
     rows = []
-    for kind, by in took.wall:
-        each = took.wall[kind, by] / counts[kind]
-        slow = took.wall[kind, "PyTorch"] / counts[kind]
+    for kind, command in took.wall:
+        each = took.wall[kind, command] / counts[kind]
         rows.append([
-            kind, by, f"{1.0 / each:.1f}", f"{unit / each:.2f}", f"{slow / each:.2f}",
-            f"{flops / each / rate:.2f}", f"{took.cpu[kind, by] / counts[kind] * 1e3:.1f}",
+            kind, command, f"{1.0 / each:.1f}", f"{unit / each:.2f}",
+            f"{flops / each / rate:.2f}",
+            f"{took.cpu[kind, command] / counts[kind] * 1e3:.1f}",
         ])  # fmt: skip
-    head = ["from", "by", "spectra/s", "of the ViT by PyTorch", "against PyTorch",
-            "of the matrix rate", "CPU-ms per spectrum"]  # fmt: skip
+    head = ["from", "command", "spectra/s", "of the ViT", "of the matrix rate",
+            "CPU-ms per spectrum"]  # fmt: skip
     lines = [
         f"The ViT is {flops / 1e9:.2f} GFLOP per spectrum; matrices were multiplied at "
         f"{rate / 1e9:.0f} GFLOP/s.",
@@ -153,10 +133,9 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--model")
     chosen = options.parse_args()
-    known = models(chosen.model)
-    first = known["PyTorch"]
-    grid = first.grid
-    drawn = simulated(first, chosen.n)
+    model = spectromer_cli.load_model(chosen.model, "cpu")
+    grid = model.grid
+    drawn = simulated(model, chosen.n)
     with tempfile.TemporaryDirectory() as folder:
         names = {
             kind: write_files(Path(folder) / str(number), kind, drawn, grid.loglam)
@@ -168,13 +147,12 @@ def main() -> None:
         for word in chosen.named:
             kind, _, pattern = word.partition("=")
             names[kind] = [pattern]
-        table, items = whole(names, known, chosen.rounds)
-        by, model = list(known.items())[-1]
+        table, items = whole(names, model, chosen.rounds)
         parts = shares(names, items, model, chosen.rounds)
     put(
         chosen.write,
         "inference",
-        [*table, "", f"Shares of the CPU time, the ViT by {by}:", "", *parts],
+        [*table, "", "Shares of the CPU time, with redshifts:", "", *parts],
     )
 
 

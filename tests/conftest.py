@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,6 +14,10 @@ import pytest
 
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.spectrum import Spectrum
+
+# Tests run side by side: one thread each, before PyTorch is imported, and for what they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"

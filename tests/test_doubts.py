@@ -5,7 +5,7 @@ import pytest
 
 from spectromer_cli.model.decoding import RedshiftPrediction
 from spectromer_cli.model.line_positions import lines_disagree
-from spectromer_cli.model.template_fit import Basis
+from spectromer_cli.model.template_fit import Basis, template_curve
 from spectromer_cli.model.zwarn import ZWarn, doubts, z_conf
 from spectromer_cli.simulation import outliers
 from spectromer_cli.spectra.grid import Grid, Prepared, prepare
@@ -88,12 +88,11 @@ def test_parts_at_other_shifts_are_found(distorted, expected: bool) -> None:
     # Templates reach beyond the grid on both sides.
     loglam0 = GRID.loglam0 - 0.02
     line = with_lines(10.0 ** (loglam0 + 1e-4 * np.arange(GRID.n + 400)))
-    bases = {"STAR": Basis(loglam0, (line / np.linalg.norm(line))[None].astype(np.float32))}
-    z = np.array([0.0005 if distorted(1.0) == 1.0005 else 0.0, np.nan])
+    basis = Basis(loglam0, (line / np.linalg.norm(line))[None].astype(np.float32))
     one = spectrum(distorted)
-    assert lines_disagree([one, one], ["STAR", "STAR"], bases, z, GRID).tolist() == [
-        expected, False,
-    ]  # fmt: skip
+    _, model = template_curve(one, basis, GRID, 0.0005 if distorted(1.0) == 1.0005 else 0.0)
+    models = np.stack([model, np.full(GRID.n, np.nan)])
+    assert lines_disagree([one, one], models, np.array([0.0, np.nan])).tolist() == [expected, False]
 
 
 def test_without_lines_nothing_disagrees() -> None:
@@ -101,9 +100,10 @@ def test_without_lines_nothing_disagrees() -> None:
     flat = Prepared(flux, np.full(GRID.n, 400.0, np.float32), 1.0)
     dark = Prepared(0.0 * flux, np.zeros(GRID.n, np.float32), 1.0)
     line = with_lines(GRID.wavelength)[None].astype(np.float32)
-    bases = {"STAR": Basis(GRID.loglam0, line / np.linalg.norm(line))}
-    found = lines_disagree([flat, dark], ["STAR", "STAR"], bases, np.zeros(2), GRID)
-    assert not found.any()
+    basis = Basis(GRID.loglam0, line / np.linalg.norm(line))
+    models = np.stack([template_curve(one, basis, GRID, 0.0)[1] for one in (flat, dark)])
+    assert not lines_disagree([flat, dark], models, np.zeros(2)).any()
+    assert lines_disagree([], np.empty((0, GRID.n)), np.empty(0)).shape == (0,)
 
 
 def test_disagreement_is_a_doubt() -> None:

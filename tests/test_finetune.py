@@ -16,10 +16,17 @@ from http_server import FileServer
 from safetensors.torch import load_file
 
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.training import loop
+from spectromer_cli.training import linear_probe, loop
 from spectromer_cli.training.checkpoint import Run as TrainingRun
 
 FAST = ("--max-minutes", "0", "--epochs", "1", "--batch-size", "16", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def quick_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fit of the head takes most of the time of so small a training."""
+    monkeypatch.setattr(linear_probe, "PULLS", (0.03, 0.003))
+    monkeypatch.setattr(linear_probe, "ITERATIONS", 30)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """From files to rows: order, bad spectra, worker processes, catalogues, and the Python API."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -427,6 +428,34 @@ def test_predict_is_what_the_command_does(run: Run, tmp_path) -> None:
     assert set(table.meta) == {
         "version", "weights", "sha256", "image", "device", "date", "command",
     }  # fmt: skip
+
+
+def test_a_catalogue_read_in_pieces_gives_the_same_table(
+    run: Run, random_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(3):
+        write_csv(tmp_path / f"{i}.csv", 0.1 * i)
+    lines = [f"{i % 3}.csv,{15 * i}.5,{-i},{i},'x{i}'" for i in range(7)]
+    lines.insert(4, "missing.csv,1,2,3,")
+    catalogue = tmp_path / "targets.cat.csv"
+    catalogue.write_text("\n".join(["file,ra,dec,z,note", *lines, ""]))
+    outputs = []
+    for name in ("whole", "pieces"):
+        if name == "pieces":
+            for setting, value in {"LONG_BYTES": 0, "PIECE_BYTES": 64}.items():
+                monkeypatch.setattr(f"spectromer_cli.spectra.catalogues.{setting}", value)
+        output = tmp_path / f"{name}.jsonl"
+        result = run(
+            "redshift", "--catalog", catalogue, "--model", random_weights, "--batch-size", 3,
+            "-o", output,
+        )  # fmt: skip
+        assert result.code == 3, result.err
+        outputs.append(output.read_text().splitlines()[-8:])
+    assert outputs[0] == outputs[1]
+    rows = [json.loads(line) for line in outputs[1]]
+    assert [row["cat_z"] for row in rows] == [0, 1, 2, 3, 3, 4, 5, 6]
+    assert [row["ra"] for row in rows][:3] == [0.5, 15.5, 30.5]
+    assert rows[1]["note"] == "'x1'" and rows[4]["flags"].startswith("UNREADABLE")
 
 
 def test_predict_knows_all_columns_and_the_catalogue(model) -> None:

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from small_set import in_memory
 
 from spectromer_cli.metrics import LIGHT_SPEED
+from spectromer_cli.model import template_fit
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.decoding import STAR_MAX_X, decode_redshift
 from spectromer_cli.model.tasks import Redshift, to_dict
@@ -17,7 +19,6 @@ from spectromer_cli.model.template_fit import (
     Basis,
     chi2_curve,
     chi2_curves,
-    fit,
     learn,
     refine,
     template_curve,
@@ -49,6 +50,23 @@ def observed(z: float, sn: float, seed: int = 0) -> Prepared:
     flux = rest(GRID.loglam - np.log10(1.0 + z))
     flux = flux + np.random.default_rng(seed).normal(0.0, 1.0 / sn, GRID.n)
     return Prepared(flux.astype(np.float32), np.full(GRID.n, sn**2, np.float32), 1.0)
+
+
+class Fit(NamedTuple):
+    x: float
+    x_err: float
+    formal: tuple[float, ...]
+    chi2_nu: float
+
+
+def fit(prepared, basis, grid, x, half_width, velocities=(), near=np.nan) -> Fit | None:
+    """The fit of one spectrum, None if there is none."""
+    one, beside = np.array([x]), np.array([near])
+    found = template_fit.fit([prepared], basis, grid, one, half_width, velocities, beside)
+    if np.isnan(found.x[0]):
+        return None
+    formal = tuple(found.formal[0].tolist())
+    return Fit(float(found.x[0]), float(found.x_err[0]), formal, float(found.chi2_nu[0]))
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +260,68 @@ def test_the_full_curve_and_the_window_find_one_redshift(basis: Basis) -> None:
     assert scanned is not None and led is not None
     assert led.x == pytest.approx(scanned.x, abs=1e-9)
     assert led.x_err == pytest.approx(scanned.x_err, rel=1e-6)
+
+
+@pytest.mark.parametrize("velocities", [(), VELOCITIES])
+@pytest.mark.parametrize("led", ["none", "some", "all"])
+def test_a_batch_has_the_fits_of_its_spectra(basis: Basis, velocities, led: str) -> None:
+    half_width = STAR_MAX_X if velocities else 0.01
+    # More than are fitted at once, apart by far, one of which no template reaches and one empty.
+    x = np.log1p(np.linspace(-0.002, 0.002, 70) if velocities else np.linspace(0.0, 0.6, 70))
+    spectra = [observed(np.expm1(one), 1.0 + i % 9, i) for i, one in enumerate(x)]
+    spectra[7].ivar[:] = 0.0
+    searched = np.zeros(70) if velocities else x + 0.004 * np.sin(np.arange(70))
+    searched[3] = np.log1p(6.0)
+    near = np.where({"none": False, "some": np.arange(70) % 3 > 0, "all": True}[led], x, np.nan)
+    both = two_templates(basis)
+    order = np.random.default_rng(1).permutation(70)
+    together = template_fit.fit(
+        [spectra[i] for i in order],
+        both,
+        GRID,
+        searched[order],
+        half_width,
+        velocities,
+        near[order],
+    )
+    for i in (0, 3, 7, 8, 22, 35, 36, 69):
+        place = int(np.flatnonzero(order == i)[0])
+        alone = fit(spectra[i], both, GRID, searched[i], half_width, velocities, near[i])
+        if i in (3, 7):
+            assert alone is None and np.isnan(together.x[place])
+            assert np.isnan(together.model[place]).all()
+            continue
+        assert alone is not None
+        assert together.x[place] == pytest.approx(alone.x, abs=1e-9)
+        assert together.x_err[place] == pytest.approx(alone.x_err, rel=1e-6)
+        assert together.chi2_nu[place] == pytest.approx(alone.chi2_nu, rel=1e-9)
+        np.testing.assert_allclose(together.formal[place], alone.formal, rtol=1e-5, atol=1e-12)
+        start = round((GRID.loglam0 - alone.x / np.log(10.0) - basis.loglam0) / GRID.dloglam)
+        _, model = template_curve(
+            spectra[i], both, GRID, (GRID.loglam0 - basis.loglam0 - 1e-4 * start) * np.log(10.0)
+        )
+        np.testing.assert_allclose(together.model[place], model, atol=0.1)
+
+
+def test_the_best_fit_of_a_quasar_leaves_the_forest_out() -> None:
+    def quasar(wavelength: np.ndarray) -> np.ndarray:
+        lines = [np.exp(-0.5 * ((wavelength / c - 1.0) / 3e-3) ** 2) for c in (1100, 1549, 1909)]
+        return 1.0 + np.sum(lines, axis=0)
+
+    vector = quasar(10.0 ** (2.95 + 1e-4 * np.arange(6000)))
+    basis = Basis(2.95, (vector / np.linalg.norm(vector))[None].astype(np.float32))
+    x = np.log1p([3.0])
+    forest = GRID.wavelength <= 1215.0 * 4.0
+    absorbed = np.where(forest & (np.arange(GRID.n) % 7 < 3), 0.5, 1.0)
+    models = []
+    for left in (np.ones(GRID.n), absorbed):
+        flux = (quasar(GRID.wavelength / 4.0) * left).astype(np.float32)
+        spectrum = Prepared(flux, np.full(GRID.n, 900.0, np.float32), 1.0)
+        models.append(template_fit.fit([spectrum], basis, GRID, x, 0.01).model[0])
+    assert all(np.isnan(model[forest]).all() for model in models)
+    red = GRID.wavelength > 1217.0 * 4.0
+    np.testing.assert_allclose(models[1][red], models[0][red], atol=0.02)
+    np.testing.assert_allclose(models[1][red], quasar(GRID.wavelength / 4.0)[red], atol=0.05)
 
 
 def test_components_are_found_through_noise_and_gaps() -> None:

@@ -499,8 +499,9 @@ def test_the_page_fits_templates_as_the_program_does(page) -> None:
     packed = pack_spectrum(Spectrum(grid.wavelength, prepared.flux, prepared.ivar))
     packed_basis = pack_templates({"GALAXY": basis}, grid.dloglam)["GALAXY"]
     fit = page.evaluate(
-        "async ([spectrum, basis, z]) =>"
-        " fitTemplates(await unpackSpectrum(spectrum), unpackTemplates(basis), z)",
+        "async ([spectrum, basis, z]) => {"
+        " const fit = fitTemplates(await unpackSpectrum(spectrum), unpackTemplates(basis), z);"
+        " return { chi2: fit.chi2, model: Array.from(fit.model) }; }",
         [packed, packed_basis, at_z],
     )
     assert fit["chi2"] == pytest.approx(chi2, rel=1e-3)

@@ -93,7 +93,6 @@ class Spectromer(Known):
         from safetensors.torch import load_file
 
         from spectromer_cli.model.network import SpectralViT
-        from spectromer_cli.model.runtime import Runtime
         from spectromer_cli.model.vit import plain_vit
         from spectromer_cli.weights.store import load_templates
 
@@ -113,7 +112,6 @@ class Spectromer(Known):
         except RuntimeError as error:
             raise _unfit(weights, error) from error
         self.network.to(device).eval()
-        self._runtime = Runtime(self.network, device)
 
     def predict(
         self,
@@ -219,7 +217,7 @@ class Spectromer(Known):
         flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
         ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
         with torch.inference_mode():
-            features, layers = self._runtime.seen(flux, ivar)
+            features, layers = self.network.seen(flux, ivar)
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.novelty is None:

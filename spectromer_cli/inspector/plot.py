@@ -55,7 +55,7 @@ def _figure() -> figure:
         active_drag=zoom, toolbar_location="right", min_border_left=70,
     )  # fmt: skip
     # A white that is drawn before `view.js` sets the colours would leave a rim.
-    fig.border_line_color = fig.outline_line_color = None
+    fig.outline_line_color = None
     fig.border_fill_color = fig.background_fill_color = None
     fig.toolbar.logo = None
     fig.extra_x_ranges = {"rest": Range1d(start=3600, end=10400, name="rest")}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
-from spectromer_cli.spectra.grid import Grid, Prepared
+from spectromer_cli.spectra.grid import Prepared
 
 # The measured pixels are cut into so many parts of equal size.
 PARTS = 3
@@ -25,35 +24,9 @@ MIN_GAIN, MIN_SHARE = 35.0, 0.4
 FAR, MIN_SHARE_OF_ALL = 3.0, 0.1
 # No more weight per pixel than an error of 1 % gives: templates are not better.
 MAX_IVAR = 1e4
-# Blueward of it [Å] each quasar has its own absorption lines, which no template has.
-LYMAN_ALPHA = 1216.0
-# Legendre polynomials that are fitted beside the templates.
-POLYNOMIALS = 3
 
 
-class Templates(Protocol):
-    """What is needed of `template_fit.Basis`."""
-
-    @property
-    def loglam0(self) -> float:
-        """log10(λ/Å) of the first pixel."""
-
-    @property
-    def vectors(self) -> np.ndarray:
-        """The templates, shape (k, m)."""
-
-    @property
-    def learned(self) -> np.ndarray:
-        """The pixels that fits may use."""
-
-
-def lines_disagree(
-    prepared: Sequence[Prepared],
-    classes: Sequence[str],
-    bases: Mapping[str, Templates],
-    z: np.ndarray,
-    grid: Grid,
-) -> np.ndarray:
+def lines_disagree(prepared: Sequence[Prepared], model: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Find spectra of which a part fits its templates far better at another shift.
 
     So do spectra with a wavelength scale that is shifted by some Å or stretched. One that is
@@ -62,30 +35,22 @@ def lines_disagree(
     Parameters
     ----------
     prepared : sequence of Prepared
-    classes : sequence of str
-        Their classes.
-    bases : mapping of str to Templates
-        Templates by class.
+    model : array of float32, shape (n, grid.n)
+        Their best template fits; NaN where there is none.
     z : array, shape (n,)
-        The redshifts that templates fit best at; NaN where there is no fit.
-    grid : Grid
-        The model's.
+        The redshifts of these; NaN where there is no fit.
 
     Returns
     -------
     bool array, shape (n,)
     """
-    design = np.polynomial.legendre.legvander(np.linspace(-1.0, 1.0, grid.n), POLYNOMIALS - 1).T
-    design = design.astype(np.float32)
-    flux, weight, model = (np.zeros((len(prepared), grid.n // BIN), np.float32) for _ in range(3))
-    for i in np.flatnonzero(np.isfinite(z)).tolist():
-        if classes[i] in bases:
-            ivar = np.minimum(prepared[i].ivar, MAX_IVAR)
-            best_fit = _best_fit(prepared[i].flux, ivar, bases[classes[i]], z[i], grid, design)
-            ivar = np.where(np.isfinite(best_fit), ivar, 0.0)
-            weight[i] = _binned(ivar)
-            flux[i] = _binned(ivar * prepared[i].flux) / np.maximum(weight[i], 1e-9)
-            model[i] = _binned(best_fit) / BIN
+    if not prepared:
+        return np.zeros(0, dtype=bool)
+    flux = np.stack([one.flux for one in prepared])
+    ivar = np.minimum(np.stack([one.ivar for one in prepared]), MAX_IVAR)
+    ivar[np.isnan(model)] = 0.0
+    weight, flux, model = _binned(ivar), _binned(ivar * flux), _binned(model) / BIN
+    flux = flux / np.maximum(weight, 1e-9)
     good = weight > 0
     reached = np.isfinite(model) & (model != 0)
     flux, model = _without_continuum(flux, good), _without_continuum(model, reached)
@@ -109,33 +74,6 @@ def lines_disagree(
     return far.any(axis=0)
 
 
-def _best_fit(
-    flux: np.ndarray,
-    ivar: np.ndarray,
-    basis: Templates,
-    z: float,
-    grid: Grid,
-    polynomials: np.ndarray,
-) -> np.ndarray:
-    """The best sum of templates and polynomials at a redshift; NaN where no template reaches."""
-    start = round((grid.loglam0 - np.log10(1.0 + z) - basis.loglam0) / grid.dloglam)
-    low, high = max(start, 0), min(start + grid.n, basis.vectors.shape[1])
-    model = np.full(grid.n, np.nan, np.float32)
-    if high <= low:
-        return model
-    seen = slice(low - start, high - start)
-    rest = basis.loglam0 + grid.dloglam * np.arange(low, high)
-    learned = basis.learned[low:high] & (rest > np.log10(LYMAN_ALPHA))
-    # Scaled, so that single precision is enough.
-    design = np.concatenate([basis.vectors[:, low:high] * np.sqrt(grid.n), polynomials[:, seen]])
-    weighted = design * np.where(learned, ivar[seen], 0.0)
-    normal = (weighted @ design.T).astype(np.float64)
-    normal[np.diag_indices_from(normal)] += 1e-6 * (np.trace(normal) + 1.0)
-    weights = np.linalg.solve(normal, weighted @ flux[seen]).astype(np.float32)
-    model[seen] = np.where(learned, weights @ design, np.nan)
-    return model
-
-
 def _at_shifts(own: np.ndarray, model: np.ndarray) -> np.ndarray:
     """Sums of `own` times the model shifted redward by −REACH to REACH bins.
 
@@ -148,10 +86,12 @@ def _at_shifts(own: np.ndarray, model: np.ndarray) -> np.ndarray:
     -------
     array, shape (2 REACH + 1, parts, n)
     """
+    import torch
+
     length = own.shape[2] + REACH
     length += -length % 64
-    product = np.fft.rfft(own, length) * np.conj(np.fft.rfft(model, length))
-    sums = np.fft.irfft(product, length)
+    own, model = (torch.fft.rfft(torch.from_numpy(values), length) for values in (own, model))
+    sums = torch.fft.irfft(own * model.conj(), length).numpy()
     return np.moveaxis(np.concatenate([sums[..., -REACH:], sums[..., : REACH + 1]], axis=-1), -1, 0)
 
 
@@ -167,5 +107,7 @@ def _without_continuum(flux: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 def _binned(values: np.ndarray) -> np.ndarray:
-    """Sums over `BIN` pixels, shape (pixels // BIN,)."""
-    return values[: len(values) // BIN * BIN].reshape(-1, BIN).sum(axis=1)
+    """Sums over `BIN` pixels, shape (n, pixels // BIN)."""
+    whole = values[:, : values.shape[1] // BIN * BIN]
+    parts = [whole[:, i::BIN] for i in range(BIN)]  # sums along a short axis are slow
+    return sum(parts[1:], parts[0])

@@ -390,12 +390,14 @@ def errors_fit_scatter(flux: np.ndarray, ivar: np.ndarray) -> bool:
     lines = LINES * np.sqrt(6.0) * np.abs(flux[2:-2:every])
     if np.median(difference / np.hypot(error, lines)) > MOST_SCATTER:
         return False
-    groups = np.array_split(np.argsort(error), GROUPS)
-    claimed = np.log([np.median(error[group]) for group in groups])
-    found = np.log([max(np.median(difference[group]), 1e-300) for group in groups])
+    order = np.argsort(error)
+    groups = np.stack([error, difference])[:, order[: order.size // GROUPS * GROUPS]]
+    medians = np.median(groups.reshape(2, GROUPS, -1), axis=2)
+    claimed, found = np.log(np.maximum(medians, 1e-300))
     if claimed[-1] - claimed[0] < MIN_RANGE:
         return True
-    return bool(np.polyfit(claimed, found, 1)[0] > MIN_SLOPE)
+    centred = claimed - claimed.mean()
+    return bool(centred @ found > MIN_SLOPE * (centred @ centred))
 
 
 # Values that programs write where there is no flux.

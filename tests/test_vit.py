@@ -1,6 +1,5 @@
-"""The ViT that predicts is timm's, whoever computes it."""
+"""The ViT that predicts is timm's, without timm."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,17 +9,11 @@ import pytest
 import torch
 from conftest import ROOT
 
-import spectromer_cli
-from spectromer_cli.model import runtime, tasks
+from spectromer_cli.model import tasks
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.network import SpectralViT
 from spectromer_cli.model.vit import SIZES, plain_vit
 from spectromer_cli.spectra.grid import Grid
-from spectromer_cli.spectra.spectrum import Spectrum
-
-needs_openvino = pytest.mark.skipif(
-    importlib.util.find_spec("openvino") is None, reason="openvino is not installed"
-)
 
 
 def config_of(backbone: str, tokens: int) -> ModelConfig:
@@ -102,93 +95,8 @@ def test_attention_and_gradients_are_timms(fused: bool) -> None:
         torch.testing.assert_close(own, known, rtol=1e-4, atol=1e-6)
 
 
-@needs_openvino
-@pytest.mark.parametrize("count", [1, runtime.CHUNK, 2 * runtime.CHUNK + 3])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_openvino_gives_the_same_features(count: int, threads: int) -> None:
-    _, plain = networks()
-    image = plain.image(*spectra(count))
-    fast = runtime.by_openvino(plain, threads)
-    with torch.inference_mode():
-        for own, known in zip(fast(image), plain.see(image), strict=True):
-            assert own.shape == known.shape
-            torch.testing.assert_close(own, known, rtol=0, atol=2e-5 * float(known.abs().max()))
-
-
-class Counted:
-    """In place of OpenVINO: says how often it was asked, and adds an error."""
-
-    def __init__(self, error: float = 0.0) -> None:
-        self.error, self.built, self.images = error, 0, 0
-
-    def __call__(self, network: SpectralViT, threads: int) -> runtime.See:
-        self.built += 1
-        if self.error == np.inf:
-            raise RuntimeError("no such\nplugin")
-
-        def see(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            self.images += len(image)
-            features, layers = network.see(image)
-            return features + self.error, layers
-
-        return see
-
-
-def run_of(count: int, monkeypatch: pytest.MonkeyPatch, instead: Counted) -> list[torch.Tensor]:
-    monkeypatch.setattr(runtime, "by_openvino", instead)
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda name: name)
-    _, plain = networks(tokens=2)
-    this = runtime.Runtime(plain, torch.device("cpu"))
-    with torch.inference_mode():
-        return [this.seen(*spectra(64))[0] for _ in range(count // 64)]
-
-
-def test_few_spectra_do_not_wait_for_it_to_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_of(runtime.WORTHWHILE, monkeypatch, instead := Counted())
-    assert instead.built == 0
-    run_of(runtime.WORTHWHILE + 128, monkeypatch, instead)
-    assert instead.built == 1
-    assert instead.images == 128 + runtime.CHUNK  # and those it was tried on
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"), [(np.inf, "no such plugin"), (0.1, "off by"), (np.nan, "off by nan")]
-)
-def test_pytorch_takes_its_place(
-    error: float, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    instead = Counted(error)
-    found = run_of(runtime.WORTHWHILE + 128, monkeypatch, instead)
-    assert instead.built == 1, "it is tried once"
-    said = capsys.readouterr().err
-    assert said.count("OpenVINO is not used") == 1
-    assert reason in " ".join(said.split())
-    assert torch.equal(found[-1], found[0])
-
-
-@needs_openvino
-def test_a_long_run_has_the_rows_of_a_short_one(random_weights: Path) -> None:
-    model = spectromer_cli.load_model(str(random_weights), "cpu")
-    flux, ivar = (values[:5].numpy().astype(float) for values in spectra(5))
-    five = [Spectrum(Grid().wavelength, f, i) for f, i in zip(flux, ivar, strict=True)]
-    first = model.predict(five)
-    model.predict(five * (runtime.WORTHWHILE // 5 + 1), refined=False)
-    later = model.predict(five)
-    assert model._runtime._see != model.network.see
-    for name in first.colnames:
-        if first[name].dtype.kind == "f":
-            np.testing.assert_allclose(
-                np.ma.filled(first[name], np.nan),
-                np.ma.filled(later[name], np.nan),
-                rtol=2e-4,
-                err_msg=name,
-            )
-        else:
-            assert list(first[name]) == list(later[name]), name
-
-
 def test_a_prediction_imports_what_it_needs(random_weights: Path) -> None:
-    unneeded = ("timm", "torchvision", "torch._dynamo", "openvino", "matplotlib", "requests",
+    unneeded = ("timm", "torchvision", "torch._dynamo", "matplotlib", "requests",
                 "huggingface_hub", "h5py", "bokeh", "pyvo", "astroquery")  # fmt: skip
     example = next((ROOT / "docs" / "examples").glob("*.fits"))
     code = (
