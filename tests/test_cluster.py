@@ -405,7 +405,7 @@ def test_a_client_and_a_worker_that_are_killed_cost_nothing(
     (night / "b.csv").unlink()
     changed = run(*arguments, "--resume")
     assert changed.code == 2
-    assert "not those of the unfinished run" in changed.err
+    assert "differ from those of the unfinished run" in changed.err
 
 
 @pytest.mark.parametrize("name", ["out", "z.csv"])
