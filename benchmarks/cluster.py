@@ -9,7 +9,8 @@ the CPU time of client and scheduler. Start-up is left out. On a machine that do
 other work too, CPU times hold and rates do not.
 
 The second hands out tasks that do nothing, with inputs and results of the size of real ones, and
-prints the memory of the scheduler and of the client, and the time per task.
+prints the memory of the scheduler and of the client, and the CPU time of each per task. Divided by
+the CPU time of a unit, which the first prints, that is the overhead of the cluster.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +119,8 @@ def costs(sizes: list[int], counts: list[int], number: int) -> None:
                 )
 
 
-def _nothing(unit: Unit, work: Any) -> Done:
+def _nothing(packed: bytes) -> Done:
+    unit, _ = pickle.loads(zlib.decompress(packed))
     return Done(bytes(200_000), len(unit.slices), 0, 0, [], [])
 
 
@@ -126,8 +130,22 @@ def _memory(pid: int) -> float:
     return psutil.Process(pid).memory_info().rss / 1e6
 
 
+def _cpu(pids: list[int]) -> float:
+    """CPU time [s] of processes and their children."""
+    import psutil
+
+    own = [psutil.Process(pid) for pid in pids]
+    every = [*own, *(child for one in own for child in one.children(recursive=True))]
+    return sum(sum(process.cpu_times()[:2]) for process in every)
+
+
+def _spent(groups: dict[str, list[int]]) -> dict[str, float]:
+    """CPU time [s] of each; of the one without others, that of this process."""
+    return {name: _cpu(pids) if pids else time.process_time() for name, pids in groups.items()}
+
+
 def scheduler(tasks: int, files: int) -> None:
-    """Memory for many tasks, each of so many files."""
+    """Memory and CPU time for many tasks, each of so many files."""
     cluster._predict = _nothing
     names = [Target(Path(f"/data/spectra/0266/spec-0266-51602-{i:04d}.fits")) for i in range(files)]
 
@@ -136,28 +154,36 @@ def scheduler(tasks: int, files: int) -> None:
             yield Unit(number, tuple(map(Slice, names)), files, "0" * 16)
 
     with tempfile.TemporaryDirectory() as name:
+        inputs, where = Inputs(files=[__file__]), Output(path=Path(name) / "out", scheduler="local")
+        work = cluster.ClusterRun(inputs, Settings(columns="redshift"), where)._work
         file = Path(name) / "scheduler.json"
         dask = [sys.executable, "-m", "dask"]
         quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        where = ["--scheduler-file", str(file)]
-        started = [subprocess.Popen([*dask, "scheduler", *where, "--port", "0"], **quiet)]
-        worker = [*dask, "worker", *where, "--nthreads", "1", "--no-dashboard"]
+        at = ["--scheduler-file", str(file)]
+        started = [subprocess.Popen([*dask, "scheduler", *at, "--port", "0"], **quiet)]
+        worker = [*dask, "worker", *at, "--nthreads", "1", "--no-dashboard"]
         started += [subprocess.Popen(worker, **quiet) for _ in range(2)]
         try:
             while not file.exists():
                 time.sleep(0.1)
             with cluster.Cluster(str(file)) as this:
                 this.client.wait_for_workers(2)
-                first, peak, begin = _memory(started[0].pid), 0.0, time.perf_counter()
-                for number, _ in enumerate(this.results(None, units()), 1):  # type: ignore[arg-type]
-                    if number % 500 == 0 or number == tasks:
-                        peak = max(peak, _memory(started[0].pid))
+                pids = [[process.pid] for process in started]
+                groups = {"scheduler": pids[0], "workers": [*pids[1], *pids[2]], "client": []}
+                first, peak, before = _memory(pids[0][0]), 0.0, _spent(groups)
+                for number, _ in enumerate(this.results(work, units()), 1):
+                    if number % 100 == 0 or number == tasks:
+                        peak = max(peak, _memory(pids[0][0]))
                     if number % 5000 == 0 or number == tasks:
-                        each = 1e3 * (time.perf_counter() - begin) / number
+                        each = {
+                            name: 1e3 * (spent - before[name]) / number
+                            for name, spent in _spent(groups).items()
+                        }
                         print(
                             f"{number} tasks of {files} files: scheduler {first:.0f} MB before, "
-                            f"{peak:.0f} MB at most; client {_memory(os.getpid()):.0f}"
-                            f" MB; {each:.1f} ms per task",
+                            f"{peak:.0f} MB at most; client {_memory(os.getpid()):.0f} MB; "
+                            "CPU ms per task: "
+                            + ", ".join(f"{name} {value:.1f}" for name, value in each.items()),
                             flush=True,
                         )
         finally:

@@ -93,7 +93,7 @@ def progress(
     unit : {"", "bytes"}
         "bytes" shows sizes and rates as a download does.
     every : float, optional
-        Where stderr is not a terminal, say how far the work is once in so many seconds, for
+        Where stderr is not a terminal, seconds between two reports of progress, for
         the log of a job that takes hours. By default nothing is said there.
 
     Yields

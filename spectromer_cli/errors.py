@@ -38,7 +38,7 @@ class ReadError(SpectromerError):
 
 
 class NotASpectrum(ReadError):
-    """A sound file that holds no spectrum known here; skipped where a folder is searched."""
+    """A valid file without a spectrum in a supported format; skipped in searched folders."""
 
 
 class SomeInputsFailed(SpectromerError):
@@ -49,7 +49,7 @@ class SomeInputsFailed(SpectromerError):
 
 
 class NetworkError(SpectromerError):
-    """A server cannot be reached or does not answer as it should."""
+    """A server cannot be reached or returns an unexpected response."""
 
     exit_code = 4
 

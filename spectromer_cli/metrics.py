@@ -90,7 +90,7 @@ def bootstrap_interval(figure: Callable[..., float], *values: np.ndarray) -> Int
 
 
 def redshift_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
-    """How well redshifts agree with the truth.
+    """How well redshifts agree with the reference values.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def redshift_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
 
 
 def _r2(z: np.ndarray, z_true: np.ndarray) -> float:
-    """1 − Σ Δz²/Σ (z − z̄)²; NaN where the truth does not vary."""
+    """1 − Σ Δz²/Σ (z − z̄)²; NaN where the reference does not vary."""
     spread = float(np.sum((z_true - z_true.mean()) ** 2)) if len(z) else 0.0
     return float(1.0 - np.sum((z - z_true) ** 2) / spread) if spread > 0 else float("nan")
 
@@ -140,7 +140,7 @@ def _finite(value: float) -> float | None:
 
 
 def velocity_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
-    """How well radial velocities agree with the truth, in km/s.
+    """How well radial velocities agree with the reference values, in km/s.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def velocity_figures(z: np.ndarray, z_true: np.ndarray) -> dict[str, Any]:
 
 
 def scatter_figures(error: np.ndarray, sigma: np.ndarray | None = None) -> dict[str, Any]:
-    """How far values scatter about the truth.
+    """The scatter of values about the reference.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ def cache_dir() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the user's cache, made if missing.
+    """A folder of the user's cache, created if missing.
 
     The cache is marked as one (CACHEDIR.TAG, https://bford.info/cachedir), so that backup
     programs skip it.
@@ -34,7 +34,7 @@ def cache_folder(name: str) -> Path:
     Raises
     ------
     SpectromerError
-        If it cannot be made.
+        If it cannot be created.
     """
     folder = cache_dir() / name
     tag = cache_dir() / "CACHEDIR.TAG"
@@ -81,7 +81,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     with scratch_path(target) as temporary:
         yield temporary
-        # Writers may have made it anew, and a private one.
+        # Writers may have created it again, with private permissions.
         _make_readable(temporary)
         temporary.replace(target)
 
@@ -133,7 +133,7 @@ def disk_errors(target: Path | None) -> Iterator[None]:
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SpectromerError(
-                f"{target} cannot be written: the disk is full", "make room and run it again"
+                f"{target} cannot be written: the disk is full", "free some space and run it again"
             ) from error
         raise SpectromerError(
             f"{target} cannot be written: {error.strerror or error}",
@@ -159,7 +159,9 @@ def require_writable_folder(target: Path) -> None:
     if target.is_dir():
         raise UsageError(f"{target} is a folder, not a file", "give -o a file name")
     if not folder.is_dir():
-        raise UsageError(f"the folder {folder} does not exist", f"make it first: mkdir -p {folder}")
+        raise UsageError(
+            f"the folder {folder} does not exist", f"create it first: mkdir -p {folder}"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UsageError(
             f"the folder {folder} cannot be written", "choose another -o or change its permissions"
@@ -172,13 +174,13 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     UsageError
-        If it cannot be made or written.
+        If it cannot be created or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"the folder {folder} cannot be made: {error.strerror}", "choose another -o"
+            f"the folder {folder} cannot be created: {error.strerror}", "choose another -o"
         ) from error
     require_writable_folder(folder / "any")
 
@@ -228,8 +230,8 @@ def _take(path: Path, target: Path) -> int:
             # Without locks of the system, nobody knows whether the other still runs.
             if is_locked is False or (holder and (holder[0] != here or is_locked is None)):
                 raise UsageError(
-                    f"another run writes {target}" + (f" ({_said(holder)})" if holder else ""),
-                    f"wait for it, or choose another -o; if it is over: rm {path}",
+                    f"another run is writing {target}" + (f" ({_said(holder)})" if holder else ""),
+                    f"wait for it, or choose another -o; if it has ended: rm {path}",
                 )
             os.lseek(handle, 0, os.SEEK_SET)
             os.ftruncate(handle, 0)

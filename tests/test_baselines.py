@@ -295,7 +295,7 @@ def test_evaluate_on_a_labelled_set(
     assert predictions["class_true"].tolist() == names.tolist()
     text = page.read_text()
     assert json.loads((folder / "report.json").read_text())["provenance"]["sha256"] in text
-    assert "| class right |" in text
+    assert "| class accuracy |" in text
     assert "seed 1" in text
     assert f"{report['n']} spectra" in text
     assert text in (folder / "report.md").read_text()
@@ -313,7 +313,7 @@ def test_a_set_that_nobody_learned_from(run: Run, labelled: Path, tmp_path: Path
     report = json.loads(result.out)
     assert report["n"] == held(labelled).targets[0].known.sum()
     assert "calibration" not in report  # nothing of these weights was fitted on this set
-    assert "the user's word, not checked" in (tmp_path / "r" / "report.md").read_text()
+    assert "this is not checked" in (tmp_path / "r" / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -343,4 +343,4 @@ def test_options_of_files_are_refused_for_a_set_that_has_none(
 ) -> None:
     result = run("evaluate", "--data", labelled, "--air", "-o", tmp_path / "r", *weights)
     assert result.code == 2
-    assert "is read as it is, without --air" in result.err
+    assert "is an HDF5 set, which takes no --air" in result.err

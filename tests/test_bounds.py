@@ -431,7 +431,7 @@ def test_a_name_without_end_on_stdin(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
     with soon():
         first, second = expand(["-"])
-    assert "longer than a name can be" in first.problem
+    assert "too long for a file name" in first.problem
     assert len(first.problem) < 1000
     assert second.path == sound
     assert not second.problem
@@ -592,7 +592,7 @@ def test_a_dead_reader_costs_its_file(tmp_path: Path) -> None:
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == names
     assert [bool(row[1]) for row in rows] == [name.startswith("die") for name in names]
-    assert "the process that read it died" in rows[3][1]
+    assert "the process reading it died" in rows[3][1]
 
 
 @posix
@@ -603,7 +603,7 @@ def test_a_reader_that_never_returns_is_ended(tmp_path: Path) -> None:
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == names
-    assert "did not answer in 8 s" in rows[1][1]
+    assert "did not respond within 8 s" in rows[1][1]
     assert rows[0][1] == rows[2][1] == ""
 
 

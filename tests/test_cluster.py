@@ -153,13 +153,14 @@ def processes() -> Iterator[str]:
 
 
 @pytest.fixture
-def client(processes: str) -> Iterator[Any]:
+def client(processes: str, tmp_path: Path) -> Iterator[Any]:
     """Whose units take a while."""
     from distributed import Client
 
+    (tmp_path / "begun").mkdir()
     with Client(processes, set_as_default=False, timeout=60) as client:
         client.wait_for_workers(2)
-        client.run(_slow)
+        client.run(_slow, tmp_path / "begun")
         yield client
 
 
@@ -327,12 +328,12 @@ def test_a_hats_catalogue(run, weights, night, tmp_path, address, alone) -> None
     same(rows, alone(folder.parents[2], command="redshift"))
 
 
-def killing(output: Path, kill: Callable[[], None]) -> threading.Thread:
-    """Kill something once the first part is there."""
+def killing(is_time: Callable[[], bool], kill: Callable[[], None]) -> threading.Thread:
+    """Kill something once it is time."""
 
     def watch() -> None:
         end = time.monotonic() + 300.0
-        while time.monotonic() < end and not list(output.glob("part-*.parquet")):
+        while time.monotonic() < end and not is_time():
             time.sleep(0.02)
         kill()
 
@@ -341,28 +342,15 @@ def killing(output: Path, kill: Callable[[], None]) -> threading.Thread:
     return thread
 
 
-def _slow() -> None:
-    """On a worker: units take a while."""
+def _slow(folder: Path) -> None:
+    """On a worker: units take a while, and a file named by its process says that one has begun."""
 
     def predict_unit(*arguments: Any) -> Any:
+        (folder / str(os.getpid())).touch()
         time.sleep(0.5)
         return units.predict_unit(*arguments)
 
     cluster.predict_unit = predict_unit  # type: ignore[assignment]
-
-
-def test_a_worker_that_is_killed_costs_nothing(
-    run, weights, night, tmp_path, processes, client, alone
-) -> None:
-    output = tmp_path / "out"
-    victim = next(iter(client.run(os.getpid).values()))
-    thread = killing(output, lambda: os.kill(victim, signal.SIGKILL))
-    done = run("classify", night, *weights, "-o", output, "--scheduler", processes)
-    thread.join()
-    assert victim not in client.run(os.getpid).values()
-    assert done.code == 3, done.err
-    assert f"wrote {ROWS} rows" in done.err
-    same(rows_in(output), alone(night))
 
 
 SCRIPT = """
@@ -375,15 +363,15 @@ app.main()
 """
 
 
-def test_a_client_that_is_killed_is_resumed(
+def test_a_client_and_a_worker_that_are_killed_cost_nothing(
     run, weights, night, tmp_path, processes, client, alone
 ) -> None:
-    output = tmp_path / "out"
+    output, begun = tmp_path / "out", tmp_path / "begun"
     arguments = ["classify", night, *weights, "-o", output, "--scheduler", processes]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *map(str, arguments)], stderr=subprocess.PIPE, text=True
     )
-    killing(output, process.kill).join()
+    killing(lambda: any(output.glob("part-*.parquet")), process.kill).join()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     done = len(list(output.glob("part-*.parquet")))
@@ -394,15 +382,30 @@ def test_a_client_that_is_killed_is_resumed(
     other = run("redshift", *arguments[1:], "--resume")
     assert other.code == 2
     assert "other columns" in other.err
+
+    victims = set(client.run(os.getpid).values())
+    for file in begun.iterdir():
+        file.unlink()
+    victim: list[int] = []
+
+    def kill() -> None:
+        victim.append(int(next(begun.iterdir()).name))
+        os.kill(victim[0], signal.SIGKILL)
+
+    thread = killing(lambda: any(begun.iterdir()), kill)
     resumed = run(*arguments, "--resume")
-    assert resumed.code == 3
+    thread.join()
+    assert victim[0] in victims and victim[0] not in client.run(os.getpid).values()
+    assert resumed.code == 3, resumed.err
     assert f"resuming: {done} parts are done" in resumed.err
+    assert f"wrote {ROWS} rows" in resumed.err
     same(rows_in(output), alone(night))
     assert len(list(output.glob("part-*.parquet"))) == 4
+
     (night / "b.csv").unlink()
     changed = run(*arguments, "--resume")
     assert changed.code == 2
-    assert "not those of the unfinished run" in changed.err
+    assert "differ from those of the unfinished run" in changed.err
 
 
 @pytest.mark.parametrize("name", ["out", "z.csv"])
@@ -475,16 +478,16 @@ def test_a_cluster_for_the_run(run, weights, night, tmp_path, alone) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--scheduler", "local"], 2, "--scheduler goes with -o"),
-        (["--scheduler", "local", "--json"], 2, "--scheduler goes with -o"),
+        (["--scheduler", "local"], 2, "--scheduler needs -o"),
+        (["--scheduler", "local", "--json"], 2, "--scheduler needs -o"),
         (["--scheduler", "nowhere", "-o", "out"], 2, "it is no address"),
         (["--scheduler", "auto", "-o", "out"], 2, "DASK_SCHEDULER_ADDRESS"),
         (["--scheduler", "tcp://127.0.0.1:9", "-o", "out"], 4, "no Dask scheduler answers"),
-        (["--scheduler", "tcp://h:1", "-o", "out", "--workers", 2], 2, "--workers goes with"),
+        (["--scheduler", "tcp://h:1", "-o", "out", "--workers", 2], 2, "--workers needs"),
         (["--scheduler", "local", "-o", "night"], 2, "holds other files"),
         (["--scheduler", "local", "-o", "night/a.csv"], 2, "would be overwritten"),
         (["--scheduler", "local", "-o", "out", "--combine", "object_id"], 2, "--combine and"),
-        (["--scheduler", "local", "-o", "out", "--samp", "all"], 2, "-o names a folder"),
+        (["--scheduler", "local", "-o", "out", "--samp", "all"], 2, "-o is a folder"),
         (["--scheduler", "local", "-o", "out", "--columns", "y"], 2, "no column y"),
     ],
 )

@@ -75,7 +75,7 @@ def test_what_cannot_be_one_object_is_refused_and_what_is_named_twice_counts_onc
     (near,) = together(exposure("a", 0, ra=10.0, dec=60.0), exposure("a", 1, ra=10.001, dec=60.0))
     assert near.problem == ""
     (other,) = together(exposure("a", 0), exposure("a", 1, scale=1.0))
-    assert other.prepared is None and "not in one unit" in other.problem
+    assert other.prepared is None and "are their units the same?" in other.problem
     (once,) = together(exposure("a", 0), exposure("a", 0))
     assert "flags" not in once.meta
     assert len(together(exposure("", 0), exposure("", 1))) == 2

@@ -102,7 +102,7 @@ def test_where_no_size_is_known_there_is_a_limit(
 def test_fewer_bytes_than_expected_come_again(
     server: FileServer, target: Path, waits: list[float]
 ) -> None:
-    with pytest.raises(NetworkError, match="700000 bytes came instead of 800000"):
+    with pytest.raises(NetworkError, match="received 700000 bytes instead of 800000"):
         download(server.url + "/spec.fits", target, size=800_000, retries=1)
     assert not target.exists() and len(server.requests) == 2
 

@@ -185,8 +185,10 @@ def test_stars_are_judged_where_there_is_truth() -> None:
         report_, {}, {"svm": evaluate(answers(), np.full(n, "STAR"), np.zeros(n))}
     )
     assert "| Teff (K) | all | 2 | 148.3 | 0 | 1.483 |" in text
-    assert "| stars: type right to a tenth of a letter | 0.6667 (" in text
-    assert "| stars: letter right | 0.6 (" in text  # and the other, which has none, an empty cell
+    assert "| stars: type correct to one subtype | 0.6667 (" in text
+    assert (
+        "| stars: spectral class correct | 0.6 (" in text
+    )  # and the other, which has none, an empty cell
 
 
 def test_subclasses_of_galaxies_and_quasars() -> None:
@@ -251,7 +253,7 @@ def test_tasks_of_ones_own_have_their_figures() -> None:
     text = markdown.markdown(report, {}, {"rf": report})
     assert "## kind" in text and "| nova | 2 | 0.5 (" in text
     assert "| depth | 3 | 0 | 0 | 0.875 |" in text
-    assert "| kind: right | 0.5 (" in text
+    assert "| kind: accuracy | 0.5 (" in text
     json.dumps(report, allow_nan=False)
 
 
@@ -328,7 +330,7 @@ def test_a_label_that_is_known_to_be_wrong_is_not_judged(run: Run, tmp_path: Pat
     assert result.code == 0, result.err
     assert json.loads(result.out)["classes"]["n"] == 1
     text = (tmp_path / "r" / "report.md").read_text()
-    assert "Left out, their labels being known to be wrong: 1 spectrum." in text
+    assert "Left out because their labels are known to be wrong: 1 spectrum." in text
     table = Table.read(tmp_path / "r" / "predictions.ecsv")
     assert len(table) == 2 and str(table["class_true"][1]) in ("", "--")
     # The reader's own label of it is judged.

@@ -104,7 +104,7 @@ def test_sql(run: Run, server: ArchiveServer) -> None:
     assert run("fetch", "sdss", "--sql", sql, "-o", "other").code == 0
     assert "v5_13_2" in catalogue(Path("other"))["url"][0]
     refused = run("fetch", "sdss", "--sql", "SELECT plate FROM Nonsense")
-    assert refused.code == 2 and "refuses the SQL: " in refused.err and "Nonsense" in refused.err
+    assert refused.code == 2 and "rejected the SQL: " in refused.err and "Nonsense" in refused.err
     useless = run("fetch", "sdss", "--sql", "SELECT z FROM SpecObj")
     assert useless.code == 2 and "select plate, mjd, fiberID" in useless.err
 
@@ -231,7 +231,7 @@ def test_a_name_is_asked_of_every_archive(
     assert any(name == "/sesame/SNV" for name in server.questions)
     unknown = run("fetch", "--radius", "3arcsec", "Nothing So Named", "-o", "none")
     assert unknown.code == 0
-    assert set(catalogue(Path("none"))["status"]) == {"no match: Sesame does not know the name"}
+    assert set(catalogue(Path("none"))["status"]) == {"no match: Sesame cannot resolve the name"}
     assert run("fetch", "lamost", "45.75 -0.5", "Unheard Of", "10.0 10.0", "-o", "mixed").code == 0
     order = ["45.75 -0.5", "Unheard Of", "10.0 10.0"]
     assert catalogue(Path("mixed"))["target"].tolist() == order
@@ -290,9 +290,9 @@ def test_training_in_shards(
     assert len(server.requests) == 7
     lost.unlink()
     planned = run(*command, "-o", "set", "--dry-run")
-    assert planned.out.startswith("1 to fetch") and "5 here already" in planned.out
+    assert planned.out.startswith("1 to fetch") and "5 already here" in planned.out
     other = run("fetch", "training", "--per-class", 3, "-o", "set")
-    assert other.code == 2 and "another choice" in other.err
+    assert other.code == 2 and "another selection" in other.err
 
 
 def help_examples() -> list[str]:
@@ -343,17 +343,23 @@ def test_from_python_a_failure_is_a_row(server: ArchiveServer) -> None:
     ("what", "words"),
     [
         ({}, "nothing to fetch"),
-        ({"targets": "M 87", "sql": "SELECT"}, "too many ways"),
+        ({"targets": "M 87", "sql": "SELECT"}, "several kinds of target"),
         ({"targets": "M 87", "archive": "hubble"}, "hubble is not an archive"),
-        ({"targets": "M 87", "release": "dr17"}, "release: only together with one archive"),
+        ({"targets": "M 87", "release": "dr17"}, "release needs an archive"),
         ({"targets": "M 87", "archive": "eso", "release": "dr17"}, "eso takes no release"),
         ({"targets": "M 87", "archive": "sdss", "token": "t"}, "sdss takes no token"),
         ({"sql": "SELECT", "archive": "eso"}, "eso takes no SQL"),
-        ({"ids": [{"obsid": 1}]}, "ids: only together with one archive"),
-        ({"ids": [{"obsid": 1}], "archive": "sdss"}, "sdss knows no spectrum by obsid"),
-        ({"ids": [{"mjd": 1, "fiberid": 2}], "archive": "sdss"}, "no spectrum by mjd, fiberid"),
-        ({"ids": [{"plate": 1, "fibre": 2}], "archive": "sdss"}, "no spectrum by plate, fibre"),
-        ({"ids": [{"field": 1, "mjd": 2}], "archive": "sdss"}, "no spectrum by field, mjd"),
+        ({"ids": [{"obsid": 1}]}, "ids needs an archive"),
+        ({"ids": [{"obsid": 1}], "archive": "sdss"}, "sdss cannot be searched by obsid"),
+        (
+            {"ids": [{"mjd": 1, "fiberid": 2}], "archive": "sdss"},
+            "cannot be searched by mjd, fiberid",
+        ),
+        (
+            {"ids": [{"plate": 1, "fibre": 2}], "archive": "sdss"},
+            "cannot be searched by plate, fibre",
+        ),
+        ({"ids": [{"field": 1, "mjd": 2}], "archive": "sdss"}, "cannot be searched by field, mjd"),
     ],
 )
 def test_from_python_what_cannot_be_asked(
@@ -381,7 +387,7 @@ def test_dry_run(run: Run, server: ArchiveServer) -> None:
     result = run("fetch", "sdss", "--plate", 266, "--dry-run")
     size = len(server.files[next(iter(server.files))][0])
     assert result.code == 0
-    assert result.out.startswith(f"2 to fetch (about {2 * size / 1e6:.1f} MB), 0 here already")
+    assert result.out.startswith(f"2 to fetch (about {2 * size / 1e6:.1f} MB), 0 already here")
     assert not Path("spectra").exists()
     document = json.loads(run("fetch", "sdss", "--plate", 266, "--dry-run", "--json").out)
     assert document["bytes"] == pytest.approx(2 * size, rel=0.02)
@@ -566,16 +572,16 @@ def test_positions_that_are_none(tmp_path: Path) -> None:
     assert not any(one.has_place for one in found)
     assert "declination 95 is beyond ±90" in found[0].problem and not found[0].name
     assert found[1].name == "b" and not found[1].problem
-    assert found[2].problem == "no id, no position"
+    assert found[2].problem == "no id or position"
     assert "right ascension 5000" in found[3].problem
-    assert "'12:xx' is no angle" in found[4].problem
+    assert "'12:xx' is not an angle" in found[4].problem
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        (Table({"ra": [1.0] * units.Jy, "dec": [2.0]}), "unit Jy of the column ra is no angle"),
-        (Table({"ra": [1.0], "dec": [2.0] * units.hourangle}), "of the column dec is no angle"),
+        (Table({"ra": [1.0] * units.Jy, "dec": [2.0]}), "unit Jy of the column ra is not an angle"),
+        (Table({"ra": [1.0], "dec": [2.0] * units.hourangle}), "of the column dec is not an angle"),
         (Table({"ra": [1.0], "dec": [2.0]}, meta={"RADESYS": "GAPPT"}), "in the system GAPPT"),
         (Table({"ra": [1.0], "dec": [2.0]}, meta={"coosys": "ecl_FK5"}), "in the system ecl_FK5"),
     ],

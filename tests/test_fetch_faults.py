@@ -74,7 +74,7 @@ def test_a_second_run_fetches_only_what_is_missing(run: Run, server: ArchiveServ
     result = run(*PLATE)
     assert result.code == 0
     assert sorted(Path(request.path).name for request in server.requests[3:]) == NAMES[1:]
-    assert "2 fetched, 1 here already" in result.err
+    assert "2 fetched, 1 already here" in result.err
     assert catalogue()["sha256"].tolist() == first["sha256"].tolist()
     assert run(*PLATE, "--force").code == 0
     assert len(server.requests) == 8
@@ -93,7 +93,7 @@ def test_a_catalogue_that_is_none(run: Run, server: ArchiveServer) -> None:
     Path("spectra").mkdir()
     Path("spectra/fetched.ecsv").write_text("a,b\n")
     result = run(*PLATE)
-    assert result.code == 2 and "is not the catalogue of a fetch" in result.err
+    assert result.code == 2 and "is not a catalogue written by fetch" in result.err
 
 
 def test_one_spectrum_for_two_targets_comes_once(run: Run, server: ArchiveServer) -> None:
@@ -191,7 +191,7 @@ def test_html_instead_of_fits(run: Run, server: ArchiveServer) -> None:
     [
         (lambda data: data[:20000], "cut off"),
         (lambda data: b"", "is empty"),
-        (lambda data: b"404: Not Found", "holds no spectrum"),
+        (lambda data: b"404: Not Found", "contains no spectrum"),
     ],
 )
 def test_truncated_or_no_spectrum(
@@ -216,7 +216,7 @@ def test_another_object_is_refused(run: Run, server: ArchiveServer) -> None:
     ]
     result = run(*PLATE)
     assert result.code == 3
-    assert "holds another object: fiberid 2 instead of 1; it was thrown away" in result.err
+    assert "contains another object: fiberid 2 instead of 1; it was deleted" in result.err
     assert here() == NAMES[1:]
     assert "obsid 101002 instead of 101001" in run("fetch", "lamost", "--obsid", 101001).err
 
@@ -234,7 +234,7 @@ def test_redirect_loop(run: Run, server: ArchiveServer, waits: list[float]) -> N
     server.faults = [Fault(status=302, headers={"Location": path})] * 40
     result = run("fetch", "sdss", "--plate", 266, "--fiber", 1)
     assert result.code == 4
-    assert "redirect loop" in result.err
+    assert "redirects in a loop" in result.err
 
 
 def test_silence(run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch) -> None:

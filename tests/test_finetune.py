@@ -210,9 +210,9 @@ def test_a_time_limit_counts_the_head_too_and_what_was_not_done_is_said(
     )  # fmt: skip
     assert done.code == 0, done.err
     assert all(0.0 < limit < 0.6 for limit in seconds)  # of 1.2 s for all
-    assert "fold 1 of 5: the time ended it after 0 of 50 epochs; only the head" in done.err
+    assert "fold 1 of 5: stopped by the time limit after 0 of 50 epochs; only the head" in done.err
     card = (tmp_path / "quick" / "quick.v1.md").read_text()
-    assert "the time ended it after 0 of 50 epochs" in card
+    assert "stopped by the time limit after 0 of 50 epochs" in card
     assert not (tmp_path / "quick" / "learning.png").exists()  # there is nothing to draw
 
 
@@ -223,7 +223,7 @@ def test_published_weights_come_back_by_url_and_hash(run, start, tmp_path) -> No
     with FileServer() as server:
         url = server.add("/w/small.v0.safetensors", data)
         refused = run("weights", "download", url)
-        assert refused.code == 2 and "only with their hash" in refused.err
+        assert refused.code == 2 and "need their sha256" in refused.err
         wrong = run("weights", "download", url, "--sha256", "0" * 64)
         assert wrong.code == 5
         got = run("weights", "download", url, "--sha256", sha256)
@@ -298,12 +298,12 @@ def test_a_truncated_checkpoint_is_told(run, folders, start, tmp_path) -> None:
     ("columns", "target", "says"),
     [
         ({"class": ["a"]}, "class", "has 1 class with 2 objects"),
-        ({"class": ["a", "b"], "x": [1, "2", "many"]}, "x", "mixes types: 20 numbers and 10 texts"),
+        ({"class": ["a", "b"], "x": [1, "2", "many"]}, "x", "mixes 20 numbers and 10 texts"),
         ({"x": ["", "nan"]}, "x", "no label in any row"),
         ({"x": [3.0]}, "x", "all equal"),
         ({"x": [3.0]}, "y", "has no column y"),
         ({"x": [3.0]}, "", "no column class or z"),
-        ({"z": ["far"]}, "z", "texts, not redshifts"),
+        ({"z": ["far"]}, "z", "text, not redshifts"),
     ],
 )
 def test_labels_that_will_not_do(run, table, start, columns, target, says) -> None:
@@ -409,7 +409,7 @@ def test_out_of_memory_halves_the_batch(run, folders, start, tmp_path, monkeypat
     monkeypatch.setattr(SpectralViT, "forward", forward)
     result = run(*arguments, "-o", tmp_path / "pieces")
     assert result.code == 0, result.err
-    assert "each batch goes in 4 pieces" in result.err
+    assert "splitting each batch into 4 parts" in result.err
     lines = [
         json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[1])
         for name in ("whole", "pieces")

@@ -1,4 +1,4 @@
-"""The spectrum that a catalogue asks for is the one that is read, or the row says why not."""
+"""The spectrum that a catalogue has is the one that is read, or the row says why not."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def spec(path: Path, seed: int = 0, **cards: Any) -> Path:
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"TARGETID": [8]}, "asks for TARGETID 8, but c.fits holds 7"),
-        ({"targetid": ["8"]}, "asks for TARGETID 8, but"),
-        ({"row": [0], "TargetID": [8]}, "but c.fits[0] holds 7"),
-        ({"TARGETID": [7], "HEALPIX": [5]}, "asks for HEALPIX 5, but c.fits holds 3"),
-        ({"TARGETID": [7], "SURVEY": ["sv3"]}, "asks for SURVEY sv3, but c.fits holds main"),
-        ({"TARGETID": [7], "PROGRAM": ["bright"]}, "asks for PROGRAM bright, but"),
-        ({"TILEID": [2]}, "asks for TILEID 2, but c.fits holds 1"),
-        ({"LASTNIGHT": [20210102]}, "asks for NIGHT 20210102, but c.fits holds 20210101"),
-        ({"object_id": [8]}, "asks for object_id 8, but c.fits holds 7"),
+        ({"TARGETID": [8]}, "has TARGETID 8, but c.fits contains 7"),
+        ({"targetid": ["8"]}, "has TARGETID 8, but"),
+        ({"row": [0], "TargetID": [8]}, "but c.fits[0] contains 7"),
+        ({"TARGETID": [7], "HEALPIX": [5]}, "has HEALPIX 5, but c.fits contains 3"),
+        ({"TARGETID": [7], "SURVEY": ["sv3"]}, "has SURVEY sv3, but c.fits contains main"),
+        ({"TARGETID": [7], "PROGRAM": ["bright"]}, "has PROGRAM bright, but"),
+        ({"TILEID": [2]}, "has TILEID 2, but c.fits contains 1"),
+        ({"LASTNIGHT": [20210102]}, "has NIGHT 20210102, but c.fits contains 20210101"),
+        ({"object_id": [8]}, "has object_id 8, but c.fits contains 7"),
     ],
 )
 def test_another_desi_spectrum_than_was_asked_for(folder, columns, words) -> None:
@@ -88,11 +88,11 @@ def test_another_desi_spectrum_than_was_asked_for(folder, columns, words) -> Non
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
-        ({"plate": [3655], "mjd": [51602], "fiberid": [32]}, "FIBERID 32, but s.fits holds 31"),
-        ({"PLATE": [3656.0]}, "PLATE 3656, but s.fits holds 3655"),
-        ({"fiberID": [31], "MJD": [51603]}, "MJD 51603, but s.fits holds 51602"),
-        ({"object_id": ["3655-51602-0032"]}, "object_id 3655-51602-0032, but s.fits holds"),
-        ({"RUN2D": ["v5_10_0"]}, "RUN2D v5_10_0, but s.fits holds v5_13_0"),
+        ({"plate": [3655], "mjd": [51602], "fiberid": [32]}, "FIBERID 32, but s.fits contains 31"),
+        ({"PLATE": [3656.0]}, "PLATE 3656, but s.fits contains 3655"),
+        ({"fiberID": [31], "MJD": [51603]}, "MJD 51603, but s.fits contains 51602"),
+        ({"object_id": ["3655-51602-0032"]}, "object_id 3655-51602-0032, but s.fits contains"),
+        ({"RUN2D": ["v5_10_0"]}, "RUN2D v5_10_0, but s.fits contains v5_13_0"),
     ],
 )
 def test_another_sdss_spectrum_than_was_asked_for(folder, columns, words) -> None:
@@ -109,7 +109,7 @@ def test_another_sdss_spectrum_than_was_asked_for(folder, columns, words) -> Non
 def test_another_lamost_spectrum_than_was_asked_for(folder, columns) -> None:
     lamost(Path("l.fits"), 101001)
     (item,) = items_of({"file": ["l.fits"], **columns})
-    assert "but l.fits holds 101001" in item.problem
+    assert "but l.fits contains 101001" in item.problem
     (item,) = items_of({"file": ["l.fits"], "obsid": [101001], "object_id": [101001]})
     assert not item.problem
 
@@ -168,14 +168,14 @@ def test_results_are_a_catalogue_again(folder) -> None:
     head["object_id"] = [head["object_id"][i] for i in (1, 0, 2, 4, 3)]
     problems = [item.problem for item in items_of(head)]
     assert [bool(problem) for problem in problems] == [True, True, False, True, True]
-    assert "asks for object_id c, but r.fits[0] holds a b" in problems[3]
+    assert "has object_id c, but r.fits[0] contains a b" in problems[3]
 
 
 def test_a_coadd_of_several_tiles_is_of_each() -> None:
     meta = {"survey": "DESI", "targetid": 7, "tileid": (1, 2)}
     rows = of_table(Table({"TARGETID": [7, 7], "TILEID": [2, 3]}))
     assert not contradiction(rows[0], meta, "x.fits")
-    assert "TILEID 3, but x.fits holds 1 and 2" in contradiction(rows[1], meta, "x.fits")
+    assert "TILEID 3, but x.fits contains 1 and 2" in contradiction(rows[1], meta, "x.fits")
 
 
 # --- the target's own row in a file of many ---------------------------------------------------
@@ -206,7 +206,7 @@ def test_the_row_of_an_object_in_a_table_of_spectra(folder) -> None:
     Table(columns).write("t.fits")
     first, second = items_of({"file": ["t.fits"] * 2, "object_id": ["a", "b"]})
     assert first.row == 0 and not first.problem
-    assert "object_id b fits 2 spectra of t.fits (1, 2): name one in the column row" in (
+    assert "object_id b matches 2 spectra of t.fits (1, 2); give one in a column row" in (
         second.problem
     )
 
@@ -227,7 +227,7 @@ def test_targets_that_a_file_cannot_tell_apart(folder) -> None:
     with fits.open(path) as hdus:
         fits.HDUList([hdu for hdu in hdus if hdu.name != "FIBERMAP"]).writeto("bare.fits")
     items = items_of({"file": ["bare.fits"] * 2, "TARGETID": [5, 9]})
-    assert ["give the catalogue a column row" in item.problem for item in items] == [True] * 2
+    assert ["add a column row to the catalogue" in item.problem for item in items] == [True] * 2
     items = items_of({"file": ["bare.fits"], "TARGETID": [5]})
     assert [level(item) for item in items] == [1.0, 2.0]
 
@@ -264,12 +264,14 @@ def test_a_target_in_several_coadds(folder, name) -> None:
     assert item.file == f"d/{name}.fits"
     assert level(item) == list(COADDS).index(name) + 1.0
     (item,) = items_of({"TARGETID": [7]}, Path("d"))
-    assert "targetid 7 fits 5 files: d/coadd-1-80-thru20210101.fits, d/coadd-b.fits" in item.problem
-    assert "name one in the column file" in item.problem
+    assert (
+        "targetid 7 matches 5 files: d/coadd-1-80-thru20210101.fits, d/coadd-b.fits" in item.problem
+    )
+    assert "give one in a column file" in item.problem
     (item,) = items_of({"TARGETID": [7], "HEALPIX": [99]}, Path("d"))
-    assert "fits 2 files: d/coadd-1-80" in item.problem  # those that know no pixel
+    assert "matches 2 files: d/coadd-1-80" in item.problem  # those that know no pixel
     (item,) = items_of({"TARGETID": [7], "TILEID": [81], "SURVEY": ["cmx"]}, Path("d"))
-    assert "none of the 5 files of targetid 7 fits" in item.problem
+    assert "none of the 5 files of targetid 7 matches" in item.problem
 
 
 def test_copies_are_one(folder) -> None:
@@ -285,7 +287,7 @@ def test_copies_are_one(folder) -> None:
     # The exposures of another pixel are other data.
     write_desi(Path("d/spectra-main-dark-4.fits"), [7], [3.0], cards=cards | {"HPXPIXEL": 4})
     (item,) = items_of({"TARGETID": [7]}, Path("d"))
-    assert "targetid 7 fits" in item.problem
+    assert "targetid 7 matches" in item.problem
 
 
 def test_a_spectrum_in_several_reductions(folder) -> None:
@@ -297,7 +299,7 @@ def test_a_spectrum_in_several_reductions(folder) -> None:
     assert item.file == f"s/26/full/{name}" and not item.problem
     spec(Path("s/old") / name, seed=1, RUN2D="v5_7_0")
     (item,) = items_of(ids, Path("s"))
-    assert "plate 3655, mjd 51602, fiberid 31 fits 3 files: s/26/full/" in item.problem
+    assert "plate 3655, mjd 51602, fiberid 31 matches 3 files: s/26/full/" in item.problem
     (item,) = items_of(ids | {"RUN2D": ["v5_7_0"]}, Path("s"))
     assert item.file == f"s/old/{name}" and not item.problem
     (item,) = items_of(ids | {"RUN2D": ["v6"]}, Path("s"))
@@ -316,7 +318,7 @@ def test_a_spectrum_beside_its_plate(folder) -> None:
     with fits.open(plate, mode="update") as hdus:
         hdus[0].header["RUN2D"] = "v5_7_0"
     (item,) = items_of(ids, Path("s"))
-    assert "fits 2 files" in item.problem
+    assert "matches 2 files" in item.problem
     (item,) = items_of(ids | {"run2d": ["v5_7_0"]}, Path("s"))
     assert item.file == str(plate) and item.row == 30
 
@@ -334,7 +336,7 @@ def test_an_obsid_in_several_files(folder, names) -> None:
         (folder / "l" / name).parent.mkdir(parents=True, exist_ok=True)
         lamost(folder / "l" / name, 101001, seed)
     (item,) = items_of({"obsid": [101001]}, Path("l"))
-    assert "obsid 101001 fits 2 files" in item.problem
+    assert "obsid 101001 matches 2 files" in item.problem
     shutil.copy(folder / "l" / names[0], folder / "l" / names[1])
     (item,) = items_of({"obsid": [101001]}, Path("l"))
     assert item.file == f"l/{names[0]}" and not item.problem
@@ -344,7 +346,7 @@ def test_a_number_in_a_name_is_checked_by_the_header(folder) -> None:
     Path("l").mkdir()
     lamost(Path("l/night-101001.fits"), 5)
     (item,) = items_of({"obsid": [101001]}, Path("l"))
-    assert "asks for OBSID 101001, but l/night-101001.fits holds 5" in item.problem
+    assert "has OBSID 101001, but l/night-101001.fits contains 5" in item.problem
     lamost(Path("l/right-101001.fits"), 101001)
     (item,) = items_of({"obsid": [101001]}, Path("l"))
     assert item.file == "l/right-101001.fits" and not item.problem
@@ -366,10 +368,10 @@ def test_the_page_shows_no_other_nights_spectrum(folder, run, weights) -> None:
     Table(row).write("z.csv")
     result = run("report", "z.csv", "-o", "b.html", *weights[:2])
     assert result.code == 3
-    assert "asks for object_id 101001, but s.fits" in Path("b.html").read_text()
+    assert "has object_id 101001, but s.fits" in Path("b.html").read_text()
     for command in (["plot", "--no-lines"], ["explain", *weights]):
         result = run(*command, "--catalog", "z.csv", "-o", "looks")
-        assert result.code == 3 and "but s.fits[0] holds 202002" in result.err
+        assert result.code == 3 and "but s.fits[0] contains 202002" in result.err
         assert run(*command, "--catalog", "night1/z.csv", "-o", "looks").code == 0
 
 

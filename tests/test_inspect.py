@@ -196,7 +196,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
     page = page_at(server.url, viewport={"width": 1440, "height": 900})
     # Nobody's verdict is not taken.
     page.keyboard.press("4")
-    assert page.inner_text("#saved") == "Say first who you are."
+    assert page.inner_text("#saved") == "Enter your name first."
     page.keyboard.type("Anna")
     page.keyboard.press("Enter")
     page.keyboard.press("Escape")
@@ -206,7 +206,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
     assert "003-coadd.fits" in shown(page)
     for text, says in (
         ("redshift>1", "there is no column redshift"),
-        ("z>abc", "z is a number, abc is none"),
+        ("z>abc", "z is a number, abc is not"),
         ("z>", "no value to compare with"),
     ):
         page.fill("#filter", text)
@@ -214,7 +214,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
         assert page.inner_text("#count") == "1 of 6 spectra"
     page.fill("#filter", '"redshift>1"')
     assert page.inner_text("#filter-problem") == ""
-    assert page.inner_text("#count") == "none of 6 spectra passes the filter"
+    assert page.inner_text("#count") == "no spectra match the filter (of 6)"
     page.fill("#filter", "class=galaxy")
     assert "000-coadd.fits" in shown(page)
     # Up and down change the row, whatever has the focus, and z is that of the row.
@@ -236,7 +236,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
     page.keyboard.type("oiii5007")
     page.keyboard.press("Enter")
     assert float(page.input_value("#z")) == pytest.approx(0.2, abs=2e-4)
-    assert page.inner_text("#differs").startswith("≠ z found, 0.02000: by +0.1")
+    assert page.inner_text("#differs").startswith("≠ predicted z, 0.02000: by +0.1")
     picked = page.input_value("#z")
     page.keyboard.press("u")
     assert page.input_value("#z") == "0.02000"
@@ -308,7 +308,7 @@ def test_two_inspectors(serve, results, page_at, run) -> None:
         assert row["file"] == "night-1-object-003-coadd.fits"
         assert (row["vi_class"], row["vi_z"], row["vi_conflict"]) == ("GALAXY", "", "z")
         assert row["vi_inspectors"] == "Anna; Ben"
-        assert "Anna and Ben: 1 spectra of both; agreement: class 1.000, z 0.000" in merged.err
+        assert "Anna and Ben: 1 spectra in common; agreement: class 1.000, z 0.000" in merged.err
         assert "conflict: night-1-object-003-coadd.fits[0]: z: Anna GALAXY 0.2" in merged.err
     # Whose they are, and how they came about, stays.
     history = sqlite3.connect(verdicts_beside(results)).execute(
@@ -561,11 +561,11 @@ def test_several_servers_keep_every_verdict(serve, results) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("z.ecsv", "z.ecsv"), "there are 2 tables of results"),
-        ((), "give RESULTS or --catalog"),
-        (("z.ecsv", "-o", "x.csv"), "-o and --json go with --merge"),
+        (("z.ecsv", "z.ecsv"), "2 tables of results given"),
+        ((), "give either RESULTS or --catalog"),
+        (("z.ecsv", "-o", "x.csv"), "-o and --json need --merge"),
         (("--merge",), "--merge needs files of verdicts"),
-        (("--merge", "z.ecsv"), "z.ecsv holds no verdicts: it has no column vi_class"),
+        (("--merge", "z.ecsv"), "z.ecsv contains no verdicts: it has no column vi_class"),
         (("--merge", "gone.csv"), "gone.csv"),
         (("z.ecsv", "--port", "70000"), "65535"),
     ],
@@ -721,10 +721,10 @@ def test_the_later_verdict_of_an_inspector_counts(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("a.fits,0,,STAR,0,1,0,STAR,fast,4,,", "vi_z 'fast' is no number"),
-        ("a.fits,0,,STAR,0,1,0,STAR,0,5,,", "vi_quality 5 is no whole number from 0 to 4"),
-        ("a.fits,0,,STAR,0,1,0,STAR,0,2.5,,", "vi_quality 2.5 is no whole number"),
-        ("a.fits,-1,,STAR,0,1,0,STAR,0,2,,", "row -1 is no whole number from 0 on"),
+        ("a.fits,0,,STAR,0,1,0,STAR,fast,4,,", "vi_z 'fast' is not a number"),
+        ("a.fits,0,,STAR,0,1,0,STAR,0,5,,", "vi_quality 5 is not a whole number from 0 to 4"),
+        ("a.fits,0,,STAR,0,1,0,STAR,0,2.5,,", "vi_quality 2.5 is not a whole number"),
+        ("a.fits,-1,,STAR,0,1,0,STAR,0,2,,", "row -1 is not a whole number from 0 on"),
     ],
 )
 def test_a_file_that_is_wrong_is_told(run, tmp_path, line: str, says: str) -> None:

@@ -315,7 +315,7 @@ def test_a_changed_partition_is_not_taken_for_the_old(run, hats, tmp_path) -> No
     pq.write_table(pq.read_table(first).slice(0, 2), first)
     done = run("pack", hats, "-o", output, "--resume")
     assert done.code == 2
-    assert "not those of the unfinished run" in done.err
+    assert "differ from those of the unfinished run" in done.err
 
 
 def test_a_folder_that_holds_the_inputs_is_refused(run, hats) -> None:

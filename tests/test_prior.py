@@ -144,13 +144,13 @@ def test_it_is_recorded_and_a_run_with_another_is_not_resumed(run: Run, tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--z-range", "8:9"], "leaves no redshift that the model measures"),
-        (["--class", "STAR", "--z-range", "2:4"], "leaves nothing possible"),
+        (["--z-range", "8:9"], "excludes all redshifts of the model"),
+        (["--class", "STAR", "--z-range", "2:4"], "excludes every class and redshift"),
         (["--class", "COMET"], "choose from STAR, GALAXY, QSO"),
-        (["--z-range", "4:2"], "the lesser first"),
-        (["--z-range", "nan:2"], "the lesser first"),
-        (["--z-range", "2"], "give it as 2:4"),
-        (["--z-range", "a:b"], "give it as 2:4"),
+        (["--z-range", "4:2"], "the lower limit first"),
+        (["--z-range", "nan:2"], "the lower limit first"),
+        (["--z-range", "2"], "give a range such as 2:4"),
+        (["--z-range", "a:b"], "give a range such as 2:4"),
         (["--z-prior", "missing.csv"], "does not exist"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_prior_that_excludes_everything_is_refused(
 @pytest.mark.parametrize(
     ("z", "p", "message"),
     [
-        ([0.1, 0.2], [0.0, 0.0], "zero throughout"),
+        ([0.1, 0.2], [0.0, 0.0], "zero everywhere"),
         ([0.1, 0.2], [1.0, -1.0], "negative"),
         ([0.1, 0.1], [1.0, 1.0], "repeated"),
         ([0.1, np.nan], [1.0, 1.0], "missing"),
@@ -178,12 +178,12 @@ def test_a_table_that_is_no_prior_is_refused(z: list, p: list, message: str) -> 
         prior_of(z_prior=Table({"z": z, "p": p}))
     with pytest.raises(UsageError, match="no columns z and p"):
         prior_of(z_prior=Table({"z": [1, 2], "a": [1, 2], "b": [1, 2]}))
-    with pytest.raises(UsageError, match="leave no redshift"):
+    with pytest.raises(UsageError, match="exclude all redshifts"):
         prior_of(z_prior=([0.1, 0.2], [1.0, 1.0]), z_range="1:2")
 
 
 def test_weights_without_classes_or_redshift() -> None:
-    with pytest.raises(UsageError, match="know no redshift"):
+    with pytest.raises(UsageError, match="predict no redshift"):
         Prior(z=np.array([1.0, 2.0]), p=np.ones(2)).check((), None)
-    with pytest.raises(UsageError, match="these weights know no class"):
+    with pytest.raises(UsageError, match="these weights predict no class"):
         Prior("QSO").check((), TASK)

@@ -67,7 +67,7 @@ def test_random_bytes(tmp_path: Path) -> None:
 
 
 def test_text_named_fits_is_broken_not_passed_over(tmp_path: Path) -> None:
-    with pytest.raises(ReadError, match=r"a\.fits is named as FITS, but is a text") as caught:
+    with pytest.raises(ReadError, match=r"a\.fits is named as FITS, but is text") as caught:
         read(write(tmp_path / "a.fits", b"404: Not Found\n"))
     assert not isinstance(caught.value, NotASpectrum)
 

@@ -530,8 +530,8 @@ def test_what_is_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     items = list(load_all([Target(fibres(tmp_path, WCS))], ReadOptions()))
     assert len(items) == 2
     said = capsys.readouterr().err
-    assert said.count("left out") == 1
-    assert "fibres.fits: 3 fibres whose TYPE is not P (sky, guide, parked) left out" in said
+    assert said.count("skipped") == 1
+    assert "fibres.fits: skipped 3 fibres whose TYPE is not P (sky, guide, parked)" in said
 
 
 # Tables -------------------------------------------------------------------------------------

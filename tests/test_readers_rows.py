@@ -566,7 +566,7 @@ def test_hdf5_data_of_other_files_are_not_opened(tmp_path: Path, way: str) -> No
             file["spectrum_lambda"] = h5py.SoftLink("/spectrum_flux")
         else:
             file["spectrum_lambda"] = data["lambda"]
-    with pytest.raises(ReadError, match="lie in another file, which is not opened"):
+    with pytest.raises(ReadError, match="are in another file, which is not opened"):
         read(tmp_path / "a.h5")
 
 

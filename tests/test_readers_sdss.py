@@ -132,7 +132,7 @@ def test_a_broken_fibre_leaves_the_others_untouched(tmp_path: Path) -> None:
         hdus[5] = fits.BinTableHDU(hdus[5].data[:2])  # the plug map ends too soon
     with open_spectra(path) as spectra:
         assert_same(spectra.get(1), fibres[1], bad=[])
-        with pytest.raises(ReadError, match=r"plate\.fits\[2\] is a broken spectrum"):
+        with pytest.raises(ReadError, match=r"plate\.fits\[2\] is a damaged spectrum"):
             spectra.get(2)
         assert_same(spectra.get(0), fibres[0], bad=[])
 
@@ -207,7 +207,7 @@ def test_emission_lines_of_an_original_spspec_are_kept() -> None:
 def test_wavelengths_out_of_order_are_refused(tmp_path: Path) -> None:
     truth = made()
     truth.loglam[[10, 11]] = truth.loglam[[11, 10]]
-    with pytest.raises(ReadError, match=r"a\.fits .*do not increase"):
+    with pytest.raises(ReadError, match=r"a\.fits .*not strictly increasing"):
         read_all(write_spec(tmp_path / "a.fits", truth))
 
 

@@ -93,7 +93,7 @@ def test_units_of_the_table_and_of_the_option(tmp_path: Path, unit: str, factor:
 
 def test_wavelengths_that_are_not_plainly_angstrom_are_refused(tmp_path: Path) -> None:
     Table({"wavelength": WAVELENGTH / 10, "flux": FLUX}).write(tmp_path / "a.csv")
-    with pytest.raises(ReadError, match="not plainly Å") as caught:
+    with pytest.raises(ReadError, match="probably not in Å") as caught:
         read(tmp_path / "a.csv")
     assert "--wavelength-unit nm" in caught.value.hint
     with pytest.raises(ReadError, match="'parrots' is not a unit"):

@@ -260,12 +260,12 @@ def test_cells_that_overflowed_are_bad_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("4700.5-0.011 0.1", "line 103 is no row"),
+        ("4700.5-0.011 0.1", "line 103 is not a row"),
         ("-4700.5 0.2 0.1", "line 103 has a negative wavelength"),
-        ("4700.5", "line 103 is no row"),
-        ("4700.5 5.0 0.1 0.2", "line 103 is no row"),
-        ("4700.5 5.0 1_0", "line 103 is no row"),
-        ("end of data", "line 103 is no row"),
+        ("4700.5", "line 103 is not a row"),
+        ("4700.5 5.0 0.1 0.2", "line 103 is not a row"),
+        ("4700.5 5.0 1_0", "line 103 is not a row"),
+        ("end of data", "line 103 is not a row"),
         ("9999.0 5.0 0.1", "line 104 has"),
     ],
 )
@@ -280,10 +280,10 @@ def test_damaged_lines_are_named(tmp_path: Path, line: str, reason: str) -> None
 def test_a_damaged_line_near_the_top_does_not_pass_for_prose(tmp_path: Path, damaged: int) -> None:
     lines = rows(WAVELENGTH, FLUX).splitlines()
     lines[damaged] = lines[damaged].replace(" ", "")
-    if damaged == 0:  # a single number is no row, and may be a count of pixels
+    if damaged == 0:  # a single number is not a row, and may be a count of pixels
         assert spectrum_of(tmp_path, "\n".join(lines)).wavelength.size == N - 1
     else:
-        with pytest.raises(ReadError, match=f"line {damaged + 1} is no row"):
+        with pytest.raises(ReadError, match=f"line {damaged + 1} is not a row"):
             spectrum_of(tmp_path, "\n".join(lines))
 
 

@@ -149,7 +149,7 @@ def test_bad_inputs_are_named_and_the_others_drawn(render: Run, spec: Path, tmp_
 def test_a_row_that_is_not_there(render: Run, spec: Path, tmp_path: Path) -> None:
     result = render(f"{spec}[7]", "-o", tmp_path)
     assert result.code == 3
-    assert "there is no 7" in result.err
+    assert "no number 7" in result.err
 
 
 def test_other_files_in_a_folder_are_passed_over(render: Run, spec: Path, tmp_path: Path) -> None:

@@ -226,8 +226,8 @@ def test_a_file_of_many_has_a_row_for_each(run, weights, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ((), "give RESULTS or --catalog"),
-        (("z.csv", "--catalog", "z.csv"), "give RESULTS or --catalog"),
+        ((), "give either RESULTS or --catalog"),
+        (("z.csv", "--catalog", "z.csv"), "give either RESULTS or --catalog"),
         (("z.csv", "--wavelength-unit", "furlong"), "furlong"),
         (("z.csv", "--spectra", "."), "No such option"),
     ],
@@ -323,7 +323,7 @@ def test_importance_of_no_row_is_an_error(run, weights, results, tmp_path, name:
         path.write_text(path.read_text().replace("importance", "weight"))
     result = run("report", results, "--importance", path.parent, "-o", page, *weights[:2])
     assert result.code == 2
-    assert f"--importance {path.parent} has an importance map for none of the 5 rows" in result.err
+    assert f"--importance {path.parent} has no importance map for any of the 5 rows" in result.err
     assert not page.exists()
 
 
@@ -382,7 +382,7 @@ def test_several_spectra_for_one_figure_are_refused_before_work(run, tmp_path, m
     for command in several:
         result = run(*command, "-o", path)
         assert result.code == 2
-        assert f"{path} holds one figure, but several spectra are named" in result.err
+        assert f"{path} holds one figure, but several spectra are given" in result.err
         assert not path.exists()
 
 

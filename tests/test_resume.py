@@ -141,7 +141,7 @@ def test_other_inputs_or_options_are_refused(run, interrupted, inputs, tmp_path)
     (inputs / "a.csv").rename(inputs / "x.csv")
     moved = run(*arguments, "--resume")
     assert moved.code == 2
-    assert "the inputs are not those of the unfinished run" in moved.err
+    assert "the inputs differ from those of the unfinished run" in moved.err
     assert (tmp_path / "out.csv.spectromer-part").exists()
 
 
@@ -154,7 +154,7 @@ def test_what_is_damaged_is_told(run, interrupted, tmp_path, spoil: str) -> None
     path.write_bytes(path.read_bytes()[:40])
     result = run(*arguments, "--resume")
     assert result.code == 1
-    assert "start afresh: rm" in result.err
+    assert "start from the beginning: rm" in result.err
 
 
 def test_the_first_batch_is_kept_and_it_is_said_how_to_go_on(run, interrupted, tmp_path) -> None:
@@ -178,7 +178,7 @@ def test_a_users_own_part_file_is_another(run, interrupted, tmp_path) -> None:
 
 def test_what_went_to_stdout_cannot_be_resumed(run, weights, inputs) -> None:
     result = run("classify", inputs, *weights, "--resume")
-    assert result.code == 2 and "--resume goes with -o" in result.err
+    assert result.code == 2 and "--resume needs -o" in result.err
 
 
 @pytest.mark.parametrize("place", ["rows", "state", "end"])

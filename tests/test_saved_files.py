@@ -141,12 +141,12 @@ def test_a_fibermap_has_a_row_for_every_spectrum(model, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "redrock"], "--format goes with -o"),
+        (["--format", "redrock"], "--format needs -o"),
         (["--format", "fancy", "-o", "rr.fits"], "choose from redrock"),
         (["--format", "redrock", "-o", "rr.csv"], "end it in .fits"),
         (["--save-pz", "pz.csv"], "end it in .fits .h5 .hdf5"),
-        (["--save-pz", "a.fits", "-o", "a.fits"], "name one file"),
-        (["--save-pz", str(COADD)], "it would be overwritten"),
+        (["--save-pz", "a.fits", "-o", "a.fits"], "are the same file"),
+        (["--save-pz", str(COADD)], "would be overwritten"),
     ],
 )
 def test_what_cannot_be_written_is_told_first(run: Run, tmp_path, monkeypatch, arguments, message):

@@ -90,10 +90,10 @@ def test_patterns_that_the_shell_left(folder):
     ("argument", "words"),
     [
         ("missing.fits", "missing.fits does not exist"),
-        ("missing.fits[3]", "no file is or matches missing.fits[3]"),
-        ("*.fits", "no file is or matches *.fits"),
-        ("s[0-9]", "no file is or matches s[0-9]"),
-        ("empty", "empty holds no spectra"),
+        ("missing.fits[3]", "no file matches missing.fits[3]"),
+        ("*.fits", "no file matches *.fits"),
+        ("s[0-9]", "no file matches s[0-9]"),
+        ("empty", "empty contains no spectra"),
         ("a.txt/b.fits", "does not exist"),
         ("x" * 300, "cannot be opened: File name too long"),
         ("nul\0.fits", "cannot be opened"),
@@ -316,7 +316,7 @@ def test_names_of_a_long_catalogue_are_looked_up_as_they_come(folder, monkeypatc
     assert total == 10 and len(list(targets)) == 10
     assert "4 of first 5 inputs do not exist" in capsys.readouterr().err
     Path("c.csv").write_text("file\n" + "b.fits\n" * 9)
-    with pytest.raises(UsageError, match="none of the first 5 inputs exists"):
+    with pytest.raises(UsageError, match="none of the first 5 inputs exist"):
         protect.checked_targets(Inputs(catalog=Path("c.csv")), [])
 
 
@@ -345,8 +345,8 @@ def test_plate_mjd_fiberid(folder):
     assert not any(t.problem for t in targets[:4])
     assert targets[5].problem == "no spectrum of plate 1, mjd 2, fiberid 3 below s"
     assert "fiberid 5" in targets[4].problem
-    assert "gives no plate, mjd, fiberid" in targets[6].problem
-    assert "no whole number" in targets[7].problem
+    assert "has no plate, mjd, fiberid" in targets[6].problem
+    assert "not a whole number" in targets[7].problem
     assert [t.catalogue_row for t in targets] == list(range(8))
 
 
@@ -424,10 +424,10 @@ def test_real_files(folder):
     ("content", "error", "words"),
     [
         ("ra,dec\n1,2\n", UsageError, "its columns are: ra, dec"),
-        ("plate,mjd\n1,2\n", UsageError, "names no spectra"),
+        ("plate,mjd\n1,2\n", UsageError, "identifies no spectra"),
         ("", UsageError, "is empty"),
         ("file\n", UsageError, "has no rows"),
-        ("obsid\n1\n", UsageError, "where are the spectra"),
+        ("obsid\n1\n", UsageError, "no folder of spectra is given"),
         ("file,z\na,1,2,3\n", ReadError, "cannot be read"),
         (b"SIMPLE  =  T" + b" " * 100, ReadError, "cannot be read"),
         (b"PAR1 and no more", ReadError, "cannot be read"),
@@ -458,7 +458,7 @@ def test_numbers_that_name_nothing_for_sure(tmp_path: Path, value: str) -> None:
     (tmp_path / "t.csv").write_text(f"obsid\n{value}\n740103182\n")
     targets, _ = read_catalogue(tmp_path / "t.csv", tmp_path)
     assert all(target.problem for target in targets)
-    assert "no whole number" in targets[0].problem
+    assert "not a whole number" in targets[0].problem
 
 
 def test_an_obsid_is_not_looked_for_in_names_of_other_surveys(tmp_path: Path) -> None:
@@ -486,7 +486,7 @@ def test_a_folder_says_what_it_leaves_out(folder, capsys):
     touch("all/.hidden")
     found = [str(target.path) for target in expand(["all"])]
     assert found == [f"all/{name}" for name in sorted(spectra)]
-    assert "all: left out 4 files by suffix (.png, none, .log)" in capsys.readouterr().err
+    assert "all: skipped 4 files by suffix (.png, none, .log)" in capsys.readouterr().err
     touch("one/a.fits")
     assert len(list(expand(["one"]))) == 1
     assert not capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_scale_does_not_matter() -> None:
         (GRID.wavelength, np.ones(GRID.n), np.zeros(GRID.n), "every pixel is masked"),
         (GRID.wavelength, np.full(GRID.n, np.nan), np.ones(GRID.n), "every pixel is masked"),
         (np.linspace(360, 900, 4000), np.ones(4000), np.ones(4000), "only 0 good pixels"),
-        (GRID.wavelength, np.zeros(GRID.n), np.ones(GRID.n), "zero throughout"),
+        (GRID.wavelength, np.zeros(GRID.n), np.ones(GRID.n), "zero everywhere"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(wavelength, flux, ivar, message) -> None:

@@ -181,7 +181,7 @@ def test_other_columns_in_a_later_chunk_are_refused(tmp_path):
 
 def test_the_suffix_is_checked_before_the_work(tmp_path):
     for name in ("t.xlsx", "t", "t.csv.gz"):
-        with pytest.raises(UsageError, match="names no format") as caught:
+        with pytest.raises(UsageError, match="suffix") as caught:
             tables.check_output(tmp_path / name)
         assert all(suffix in caught.value.hint for suffix in SUFFIXES)
     with pytest.raises(UsageError, match="does not exist"):
@@ -318,4 +318,4 @@ def test_show_fits_the_terminal(capsys, monkeypatch, width):
     assert ("…" in out) == (width < 100) and "0.12346" in out and "GALAXY" in out
     assert "3 more rows" in out.replace("\n", " ")
     assert ("1e-07" in out) == (width >= 60)
-    assert ("too wide for" in out) == (width < 60)
+    assert ("no room for" in out) == (width < 60)

@@ -67,7 +67,7 @@ def test_a_run_leaves_weights_that_load(files, tmp_path) -> None:
     assert weights.config.confidence["kept"][0] == 1.0
     card = (tmp_path / "a" / "test.v1.md").read_text()
     # The card prints the figures of the report.
-    assert f"Right: {figures['class_accuracy']:.4g} (" in card
+    assert f"Accuracy: {figures['class_accuracy']:.4g} (" in card
     table = Table.read(tmp_path / "a" / "predictions.ecsv")
     right = np.asarray(table["class"] == table["class_true"])
     assert right.mean() == pytest.approx(figures["class_accuracy"], abs=1e-4)
@@ -96,7 +96,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(files, tmp_path, monkeypatch)
 
 def test_a_run_is_not_overwritten(files, tmp_path) -> None:
     run(files, tmp_path / "a", replace(RECIPE, steps=1))
-    with pytest.raises(UsageError, match="holds a run already"):
+    with pytest.raises(UsageError, match="already contains a run"):
         run(files, tmp_path / "a", replace(RECIPE, steps=1))
     with pytest.raises(UsageError, match="other settings"):
         run(files, tmp_path / "a", replace(RECIPE, steps=2), resume=True)
@@ -291,7 +291,7 @@ def test_the_journal_writes_to_tensorboard_where_it_is_installed(tmp_path) -> No
 def test_a_share_beyond_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.toml"
     path.write_text('name = "old.v1"\nwarmup = 200\n')
-    with pytest.raises(UsageError, match="warmup is a share, between 0 and 1"):
+    with pytest.raises(UsageError, match="warmup is a fraction, between 0 and 1"):
         load_recipe(path)
 
 

@@ -111,7 +111,7 @@ def edited_config(**values: object) -> str:
     ("text", "words", "hint"),
     [
         (edited_config(version=CONFIG_VERSION + 1, extra=1), "newer spectromer", "upgrade"),
-        (edited_config(extra=1), "does not know: extra", "upgrade"),
+        (edited_config(extra=1), "unknown to this version: extra", "upgrade"),
         (edited_config(grid={"loglam0": 3.5, "speed": 1}), "broken", "again"),
         (edited_config(tasks="class"), "broken", "again"),
         (edited_config(tokens="7"), "broken", "again"),
@@ -159,7 +159,7 @@ def test_a_backbone_is_a_plain_name_of_timm(backbone: str) -> None:
     ],
 )
 def test_absurd_sizes_are_refused_in_words(values: dict[str, object], words: str) -> None:
-    with pytest.raises(SpectromerError, match="broken model configuration") as caught:
+    with pytest.raises(SpectromerError, match="invalid model configuration") as caught:
         ModelConfig.from_json(edited_config(**values))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
@@ -226,7 +226,7 @@ def test_same_name_replaces_and_the_default_stays(bundled: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../toy", "", "hf-hub:a/b", ".hidden"])
 def test_names_that_are_paths_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name weights"):
+    with pytest.raises(UsageError, match="invalid name for weights"):
         write_weights(tmp_path, name, STATE, CONFIG, EXTRA)
 
 
@@ -279,7 +279,7 @@ def test_no_weights_came_with_the_program(
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.setattr("spectromer_cli.weights.manifest.bundled_weights_dir", lambda: empty)
-    with pytest.raises(SpectromerError, match="no weights came with this installation"):
+    with pytest.raises(SpectromerError, match="this installation contains no weights"):
         resolve()
     assert resolve("mine").name == "own.v1"
 
@@ -296,7 +296,7 @@ def test_folder(tmp_path: Path, bundled: Path) -> None:
     with pytest.raises(SpectromerError, match="cannot be read"):
         resolve("mine")
     (tmp_path / "mine" / "manifest.json").unlink()
-    with pytest.raises(UsageError, match="holds no weights"):
+    with pytest.raises(UsageError, match="contains no weights"):
         resolve("mine")
 
 
@@ -305,7 +305,7 @@ def test_file_in_a_folder(bundled: Path, tmp_path: Path) -> None:
     assert resolve(str(path)).name == "toy-small.v2"
     stray = tmp_path / "stray.safetensors"
     stray.write_bytes(path.read_bytes())
-    with pytest.raises(UsageError, match="holds no weights"):
+    with pytest.raises(UsageError, match="contains no weights"):
         resolve(str(stray))
     write_weights(tmp_path, "other.v1", STATE, CONFIG, EXTRA)
     with pytest.raises(UsageError, match="cannot be verified"):

@@ -1,1 +1,1 @@
-"""How good predictions are beside reference values, and what makes their confidence honest."""
+"""Predictions compared with reference values, and the calibration of their confidences."""

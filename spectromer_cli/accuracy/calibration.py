@@ -1,4 +1,4 @@
-"""What makes confidences and errors honest, fitted on spectra that the weights have not seen."""
+"""Calibration of confidences and errors, fitted on spectra that the weights have not seen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def predicted_classes(asked: Sequence[tasks.Task], logits: Logits) -> np.ndarray
 def predicted_redshifts(
     asked: Sequence[tasks.Task], logits: Logits, temperatures: Mapping[str, float]
 ) -> decoding.RedshiftPrediction:
-    """What p(z) says of each spectrum, given its class."""
+    """Redshift and probability from p(z) for each spectrum, given its class."""
     task = next(task for task in asked if isinstance(task, tasks.Redshift))
     p = tasks.calibrated([task], logits, temperatures)[task.name]
     return decoding.decode_redshift(task, p, predicted_classes(asked, logits) == "STAR")
@@ -91,8 +91,8 @@ def fit_temperatures(
 def best_temperature(task: tasks.Task, logits: torch.Tensor, target: torch.Tensor) -> float:
     """The temperature that makes the predictions of a task fit the labels best.
 
-    A weak prior (σ = 0.5 in ln t about 1) keeps a handful of labels, all predicted right, from
-    calling for certainty.
+    A weak prior (σ = 0.5 in ln t about 1) keeps a handful of labels, all predicted correctly, from
+    giving probabilities of 1.
     """
     grid = np.geomspace(0.3, 5.0, 113)
     number = int(task.known(target).sum())
@@ -110,7 +110,7 @@ def error_scales(
     z: np.ndarray,
     has_ivar: np.ndarray,
 ) -> dict[str, dict[str, float]]:
-    """What formal redshift errors must be multiplied by (see `model.template_fit.Basis`).
+    """Factors that correct formal redshift errors (see `model.template_fit.Basis`).
 
     Parameters
     ----------

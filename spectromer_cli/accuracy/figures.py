@@ -1,4 +1,4 @@
-"""Figures of predictions beside reference values."""
+"""Figures that compare predictions with reference values."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def sheet(
     class_true: np.ndarray,
     z_true: np.ndarray,
 ) -> Figure:
-    """Six panels: confusion, reliability, z against z, residual against S/N, pull, and what a
-    cut on the confidence keeps.
+    """Six panels: confusion, reliability, z against z, residual against S/N, pull, and
+    completeness and purity of a cut on the confidence.
 
     Parameters
     ----------

@@ -15,17 +15,17 @@ _REDSHIFT_ROWS = {
     "outliers_0.01": "|Δz|/(1+z) > 0.01",
     "outliers_0.05": "|Δz|/(1+z) > 0.05",
     "r2": "R²",
-    "r2_without_worst": "R² without the worst one",
+    "r2_without_worst": "R² without the largest outlier",
 }
 _STELLAR = {
     "teff": "Teff (K)",
     "logg": "log g (dex)",
     "feh": "[Fe/H] (dex)",
 }
-NOTES = """Numbers in brackets are 68 % intervals: Wilson's for shares, bootstrap for the rest.
-A spectrum without a prediction counts as a wrong class. Everything counts, at whatever S/N.
-"Without the worst one": R² rests on squares, so one wrong label of high redshift can decide it;
-the one spectrum of largest |Δz| is left out there and nowhere else."""
+NOTES = """Numbers in parentheses are 68 % intervals: Wilson for fractions, bootstrap for the rest.
+A spectrum without a prediction counts as misclassified. Spectra of every S/N are included.
+"Without the largest outlier": R² is a sum of squares, so one wrong label at high redshift can
+dominate it; the spectrum with the largest |Δz| is left out of that row and of no other."""
 
 
 def markdown(
@@ -43,9 +43,9 @@ def markdown(
     provenance : mapping of str to str
         How the predictions were made.
     others : mapping of str to mapping, optional
-        Name → report of what else was judged by the same spectra.
+        Name → report of other methods evaluated on the same spectra.
     remarks : sequence of str
-        What the reader must know about the data and the others: one list item each.
+        Notes on the data and on the other methods, one list item each.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def markdown(
         parts.append("\n".join(f"- {remark}" for remark in remarks))
     parts.append(NOTES)
     if others:
-        parts += ["## Side by side", _side_by_side({"spectromer": report, **others})]
+        parts += ["## Comparison", _comparison({"spectromer": report, **others})]
     parts += sections(report)
     return "\n\n".join(parts) + "\n"
 
@@ -84,8 +84,8 @@ def sections(report: Report, level: str = "##") -> list[str]:
     ]
 
 
-def _side_by_side(reports: Mapping[str, Report]) -> str:
-    """One row per figure, one column per method; a figure that none has is left out."""
+def _comparison(reports: Mapping[str, Report]) -> str:
+    """One row per metric, one column per method; a metric that no method has is left out."""
     ours = next(iter(reports.values()))
     rows: list[list[Any]] = []
     for words, path in _figures_to_compare(ours):
@@ -104,15 +104,15 @@ def _side_by_side(reports: Mapping[str, Report]) -> str:
 
 
 def _figures_to_compare(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """In words, and where each stands in a report."""
-    yield "class right", ("classes", "accuracy")
+    """The name of each metric and its path in a report."""
+    yield "class accuracy", ("classes", "accuracy")
     for kind in ("recall", "precision"):
         for label in report.get("classes", {}).get("by_class", {}):
             yield f"{kind} of {label}", ("classes", "by_class", label, kind)
     yield "expected calibration error of the class", ("classes", "ece")
-    yield "stars: letter right", ("stars", "letter", "right")
-    yield "stars: within one letter", ("stars", "letter", "within_one")
-    yield "stars: type right to a tenth of a letter", ("stars", "star_type", "within_one")
+    yield "stars: spectral class correct", ("stars", "letter", "right")
+    yield "stars: within one spectral class", ("stars", "letter", "within_one")
+    yield "stars: type correct to one subtype", ("stars", "star_type", "within_one")
     for name, words in _STELLAR.items():
         yield f"stars: scatter of {words}", ("stars", name, "scatter")
     for key, label in (("GALAXY", "galaxies"), ("QSO", "quasars"), ("", "both")):
@@ -121,7 +121,7 @@ def _figures_to_compare(report: Report) -> Iterator[tuple[str, tuple[str, ...]]]
             if name != "n":
                 yield f"{label}: {words}", ("redshifts", *part, name)
     for name in report.get("categories", {}):
-        yield f"{name}: right", ("categories", name, "accuracy")
+        yield f"{name}: accuracy", ("categories", name, "accuracy")
         yield f"{name}: mean recall", ("categories", name, "mean_recall")
     for name in report.get("quantities", {}):
         yield f"{name}: scatter", ("quantities", name, "scatter")
@@ -146,20 +146,20 @@ def _classes(classes: Report) -> list[str]:
     ]
     return [
         "## Classes",
-        f"Right: {_with_interval(classes, 'accuracy')} of {classes['n']}. "
+        f"Accuracy: {_with_interval(classes, 'accuracy')}, {classes['n']} spectra. "
         f"Expected calibration error: {_text(classes['ece'])}.",
         _table(["class", "spectra", "recall", "precision"], by_class),
         _table(["label \\ predicted", *labels], confusion),
-        _table(["survey", "class", "spectra", "right"], by_survey),
-        _table(["S/N per pixel", "spectra", "right"], by_sn),
-        _table(["class_prob at least", "share kept", "share right"], cuts),
+        _table(["survey", "class", "spectra", "accuracy"], by_survey),
+        _table(["S/N per pixel", "spectra", "accuracy"], by_sn),
+        _table(["class_prob at least", "fraction kept", "fraction correct"], cuts),
     ]
 
 
 def _redshifts(redshifts: Report) -> list[str]:
     sets = {"galaxies and quasars": redshifts["galaxies_and_quasars"]}
     if "without_zwarn" in redshifts:
-        sets["those with zwarn = 0"] = redshifts["without_zwarn"]
+        sets["zwarn = 0 only"] = redshifts["without_zwarn"]
     # Stars have velocities, below.
     sets |= {name: row for name, row in redshifts["by_class"].items() if name != "STAR"}
     rows = [
@@ -169,10 +169,10 @@ def _redshifts(redshifts: Report) -> list[str]:
     parts = ["## Redshifts", _table(["", *sets], rows)]
     if "worst" in redshifts:
         worst = redshifts["worst"]
-        name = " ".join(filter(None, [worst["survey"], worst["object_id"]])) or "an unnamed one"
+        name = " ".join(filter(None, [worst["survey"], worst["object_id"]])) or "unnamed spectrum"
         parts.append(
-            f"The worst one, of largest |Δz|: {name}, {worst['class'] or 'class unknown'} at "
-            f"z = {worst['z_true']:.4f} by the label, {worst['z']:.4f} predicted."
+            f"The largest |Δz|: {name}, {worst['class'] or 'class unknown'}, reference z = "
+            f"{worst['z_true']:.4f}, predicted z = {worst['z']:.4f}."
         )
     surveys = [
         [
@@ -215,31 +215,32 @@ def _redshifts(redshifts: Report) -> list[str]:
         for row in redshifts.get("completeness_purity", [])
     ]
     if cuts:
-        head = ["z_prob at least", "share kept", "share within 0.01 (1+z)"]
+        head = ["z_prob at least", "fraction kept", "fraction within 0.01 (1+z)"]
         parts.append(_table(head, cuts))
     return parts
 
 
 def _calibration(report: Report) -> list[str]:
-    """Calibration as the weights have it, and judged by objects it was not fitted on."""
-    anew = report["calibration"]
-    rows = [["expected calibration error of the class", report["classes"]["ece"], anew["ece"]]]
+    """Calibration as stored in the weights, and by cross-validation over the objects."""
+    folds = report["calibration"]
+    rows = [["expected calibration error of the class", report["classes"]["ece"], folds["ece"]]]
     pulls = report.get("redshifts", {}).get("pull", {})
     rows += [
         [f"pull width, {name}", pulls[name]["width"], pull["width"]]
-        for name, pull in anew["pull"].items()
+        for name, pull in folds["pull"].items()
     ]
     parts = [
-        "## Calibration by other objects",
-        "The weights' numbers were fitted on all the spectra that are judged here. On the right "
-        f"each of {anew['folds']} parts of the objects is judged by numbers fitted on the others.",
-        _table(["", "as in the weights", "from other objects"], rows),
+        "## Cross-validated calibration",
+        "The calibration of the weights was fitted on all the spectra evaluated here. In the last "
+        f"column, each of {folds['folds']} folds of the objects is evaluated with a fit to the "
+        "others.",
+        _table(["", "as in the weights", "cross-validated"], rows),
     ]
-    promise = anew["max_outlier_rate"]
-    if promise["kept"] is not None:
+    limited = folds["max_outlier_rate"]
+    if limited["kept"] is not None:
         parts.append(
-            f"`--max-outlier-rate {promise['promised']:g}`, its cut from other objects, keeps "
-            f"{_text(promise['kept'])} of the galaxies and quasars; {_text(promise['wrong'])} of "
+            f"`--max-outlier-rate {limited['promised']:g}`, with its cut cross-validated, keeps "
+            f"{_text(limited['kept'])} of the galaxies and quasars; {_text(limited['wrong'])} of "
             "those are off by more than 0.01 (1+z)."
         )
     return parts
@@ -252,14 +253,14 @@ def _stars(stars: Report) -> list[str]:
             [where, row["n"], _with_interval(row, "right"), _with_interval(row, "within_one")]
             for where, row in _all_and_surveys(stars["letter"])
         ]
-        parts.append(_table(["letter of the type", "stars", "right", "within one"], rows))
+        parts.append(_table(["spectral class", "stars", "correct", "within one class"], rows))
     if "star_type" in stars:
         shares = ("right", "within_one", "within_sigma")
         rows = [
             [where, row["n"], *(_with_interval(row, n) for n in shares), row["mean_error"]]
             for where, row in _all_and_surveys(stars["star_type"])
         ]
-        head = ["stars", "right", "right to a tenth", "right to its error", "mean error, tenths"]
+        head = ["stars", "correct", "to one subtype", "within its error", "mean error, subtypes"]
         parts.append(_table(["decimal type", *head], rows))
     rows = [
         [words, where, row["n"], *_scatter(row), row["pull"]]
@@ -280,7 +281,7 @@ def _subclasses(subclasses: Report) -> list[str]:
             [label, row["n"], _with_interval(row, "recall"), _with_interval(row, "precision")]
             for label, row in figures["by_label"].items()
         ]
-        parts.append(_table([name, "spectra", "right, recall", "precision"], rows))
+        parts.append(_table([name, "spectra", "recall", "precision"], rows))
     return parts
 
 
@@ -289,7 +290,7 @@ def _category(name: str, figures: Report) -> list[str]:
         [label, row["n"], _with_interval(row, "recall"), _with_interval(row, "precision")]
         for label, row in figures["by_label"].items()
     ]
-    said = f"Right: {_with_interval(figures, 'accuracy')} of {figures['n']}; mean recall "
+    said = f"Accuracy: {_with_interval(figures, 'accuracy')}, {figures['n']} spectra; mean recall "
     said += f"{_text(figures['mean_recall'])}."
     if figures.get("ece") is not None:
         said += f" Expected calibration error: {_text(figures['ece'])}."
@@ -315,7 +316,9 @@ def _scatter(row: Report) -> tuple[str, str]:
 
 
 def _bin(row: Report) -> str:
-    return f"{row['from']:g} on" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
+    return (
+        f"{row['from']:g} and above" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
+    )
 
 
 def _with_interval(figures: Report, name: str) -> str:

@@ -225,7 +225,7 @@ def _classes(
     known: np.ndarray,
 ) -> dict[str, Any]:
     found = predictions["class"]
-    right = found == reference  # what has no prediction is not right
+    right = found == reference  # no prediction counts as wrong
     use = known & (found != "")
     columns = [f"p_{name.lower()}" for name in labels]
     confidence = (
@@ -320,12 +320,12 @@ def _redshifts(
 def _stars(
     predictions: Mapping[str, np.ndarray], star: np.ndarray, truth: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Letter over all true stars; type and parameters over those that have an answer."""
+    """Spectral class over all stars by label; type and parameters over those predicted."""
     report: dict[str, Any] = {}
     true_class = np.where(star, "STAR", "")
     lettered = star & (truth["letter"] != "")
     if "subclass" in predictions and lettered.any():
-        # The letter of a star that was taken for a galaxy is not right.
+        # The spectral class of a star that was predicted as a galaxy counts as wrong.
         found = np.where(predictions["class"] == "STAR", predictions["subclass"], "")
 
         def judge_letter(which: np.ndarray) -> dict[str, Any]:
@@ -360,7 +360,7 @@ def _stars(
 def _subclasses(
     predictions: Mapping[str, np.ndarray], details: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Subclasses of galaxies and quasars; that of a galaxy taken for a star is not right."""
+    """Subclasses of galaxies and quasars; that of a galaxy predicted as a star counts as wrong."""
     report: dict[str, Any] = {}
     if "subclass" not in predictions or "subclass" not in details:
         return report
@@ -424,7 +424,7 @@ def _histogram(z: np.ndarray, z_true: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _cuts(name: str, confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    """Share kept, and share of those right, as the cut on a confidence rises."""
+    """Fraction kept, and the correct fraction of those, as the cut on a confidence rises."""
     rows = []
     for cut in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
         kept = confidence >= cut
@@ -437,13 +437,13 @@ def _cuts(name: str, confidence: np.ndarray, right: np.ndarray) -> list[dict[str
 def _recall_precision(
     right: np.ndarray, are_it: np.ndarray, found_it: np.ndarray
 ) -> dict[str, Any]:
-    """Share right of those that are of a label, and of those that were found to be."""
+    """Recall and precision of one label."""
     recall, precision = _share("recall", right[are_it]), _share("precision", right[found_it])
     return {**precision, **recall, "interval": recall["interval"] | precision["interval"]}
 
 
 def _share(name: str, right: np.ndarray) -> dict[str, Any]:
-    """A share with its interval; None of nothing."""
+    """A fraction with its interval; None where there are no spectra."""
     n = len(right)
     share = float(np.mean(right)) if n else None
     return {"n": n, name: share, "interval": {name: share_interval(int(right.sum()), n)}}

@@ -1,4 +1,4 @@
-"""Labels that are known to be wrong: they count neither in training nor in figures."""
+"""Labels that are known to be wrong: they are used neither in training nor in evaluation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class WrongLabel:
     Parameters
     ----------
     survey, key : str
-        The spectrum: of SDSS and its successors plate-mjd-fiber.
+        The spectrum; plate-mjd-fiber for SDSS and its successors.
     class_, z :
-        What the survey says of it. Other labels of the same spectrum are not meant.
+        The survey's labels. Other labels of the same spectrum do not count as wrong.
     reason : str
-        What it is, and what shows it.
+        What the object is, and the evidence.
     """
 
     survey: str
@@ -71,9 +71,9 @@ def wrong(
     survey, key : array of str, shape (n,)
         As readers name them: survey and object id.
     group : array, shape (n,)
-        The object: what is wrong of one of its spectra is wrong of all that state the same.
+        The object: a label that is wrong for one of its spectra is wrong for all that have it.
     labels : mapping of str to masked array, shape (n,)
-        ``class`` and ``z`` are looked at.
+        ``class`` and ``z`` are used.
 
     Returns
     -------
@@ -92,11 +92,11 @@ def wrong(
 
 
 def remark(reasons: Sequence[str]) -> list[str]:
-    """What a report says of the spectra that were left out; nothing where none was."""
+    """The report's remark on the spectra left out; empty if there are none."""
     if not reasons:
         return []
     return [
-        f"Left out, their labels being known to be wrong: {len(reasons)} "
+        f"Left out because their labels are known to be wrong: {len(reasons)} "
         f"spectr{'um' if len(reasons) == 1 else 'a'}. " + ". ".join(dict.fromkeys(reasons)) + "."
     ]
 

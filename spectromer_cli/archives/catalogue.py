@@ -69,7 +69,7 @@ class Fetched:
         Parameters
         ----------
         match : Match
-            What was asked for.
+            The requested target.
         file : str
             The name of a file that has just come.
         other : dict, optional
@@ -160,8 +160,8 @@ def _read(path: Path) -> list[Row]:
         columns = [table[name].tolist() for name in COLUMNS]
     except Exception as error:  # astropy's reader raises whatever comes up
         raise UsageError(
-            f"{path} is not the catalogue of a fetch ({' '.join(str(error).split())[:100]})",
-            "choose another -o, or move it away: files that are here are then verified anew",
+            f"{path} is not a catalogue written by fetch ({' '.join(str(error).split())[:100]})",
+            "choose another -o, or move it away: existing files are then verified again",
         ) from error
     rows = [dict(zip(COLUMNS, cells, strict=True)) for cells in zip(*columns, strict=True)]
     for row in rows:

@@ -63,7 +63,7 @@ def _client() -> Any:
     try:
         from sparcl.client import SparclClient
     except ImportError as error:
-        raise UsageError("DESI spectra come through sparclclient, which is missing", INSTALL) from (
+        raise UsageError("DESI spectra need sparclclient, which is not installed", INSTALL) from (
             error
         )
     url = services.base("SPARCL")

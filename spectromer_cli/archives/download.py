@@ -46,7 +46,7 @@ def download(
     url : str
         http or https; certificates are always verified.
     target : Path
-        Where to put it. The folder is made if missing.
+        Where to put it. The folder is created if missing.
     sha256 : str, optional
         What the file must hash to (hexadecimal).
     size : int, optional
@@ -70,10 +70,10 @@ def download(
             _save(url, temporary, retries=retries, size=size, limit=MAX_BYTES, bar=bar)
             if sha256 is not None and (found := sha256_of(temporary)) != sha256.lower():
                 raise WeightsNotVerified(
-                    f"{target.name} from {http.host(url)} is not what it should be: sha256 "
-                    f"{found[:12]} instead of {sha256[:12]}; it was thrown away",
-                    "run it again; if that does not help, upgrade spectromer or tell the owner of "
-                    "the file",
+                    f"{target.name} from {http.host(url)} has the wrong sha256, {found[:12]} "
+                    f"instead of {sha256[:12]}; it was deleted",
+                    "run it again; if that does not help, upgrade spectromer or contact the owner "
+                    "of the file",
                 )
 
 
@@ -99,8 +99,8 @@ def _save(
         if count > most:
             said = f"the limit of {most}" if size is None else f"the {most} expected"
             raise NetworkError(
-                f"{url} has more bytes than {said}; it was thrown away",
-                "check the address; if it stays so, tell the owner of the file",
+                f"{url} has more bytes than {said}; the download was deleted",
+                "check the address; if the problem persists, contact the owner of the file",
             )
 
     def once(first: bool) -> None:
@@ -115,8 +115,8 @@ def _save(
                         if file.tell() == 0 and http.is_web_page(response, chunk):
                             raise NetworkError(
                                 f"{url} is a web page, not the file",
-                                "open it in a browser: a login, or the network's own page, may "
-                                "stand before it",
+                                "open it in a browser: it may need a login, or your network may "
+                                "show a page first",
                             )
                         check(file.tell() + len(chunk))
                         file.write(chunk)
@@ -125,7 +125,7 @@ def _save(
                     raise http.TryAgain("the connection broke") from error
                 expected = total if size is None else size
                 if expected not in (None, file.tell()):
-                    raise http.TryAgain(f"{file.tell()} bytes came instead of {expected}")
+                    raise http.TryAgain(f"received {file.tell()} bytes instead of {expected}")
 
     http.patiently(url, once, retries)
 
@@ -235,7 +235,7 @@ def _download(match: Match, folder: Path, unfinished: Path, pace: Pace) -> str:
     Raises
     ------
     NetworkError
-        If it does not come, or is not the spectrum that was asked for.
+        If it does not come, or is not the requested spectrum.
     SpectromerError
         If the disk does not take it.
     """
@@ -255,7 +255,7 @@ def _download(match: Match, folder: Path, unfinished: Path, pace: Pace) -> str:
             temporary.replace(folder / name)
         except ReadError as error:
             said = str(error).replace(str(temporary), match.url)
-            raise NetworkError(f"{said}; it was thrown away", "run it again later") from error
+            raise NetworkError(f"{said}; it was deleted", "run it again later") from error
         finally:
             temporary.unlink(missing_ok=True)
     return name

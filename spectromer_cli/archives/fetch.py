@@ -90,7 +90,7 @@ class Outcome:
     def about_bytes(self) -> int | None:
         """How large the missing files are together; None if no server tells a size.
 
-        A few files of each archive are asked for, the others are taken to be like them.
+        Estimated from a few files of each archive.
 
         Raises
         ------
@@ -138,7 +138,7 @@ def fetch(
     targets : str or sequence of str
         Names of objects, or coordinates in degrees or sexagesimal (hours and degrees).
     output : path
-        The folder for the files and their catalogue ``fetched.ecsv``; made if missing. What is
+        The folder for the files and their catalogue ``fetched.ecsv``; created if missing. What is
         there already does not come again.
     catalog : path, optional
         A table of targets in any format; columns of ids, coordinates or names are found by
@@ -164,7 +164,7 @@ def fetch(
     force : bool
         Download again what is here already.
     max_connections : int
-        Files at a time, over all servers.
+        Simultaneous downloads, over all servers.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def fetch(
     if sum(map(bool, (targets, catalog, ids, sql))) != 1:
         some = targets or catalog or ids or sql
         raise UsageError(
-            "too many ways to say what to fetch" if some else "nothing to fetch",
+            "several kinds of target given" if some else "nothing to fetch",
             "give one of: targets, a catalogue, ids, SQL",
         )
     given = {"release": release, "instrument": instrument, "token": token}
@@ -192,13 +192,13 @@ def fetch(
     listed = Path(output) / NAME
     if catalog and listed.exists() and Path(catalog).exists() and listed.samefile(catalog):
         raise UsageError(
-            f"the catalogue {catalog} is where the fetch keeps its own: it would be overwritten",
+            f"the catalogue {catalog} would be overwritten by that of the fetch",
             "copy it, or choose another -o",
         )
     arcsec = radius_of(radius)
     archives = _archives(archive, options, "ids" if ids else "SQL" if sql else "")
     if sql:
-        console.info("asking sdss")
+        console.info("querying sdss")
         matches = sdss.find_sql(sql, release or sdss.RELEASE)
     else:
         if ids:
@@ -324,8 +324,8 @@ def _archives(archive: str | None, options: Mapping[str, str], by: str) -> list[
     if archive is None:
         if by or options:
             raise UsageError(
-                f"{by or next(iter(options))}: only together with one archive",
-                f"name it: {', '.join(KEYS)}",
+                f"{by or next(iter(options))} needs an archive",
+                f"choose from {', '.join(KEYS)}",
             )
         return list(KEYS)
     if archive not in KEYS:
@@ -350,9 +350,9 @@ def _search(
     """
     matches: list[Match] = []
     for archive in archives:
-        console.info(f"asking {archive} for {len(wanted)} target{'s' * (len(wanted) != 1)}")
+        console.info(f"querying {archive} for {len(wanted)} target{'s' * (len(wanted) != 1)}")
         find = _find_of(archive)
-        with console.progress(f"asking {archive}", len(wanted)) as advance:
+        with console.progress(f"querying {archive}", len(wanted)) as advance:
             for start in range(0, len(wanted), TARGETS_PER_QUESTION):
                 some = wanted[start : start + TARGETS_PER_QUESTION]
                 try:
@@ -386,5 +386,5 @@ def _size(match: Match) -> int | None:
     except http.Unreachable:
         raise
     except NetworkError as error:  # some servers refuse to tell a size, and send the file
-        console.info(f"no size: {error}")
+        console.info(f"size unknown: {error}")
         return None

@@ -183,7 +183,7 @@ def told(url: str, error: Exception, first: bool) -> Exception:
     Parameters
     ----------
     url : str
-        What was asked for.
+        The requested target.
     error : OSError
         What went wrong; `requests` raises subclasses of it.
     first : bool
@@ -206,8 +206,8 @@ def told(url: str, error: Exception, first: bool) -> Exception:
         return TryAgain("the connection broke")
     if isinstance(error, requests.TooManyRedirects):
         return NetworkError(
-            f"{host(url)} sends from one address to the next and back (redirect loop)",
-            "try again later; if it stays so, tell the archive",
+            f"{host(url)} redirects in a loop",
+            "try again later; if the problem persists, contact the archive",
         )
     return NetworkError(f"{url} cannot be downloaded ({type(error).__name__})", "check the address")
 
@@ -223,7 +223,7 @@ def _never_connected(error: Exception) -> bool:
 
 
 def check_status(url: str, response: requests.Response) -> None:
-    """Say what is wrong with an answer that is not 200.
+    """Raise the error of a response that is not 200.
 
     Raises
     ------
@@ -239,10 +239,10 @@ def check_status(url: str, response: requests.Response) -> None:
     answer = f"{status} {response.reason}"
     if status in PASSING_STATUS:
         wait = retry_after(response.headers.get("Retry-After"))
-        raise TryAgain(f"the server answers {answer}", wait)
+        raise TryAgain(f"the server responds {answer}", wait)
     if status in (404, 410):
         raise NetworkError(f"{url} does not exist ({answer})", "check the name and the release")
-    login = "it needs a login or a permission" if status in (401, 403) else "try again later"
+    login = "it needs a login or permission" if status in (401, 403) else "try again later"
     raise NetworkError(f"{url} is refused ({answer})", login)
 
 

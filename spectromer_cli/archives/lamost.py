@@ -65,8 +65,8 @@ def _folder(release: str) -> str:
     version = version or _VERSIONS.get(name, "")
     if not re.fullmatch(r"dr\d+", name) or not re.fullmatch(r"v[\d.]+", version):
         raise UsageError(
-            f"{release} is not a release of LAMOST that is known here",
-            f"choose from {', '.join(_VERSIONS)}, gavo; or name the version too: dr12/v1.0",
+            f"{release} is not a supported LAMOST release",
+            f"choose from {', '.join(_VERSIONS)}, gavo; or include the version: dr12/v1.0",
         )
     return f"{name}/{version}"
 
@@ -136,7 +136,7 @@ def _at_gavo(one: Wanted, radius: float) -> list[Match]:
         return []
     if not one.has_place:
         raise UsageError(
-            f"GAVO's copy of LAMOST is searched by position, not by obsid ({one.label})",
+            f"GAVO's copy of LAMOST can be searched by position only, not by obsid ({one.label})",
             "give coordinates or a name, or another release",
         )
 

@@ -79,7 +79,7 @@ def find_sql(sql: str, release: str) -> list[Match]:
         one = Wanted(label_of(known), ids=known)
         if not one.has_ids("sdss"):
             raise UsageError(
-                f"row {place} of the answer to the SQL names no spectrum; its columns are: "
+                f"row {place} returned by the SQL identifies no spectrum; its columns are: "
                 f"{', '.join(row)}",
                 "select plate, mjd, fiberID and run2d",
             )
@@ -114,7 +114,7 @@ def query(sql: str, dr: int) -> list[dict[str, Any]]:
         except RemoteServiceError as error:
             said = " ".join(re.sub("<[^>]*>", " ", str(error)).split())
             raise UsageError(
-                f"SkyServer refuses the SQL: {said[:300]}", "try it at skyserver.sdss.org first"
+                f"SkyServer rejected the SQL: {said[:300]}", "try it at skyserver.sdss.org first"
             ) from error
         return rows_of(answer)
 
@@ -154,7 +154,7 @@ def release_number(release: str) -> int:
     """
     digits = release.lower().removeprefix("dr")
     if not digits.isdigit() or int(digits) < 9:
-        raise UsageError(f"{release} is not a release of SDSS", "choose from dr9 to dr19")
+        raise UsageError(f"{release} is not an SDSS release", "choose from dr9 to dr19")
     return int(digits)
 
 
@@ -247,7 +247,8 @@ def _of_robot(one: Wanted, dr: int) -> Match:
     """SDSS-V: the ids say where the file is; position and answer are in the file itself."""
     if dr not in _SDSS_V:
         raise UsageError(
-            f"SDSS-V has no field, mjd and catalogid in dr{dr}", "use --release dr18 or dr19"
+            f"dr{dr} has no SDSS-V spectra by field, mjd and catalogid",
+            "use --release dr18 or dr19",
         )
     field, mjd, catalogid = (one.ids[key] for key in ("field", "mjd", "catalogid"))
     if dr == 18:

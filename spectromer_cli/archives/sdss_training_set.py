@@ -150,7 +150,7 @@ def _class_rows(name: str, choice: Choice, dr: int) -> list[dict[str, Any]]:
         dr,
     )
     if len(rows) < choice.per_class:
-        console.warn(f"only {len(rows)} spectra of class {name} fit, fewer than were asked for")
+        console.warn(f"only {len(rows)} spectra of class {name} match, fewer than requested")
     return rows
 
 
@@ -167,8 +167,8 @@ def _kept(path: Path, choice: Choice) -> list[dict[str, Any]] | None:
     table = Table.read(path, format="ascii.ecsv")
     if dict(table.meta.get("choice", {})) != asdict(choice):
         raise UsageError(
-            f"{path} is of another choice: {table.meta.get('choice')}",
-            "repeat that choice to resume it, or choose another -o",
+            f"{path} belongs to another selection: {table.meta.get('choice')}",
+            "repeat that selection to resume it, or choose another -o",
         )
     cells = zip(*(table[name].tolist() for name in table.colnames), strict=True)
     return [dict(zip(table.colnames, row, strict=True)) for row in cells]

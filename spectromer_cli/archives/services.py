@@ -85,13 +85,14 @@ def _told(url: str, error: Exception, first: bool) -> Exception:
     elif isinstance(cause, requests.RequestException) and not isinstance(cause, ValueError):
         return http.told(url, cause, first)
     if "timeout" in type(error).__name__.lower() or isinstance(error, TimeoutError):
-        return http.TryAgain("it does not answer in time")
+        return http.TryAgain("timed out")
     reason = " ".join(f"{type(error).__name__}: {error}".split())
     if "<html" in reason.lower() or "<!doctype" in reason.lower():
-        reason = "it sent a web page"
+        reason = "it returned a web page"
     return NetworkError(
-        f"{http.host(url)} does not answer as it should ({reason[:200]})",
-        "try again later; if it stays so, the service has changed: upgrade spectromer",
+        f"{http.host(url)} returned an unexpected response ({reason[:200]})",
+        "try again later; if the problem persists, the service may have changed: upgrade "
+        "spectromer",
     )
 
 
@@ -108,7 +109,7 @@ def rows_of(table: Table | None) -> list[dict[str, Any]]:
     names = [name.lower() for name in table.colnames]
     if any(name.startswith(("<", "{")) for name in names):
         raise NetworkError(
-            "the service sent a web page instead of a table",
+            "the service returned a web page instead of a table",
             "try again later; the service may be down for maintenance",
         )
     columns = [table[name].tolist() for name in table.colnames]

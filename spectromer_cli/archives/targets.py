@@ -78,7 +78,7 @@ class Match:
     Parameters
     ----------
     target : str
-        What the user asked for, in the user's words.
+        The target as the user gave it.
     archive, release : str
         Where it is: "sdss", "dr17".
     object_id : str
@@ -154,7 +154,7 @@ def from_text(text: str) -> Wanted:
 
 
 def _place(text: str) -> tuple[float, float] | None:
-    """Right ascension and declination in degrees; None if the text holds no coordinates."""
+    """Right ascension and declination in degrees; None if the text contains no coordinates."""
     parts = text.replace(",", " ").split()
     # Two decimal numbers are degrees; anything with h, :, or six numbers is sexagesimal.
     if not re.match(r"[\d.+-]", text.strip()) or len(parts) not in (1, 2, 6):
@@ -197,7 +197,7 @@ def from_ids(ids: Mapping[str, int], archive: str) -> Wanted:
     if not wanted.has_ids(archive) and not plate:
         keys = " or ".join(", ".join(key) for key in KEYS[archive])
         raise UsageError(
-            f"{archive} knows no spectrum by {', '.join(ids)}",
+            f"{archive} cannot be searched by {', '.join(ids)}",
             f"give {keys}" if keys else "give coordinates or a name",
         )
     return wanted
@@ -225,11 +225,11 @@ def radius_of(angle: str | float) -> float:
         parsed = Angle(float(text), units.arcsec) if plain else Angle(text)
         radius = float(parsed.to_value(units.arcsec))
     except (ValueError, TypeError) as error:
-        raise UsageError(f"the radius {text} is not an angle", "write 2arcsec or 0.5arcmin") from (
-            error
-        )
+        raise UsageError(
+            f"invalid radius {text!r}: not an angle", "write 2arcsec or 0.5arcmin"
+        ) from (error)
     if not 0 < radius <= 180:
-        raise UsageError(f"the radius {text} is out of range", "from 0 to 3arcmin")
+        raise UsageError(f"invalid radius {text!r}: out of range", "give 0 to 3arcmin")
     return radius
 
 
@@ -258,9 +258,9 @@ def from_catalogue(path: Path) -> list[Wanted]:
     found = positions.in_degrees(table)
     if not keyed and found is None and name is None:
         raise UsageError(
-            f"the catalogue {path} does not say where its targets are; its columns are: "
+            f"the catalogue {path} has no ids or coordinates; its columns are: "
             f"{', '.join(table.colnames)}",
-            "give it ra and dec, or plate, mjd and fiberid, or obsid, or targetid, or name",
+            "add columns ra and dec, or plate, mjd and fiberid, or obsid, or targetid, or name",
         )
     places = [(math.nan, math.nan)] * len(table)
     wrong = [""] * len(table)
@@ -275,7 +275,7 @@ def from_catalogue(path: Path) -> list[Wanted]:
         label = text or _label(known, places[row]) or f"row {row}"
         one = Wanted(label, *places[row], ids=known)
         if not one.has_place and not any(one.has_ids(archive) for archive in KEYS):
-            problem = wrong[row] or ("" if text else "no id, no position")
+            problem = wrong[row] or ("" if text else "no id or position")
             one = Wanted(label, ids=known, name="" if wrong[row] else text, problem=problem)
         wanted.append(one)
     return wanted
@@ -337,7 +337,7 @@ def _resolved(one: Wanted) -> Wanted:
 
     place = services.ask("SESAME", question)
     if place is None:
-        return replace(one, problem="Sesame does not know the name")
+        return replace(one, problem="Sesame cannot resolve the name")
     return replace(one, ra=place[0], dec=place[1])
 
 

@@ -1,4 +1,4 @@
-"""Whether a file that came is a spectrum, and the one that was asked for."""
+"""Checks that a downloaded file is a spectrum, and the requested one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _one_at_a_time = threading.Lock()
 
 
 def verify(path: Path, match: Match) -> None:
-    """Read a file's spectrum and compare the ids in its headers with those asked for.
+    """Read a file's spectrum and compare the ids in its headers with the requested ones.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def verify(path: Path, match: Match) -> None:
     Raises
     ------
     ReadError
-        If it holds no spectrum, or another one.
+        If it contains no spectrum, or another one.
     """
     from spectromer_cli.spectra.readers import open_spectra
 
     with _one_at_a_time, open_spectra(path) as spectra:
         if not len(spectra):
-            raise ReadError("the file has no spectrum in it", "run it again with --force")
+            raise ReadError("the file contains no spectrum", "run it again with --force")
         meta = spectra.get(0).meta
     for key, number in match.ids.items():
         said = meta.get(key, number)
@@ -51,7 +51,8 @@ def verify(path: Path, match: Match) -> None:
 
 def _another(match: Match, which: str) -> ReadError:
     return ReadError(
-        f"{match.url} holds another object: {which}", "run it again later, or tell the archive"
+        f"{match.url} contains another object: {which}",
+        "run it again later, or contact the archive",
     )
 
 

@@ -170,7 +170,7 @@ def _run() -> int | str | None:
         return _stdout_failed(failure.args[0])
     except SystemExit as stop:
         if stop.code == 2:
-            _json_error("the command line is not understood: see stderr")
+            _json_error("invalid command line: see stderr")
         return stop.code
     except Exception as error:
         return _unexpected(error)
@@ -181,15 +181,15 @@ def _unexpected(error: Exception) -> int:
     _debug()
     _json_error(f"{type(error).__name__}: {error}")
     console.error(
-        f"something unexpected happened ({type(error).__name__}: {error})",
-        "run it again with SPECTROMER_DEBUG=1 and report what it prints",
+        f"unexpected error ({type(error).__name__}: {error})",
+        "run it again with SPECTROMER_DEBUG=1 and report the output",
     )
     return 1
 
 
 def _stdout_failed(error: OSError) -> int:
     if error.errno in (errno.EPIPE, errno.EINVAL):  # Windows says EINVAL of a closed pipe
-        reason = "stdout was closed by its reader"
+        reason = "stdout was closed by the reading program"
     else:
         reason = f"stdout cannot be written: {error.strerror or error}"
     console.error(reason)
@@ -207,7 +207,7 @@ def _json_error(message: str) -> None:
 
 
 def _stop(signal_number: int, frame: object) -> None:
-    console.error(f"ended by {signal.Signals(signal_number).name}")
+    console.error(f"stopped by {signal.Signals(signal_number).name}")
     raise SystemExit(128 + signal_number)
 
 

@@ -39,10 +39,10 @@ def classify(
     samp: options.Samp = None,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Say what each spectrum shows: STAR, GALAXY or QSO, and its subclass.
+    """Classify spectra as STAR, GALAXY or QSO, with a subclass.
 
-    One row per spectrum, in input order. A spectrum that cannot be read has
-    a row too, with the reason in flags, and the exit code is 3.
+    One row per spectrum, in input order. An unreadable spectrum still gets a
+    row, with the reason in flags, and the exit code is 3.
     """
     from spectromer_cli.spectra.loading import Inputs
 

@@ -1,4 +1,4 @@
-"""`spectromer evaluate`: how well the model does where labels are known."""
+"""`spectromer evaluate`: predictions compared with labels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def evaluate(
         typer.Option(
             "--class-column",
             metavar="NAME",
-            help="Column of the class label; by default class, spectype, ….",
+            help="Column of the class labels (default: class, spectype, …).",
             rich_help_panel=options.INPUTS,
             show_default=False,
         ),
@@ -41,7 +41,7 @@ def evaluate(
         typer.Option(
             "--z-column",
             metavar="NAME",
-            help="Column of the reference redshift; by default z, redshift, ….",
+            help="Column of the reference redshifts (default: z, redshift, …).",
             rich_help_panel=options.INPUTS,
             show_default=False,
         ),
@@ -55,9 +55,8 @@ def evaluate(
         typer.Option(
             "--data",
             metavar="FILE|DIR",
-            help="A labelled set, as spectromer finetune takes it (HDF5, table of labels, "
-            "folder), instead of a catalogue: objects that the weights have learned from are "
-            "left out.",
+            help="Labelled set (HDF5, table of labels, folder) instead of a catalogue, as for "
+            "spectromer finetune; objects used in training are left out.",
             rich_help_panel=HELD_OUT,
         ),
     ] = None,
@@ -67,8 +66,8 @@ def evaluate(
             "--held-out",
             min=0.0,
             max=1.0,
-            help="Share of the objects held out from training, for weights that do not say; "
-            "1 for a set that they have not seen.",
+            help="Fraction of the objects held out in training, for weights that do not record it; "
+            "1 for a set not used in training.",
             rich_help_panel=HELD_OUT,
             show_default=False,
         ),
@@ -77,7 +76,7 @@ def evaluate(
         int | None,
         typer.Option(
             "--split-seed",
-            help="Seed of that split.",
+            help="Random seed of that split.",
             rich_help_panel=HELD_OUT,
             show_default=False,
         ),
@@ -87,7 +86,7 @@ def evaluate(
         typer.Option(
             "--baseline",
             metavar="NAMES",
-            help="Train these on the same training split, to compare: svm,rf,specformer.",
+            help="Also train these baselines on the same training split: svm,rf,specformer.",
             rich_help_panel=HELD_OUT,
             show_default=False,
         ),
@@ -97,7 +96,7 @@ def evaluate(
         typer.Option(
             "--baseline-minutes",
             min=0.001,
-            help="How long the specformer is trained.",
+            help="Training time of the specformer in minutes.",
             rich_help_panel=HELD_OUT,
         ),
     ] = 20.0,
@@ -112,7 +111,7 @@ def evaluate(
         typer.Option(
             "--docs",
             metavar="FILE",
-            help="Write the text of the report here too (Markdown).",
+            help="Also write the report here, as Markdown.",
             rich_help_panel=options.RESULTS,
         ),
     ] = None,
@@ -122,9 +121,9 @@ def evaluate(
     """Compare predictions with the labels of a catalogue or a labelled set.
 
     Writes report.md, report.json, report.png and predictions.ecsv, and prints
-    the main figures; with --json, or into a pipe, all of them as JSON. All of a
-    catalogue counts, whatever its S/N; an unreadable spectrum counts as
-    wrong, and the exit code is 3.
+    the main figures; with --json, or into a pipe, all of them as JSON. All
+    spectra of a catalogue are evaluated, at every S/N; an unreadable spectrum
+    counts as wrong, and the exit code is 3.
     """
     console.set_quiet(quiet)
     from spectromer_cli.evaluation import baselines, run
@@ -163,14 +162,14 @@ def evaluate(
 
 # What is shown on a terminal: the name of a figure, as `summary.headline` has it, and in words.
 SHOWN = {
-    "class_accuracy": "accuracy of the class",
-    "class_macro_recall": "recall, mean of the classes",
-    "class_ece": "calibration error of its probability",
-    "subclass_accuracy": "accuracy of the subclass",
+    "class_accuracy": "class accuracy",
+    "class_macro_recall": "class recall, mean",
+    "class_ece": "class calibration error",
+    "subclass_accuracy": "subclass accuracy",
     "z_nmad": "NMAD of Δz/(1+z), galaxies and quasars",
-    "z_outliers_0.01": "outliers beyond 0.01",
-    "z_outliers_0.05": "outliers beyond 0.05",
-    "rv_scatter": "scatter of stars' velocities, km/s",
+    "z_outliers_0.01": "outliers, |Δz|/(1+z) > 0.01",
+    "z_outliers_0.05": "outliers, |Δz|/(1+z) > 0.05",
+    "rv_scatter": "scatter of stellar velocities, km/s",
 }
 
 

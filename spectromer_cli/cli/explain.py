@@ -38,7 +38,7 @@ def explain(
         typer.Option(
             "--top",
             min=1,
-            help="The first so many spectra only.",
+            help="Explain only the first N spectra.",
             rich_help_panel=options.INPUTS,
             show_default=False,
         ),
@@ -52,8 +52,7 @@ def explain(
         typer.Option(
             "--task",
             metavar="NAME",
-            help="The task whose prediction is explained: class, subclass, z, teff…; by default "
-            "class.",
+            help="Task to explain: class, subclass, z, teff, … (default: class).",
             rich_help_panel=PREDICTION,
             show_default=False,
         ),
@@ -63,8 +62,7 @@ def explain(
         typer.Option(
             "--for",
             metavar="LABEL|Z",
-            help="Explain what speaks for this label, or redshift, rather than for the predicted "
-            "one.",
+            help="Explain this label or redshift instead of the predicted one.",
             rich_help_panel=PREDICTION,
             show_default=False,
         ),
@@ -75,9 +73,9 @@ def explain(
             "--method",
             metavar="NAME",
             autocompletion=options.offer(*METHODS),
-            help="gradients: integrated gradients, pixel by pixel; occlusion: hiding windows; "
-            "attention: the attention map over wavelength, weighted by its gradient "
-            "(Chefer et al. 2021).",
+            help="gradients: integrated gradients per pixel; occlusion: hide wavelength windows in "
+            "turn; attention: attention over wavelength, weighted by its gradient (Chefer et al. "
+            "2021).",
             rich_help_panel=PREDICTION,
         ),
     ] = DEFAULT_METHOD,
@@ -86,13 +84,13 @@ def explain(
         typer.Option(
             "--frame",
             metavar="observed|rest",
-            help="Wavelengths of the figure.",
+            help="Wavelength frame of the figure.",
             autocompletion=options.offer("observed", "rest"),
             rich_help_panel=options.RESULTS,
         ),
     ] = "observed",
     dark: Annotated[
-        bool, typer.Option("--dark", help="Light on dark.", rich_help_panel=options.RESULTS)
+        bool, typer.Option("--dark", help="Dark background.", rich_help_panel=options.RESULTS)
     ] = False,
     model: options.Model = None,
     device: options.Device = "auto",
@@ -103,7 +101,7 @@ def explain(
             "--output",
             metavar="FILE|DIR",
             help="A figure (.png .pdf .svg), a table (.ecsv .csv .fits .vot), a page of figures "
-            "(.html), or a folder that gets NAME.png and NAME.ecsv for each spectrum.",
+            "(.html), or a folder for NAME.png and NAME.ecsv of each spectrum.",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -113,9 +111,9 @@ def explain(
 ) -> None:
     """Show which wavelengths a prediction rests on.
 
-    Each pixel gets an importance: how much it speaks for the prediction,
-    compared with the spectrum's own continuum. Without -o, the strongest
-    wavelength regions are printed with the lines that fall there. Several
+    Each pixel gets an importance: how much it supports the prediction,
+    relative to the continuum of the spectrum. Without -o, the strongest
+    wavelength regions are printed with the lines that fall in them. Several
     spectra need a folder or an .html page.
     """
     from spectromer_cli.explain import explanation, export
@@ -125,7 +123,7 @@ def explain(
 
     console.set_quiet(quiet)
     if frame not in ("observed", "rest"):
-        raise UsageError(f"--frame {frame}: invalid value", "choose from observed, rest")
+        raise UsageError(f"invalid --frame {frame!r}", "choose from observed, rest")
     if output is not None and as_json:
         raise UsageError("--json and -o exclude each other", "use --json > FILE")
     inputs = Inputs(
@@ -140,7 +138,7 @@ def explain(
     alone = output is not None and export.holds_one(output) and top != 1
     if alone and len(files or ()) > 1:
         raise UsageError(
-            f"-o {output} holds one spectrum, but {len(files or ())} inputs are named",
+            f"-o {output} holds one spectrum, but {len(files or ())} inputs are given",
             "give -o a folder, or a page: -o FILE.html",
         )
     if output is not None:
@@ -161,4 +159,4 @@ def explain(
     if failures.count:
         raise SomeInputsFailed(f"{failures.count} of {failures.seen} spectra have no explanation")
     if not failures.seen:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+        raise SomeInputsFailed("none of the files found contains a spectrum", "give the file names")

@@ -41,10 +41,10 @@ class _NamesToo(TyperGroup):
 
 commands = typer.Typer(
     cls=_NamesToo,
-    help="Spectra from the archives: found, downloaded, verified, and kept in a catalogue.\n\n"
-    "Anything that is not a command is taken for the name of an object, and every archive is asked "
-    "for it. The folder gets a catalogue, fetched.ecsv, which --catalog of the other commands "
-    "takes. A second run fetches only what is missing.",
+    help="Find, download and verify spectra from the archives.\n\n"
+    "Anything that is not a command is taken as the name of an object and searched for in every "
+    "archive. The spectra are listed in fetched.ecsv in the output folder, which other commands "
+    "read with --catalog. A second run fetches only what is missing.",
     epilog=EPILOG,
     no_args_is_help=True,
 )
@@ -63,7 +63,7 @@ Catalog = Annotated[
     typer.Option(
         "--catalog",
         metavar="FILE",
-        help="Table of targets in any format; columns of ids, coordinates or names are found "
+        help="Table of targets in any format; columns of ids, coordinates or names are recognised "
         "by their usual names.",
         rich_help_panel=options.INPUTS,
     ),
@@ -81,17 +81,24 @@ Radius = Annotated[
     typer.Option(
         "--radius",
         metavar="ANGLE",
-        help="How far from a position: 2arcsec, 0.1arcmin; at most 3arcmin.",
+        help="Search radius: 2arcsec, 0.1arcmin; at most 3arcmin.",
         rich_help_panel=options.INPUTS,
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say how many files and bytes; download nothing.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Show the number and size of the files without downloading them."
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Download again what is already here.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Download files again even if they are already here.")
+]
 Connections = Annotated[
     int,
-    typer.Option("--max-connections", min=1, max=16, help="Files at a time, over all servers."),
+    typer.Option(
+        "--max-connections", min=1, max=16, help="Simultaneous downloads, over all servers."
+    ),
 ]
 
 
@@ -138,7 +145,7 @@ class How:
         others = outcome.fetched + outcome.here + len(outcome.missing)
         status = "success" if not outcome.failed else "partial" if others else "error"
         if self.dry_run and outcome.failed and not others:
-            raise NetworkError("no archive answered: nothing is known", "run it again later")
+            raise NetworkError("no archive responded", "run it again later")
         if self.dry_run:
             _show_plan(outcome, status, self.as_json)
         else:
@@ -151,18 +158,18 @@ class How:
             else:
                 print(labels)
             console.info(
-                f"{outcome.fetched} fetched, {outcome.here} here already, {outcome.without} "
-                f"targets without a spectrum, {outcome.failed} failed; "
-                f"{labels or self.output / NAME} lists them"
+                f"{outcome.fetched} fetched, {outcome.here} already here, {outcome.without} "
+                f"targets without a spectrum, {outcome.failed} failed; listed in "
+                f"{labels or self.output / NAME}"
             )
         if outcome.failed and others:
             raise SomeInputsFailed(
-                f"{outcome.failed} failed; the column status says why",
-                "run the same command again: it fetches only what is missing",
+                f"{outcome.failed} failed; see the column status",
+                "run the same command again to fetch only what is missing",
             )
         if outcome.failed:
             failure = NetworkError(
-                f"all {outcome.failed} failed; the column status says why",
+                f"all {outcome.failed} failed; see the column status",
                 "run the same command again later",
             )
             failure.told = True
@@ -214,8 +221,8 @@ def sdss(
     sql: Annotated[
         str | None,
         typer.Option(
-            help="SQL for SkyServer; select plate, mjd, fiberID, run2d, and what else is wanted "
-            "of ra, dec, class, subClass, z, zErr, zWarning.",
+            help="SQL for SkyServer; select plate, mjd, fiberID, run2d, and optionally ra, dec, "
+            "class, subClass, z, zErr, zWarning.",
             rich_help_panel=options.INPUTS,
         ),
     ] = None,
@@ -247,7 +254,7 @@ def lamost(
     token: Annotated[
         str | None,
         typer.Option(
-            help="For releases that are not public; better in SPECTROMER_LAMOST_TOKEN.",
+            help="For releases that are not public; better set as SPECTROMER_LAMOST_TOKEN.",
             rich_help_panel=options.INPUTS,
             show_default=False,
         ),
@@ -288,7 +295,7 @@ def eso(
     catalog: Catalog = None,
     radius: Radius = "2arcsec",
     instrument: Annotated[
-        str, typer.Option(help="Of this instrument only.", rich_help_panel=options.INPUTS)
+        str, typer.Option(help="Only spectra of this instrument.", rich_help_panel=options.INPUTS)
     ] = "",
 ) -> None:
     """ESO Phase 3: reduced spectra of all instruments."""
@@ -306,12 +313,12 @@ def any_archive(
     catalog: Catalog = None,
     radius: Radius = "5arcsec",
 ) -> None:
-    """Ask every archive for an object; the word object may be left out."""
+    """Search every archive for an object; the word object may be left out."""
     from spectromer_cli.archives.targets import KEYS
 
     for text in targets or []:
         if text in KEYS:
-            raise UsageError(f"{text} is an archive", f"write it first: spectromer fetch {text} …")
+            raise UsageError(f"{text} is an archive", f"put it first: spectromer fetch {text} …")
     how.run(targets=targets, catalog=catalog, radius=radius)
 
 
@@ -332,13 +339,13 @@ def training(
     how: How,
     release: Annotated[str, _release("dr17", "Data release of SDSS.")] = "dr17",
     per_class: Annotated[
-        int, typer.Option(min=1, help="Spectra of each class.", rich_help_panel=options.INPUTS)
+        int, typer.Option(min=1, help="Spectra per class.", rich_help_panel=options.INPUTS)
     ] = 30000,
     min_sn: Annotated[
-        float, typer.Option(help="Least median S/N per pixel.", rich_help_panel=options.INPUTS)
+        float, typer.Option(help="Minimum median S/N per pixel.", rich_help_panel=options.INPUTS)
     ] = 5.0,
 ) -> None:
-    """A labelled set of SDSS for finetune: zWarning = 0, as many stars as galaxies and quasars."""
+    """A labelled SDSS set for finetune: zWarning = 0, equal numbers of each class."""
     from spectromer_cli.archives.sdss_training_set import LABELS, Choice, assemble
 
     choice = Choice(release, per_class, min_sn)
@@ -356,8 +363,8 @@ def _show_plan(outcome: Outcome, status: str, as_json: bool) -> None:
         return
     said = "size unknown" if size is None else f"about {size / 1e6:.1f} MB"
     print(
-        f"{missing} to fetch ({said}), {outcome.here} here already, "
-        f"{outcome.without} targets without a spectrum"
+        f"{missing} to fetch ({said}), {outcome.here} already here, {outcome.without} targets "
+        f"without a spectrum"
     )
 
 

@@ -12,7 +12,7 @@ from spectromer_cli.cli import options
 from spectromer_cli.errors import UsageError
 
 DATA = "Data"
-LEARNING = "Learning"
+LEARNING = "Training"
 
 EPILOG = """Examples:
 
@@ -29,8 +29,8 @@ def finetune(
         Path | None,
         typer.Argument(
             metavar="DIR|FILE",
-            help="One sub-folder per class; or labels.csv (.ecsv .fits .vot .parquet) in it; or "
-            "survey files whose headers carry class and redshift; or an HDF5 set.",
+            help="A folder with one sub-folder per class, with labels.csv (.ecsv .fits .vot "
+            ".parquet), or with survey files that state class and redshift; or an HDF5 set.",
             show_default=False,
         ),
     ] = None,
@@ -41,8 +41,9 @@ def finetune(
         typer.Option(
             "--target",
             metavar="COLUMNS",
-            help="What to learn: text columns are classes, numbers are measured, z is a redshift; "
-            "grade:class makes numbers classes. By default class, and z where there is one.",
+            help="Columns to predict: text becomes classes, numbers are regressed, z is a "
+            "redshift; grade:class treats numbers as classes (default: class and z, where "
+            "present).",
             rich_help_panel=DATA,
             show_default=False,
         ),
@@ -52,7 +53,7 @@ def finetune(
         typer.Option(
             "--grid",
             metavar="auto|model",
-            help="auto makes another wavelength grid if the weights' does not fit.",
+            help="auto chooses a new wavelength grid if that of the weights does not fit.",
             rich_help_panel=DATA,
         ),
     ] = "auto",
@@ -62,7 +63,9 @@ def finetune(
     file_timeout: options.FileTimeout = 60.0,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Report what was found, and stop.", rich_help_panel=DATA),
+        typer.Option(
+            "--dry-run", help="Report what was found, without training.", rich_help_panel=DATA
+        ),
     ] = False,
     model: options.Model = None,
     backbone: Annotated[
@@ -70,7 +73,7 @@ def finetune(
         typer.Option(
             "--backbone",
             metavar="NAME",
-            help="Start from another ViT of timm and its ImageNet weights, not from --model.",
+            help="Start from another timm ViT with ImageNet weights instead of --model.",
             rich_help_panel=options.MODEL,
         ),
     ] = "",
@@ -79,7 +82,7 @@ def finetune(
         typer.Option(
             "--pretrained",
             metavar="FILE",
-            help="ImageNet weights of the --backbone (safetensors), where there is no network.",
+            help="ImageNet weights of the --backbone (safetensors), for use without network.",
             rich_help_panel=options.MODEL,
         ),
     ] = None,
@@ -87,7 +90,7 @@ def finetune(
         bool,
         typer.Option(
             "--random-start",
-            help="Start the backbone at random, for comparison.",
+            help="Start the backbone from random weights, for comparison.",
             rich_help_panel=options.MODEL,
         ),
     ] = False,
@@ -96,7 +99,7 @@ def finetune(
         typer.Option(
             "--mode",
             metavar="head|lora|full|auto",
-            help="What learns: the last layer; low-rank adapters; everything. auto takes lora "
+            help="Parameters to train: the last layer, low-rank adapters, or all. auto uses lora "
             "for fewer than 500 objects.",
             rich_help_panel=LEARNING,
         ),
@@ -105,7 +108,7 @@ def finetune(
         int | None,
         typer.Option(
             min=1,
-            help="Epochs over the training split; by default by its size.",
+            help="Number of epochs (default: by the size of the training split).",
             rich_help_panel=LEARNING,
             show_default=False,
         ),
@@ -115,7 +118,7 @@ def finetune(
         typer.Option(
             "--max-minutes",
             min=0,
-            help="Limit for everything, reading and validation included; 0 for none.",
+            help="Time limit in minutes, including reading and validation; 0 for none.",
             rich_help_panel=LEARNING,
         ),
     ] = 0.0,
@@ -124,7 +127,7 @@ def finetune(
         typer.Option(
             "--learning-rate",
             min=0,
-            help="Highest learning rate; by default by the mode.",
+            help="Peak learning rate (default: by --mode).",
             rich_help_panel=LEARNING,
             show_default=False,
         ),
@@ -138,13 +141,13 @@ def finetune(
             "--held-out",
             min=0.01,
             max=0.4,
-            help="Share of objects for early stopping, and again for the figures.",
+            help="Fraction of the objects for validation, and the same again for the test.",
             rich_help_panel=LEARNING,
         ),
     ] = 0.15,
     seed: Annotated[int, typer.Option(help="Random seed.", rich_help_panel=LEARNING)] = 1,
     compile: Annotated[
-        bool, typer.Option("--compile", help="torch.compile.", rich_help_panel=LEARNING)
+        bool, typer.Option("--compile", help="Use torch.compile.", rich_help_panel=LEARNING)
     ] = False,
     device: options.Device = "auto",
     workers: options.Workers = None,
@@ -154,7 +157,7 @@ def finetune(
             "-o",
             "--output",
             metavar="DIR",
-            help="Folder of the run; by default runs/NAME, by the data's name.",
+            help="Output folder of the run (default: runs/NAME, after the data).",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -165,14 +168,14 @@ def finetune(
 ) -> None:
     """Fine-tune a model on your own labelled spectra.
 
-    What was found is reported first. Spectra are split by object, never by
-    row; the figures are of objects that were not learned from. Tasks of the
-    weights that nothing new is learned for are kept. The folder of the run
-    is a model that --model takes everywhere.
+    First reports the spectra and labels found. Spectra are split by object,
+    and the accuracy is measured on objects not used in training. Other tasks
+    of the weights are kept. The output folder can be given to --model of
+    every command.
     """
     console.set_quiet(quiet)
     if (folder is None) == (catalog is None):
-        raise UsageError("give a folder or --catalog, one of them", "spectromer finetune ./mydata")
+        raise UsageError("give either a folder or --catalog", "spectromer finetune ./mydata")
     from spectromer_cli.outputs.provenance import command_line
     from spectromer_cli.spectra.readers import ReadOptions
     from spectromer_cli.training.finetune import finetune as run

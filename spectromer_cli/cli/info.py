@@ -31,9 +31,10 @@ VARIABLES = (
 
 
 def info(as_json: options.Json = False) -> None:
-    """Say what a bug report should: versions, devices, places, weights.
+    """Print what a bug report needs: versions, devices, paths, weights.
 
-    No names of files, tokens or users but those in the places of the program.
+    Contains no tokens, and no file or user names except in the paths of the
+    program.
     """
     from spectromer_cli.outputs import screen
 
@@ -83,7 +84,7 @@ def _places() -> dict[str, str]:
 
     return {
         "program": str(Path(__file__).parents[1]),
-        "weights that ship": str(bundled_weights_dir()),
+        "included weights": str(bundled_weights_dir()),
         "cache": str(cache_dir()),
     }
 

@@ -34,7 +34,7 @@ def inspect(
         list[Path] | None,
         typer.Argument(
             metavar="RESULTS",
-            help="What redshift or classify wrote; with --merge, files of verdicts.",
+            help="Output of redshift or classify; with --merge, files of verdicts.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +42,7 @@ def inspect(
         bool,
         typer.Option(
             "--merge",
-            help="Merge verdicts: exported CSV, or what inspect keeps beside the results.",
+            help="Merge verdicts: exported CSV files, or the database kept beside the results.",
         ),
     ] = False,
     catalog: options.Catalog = None,
@@ -50,7 +50,7 @@ def inspect(
     importance: options.Importance = None,
     port: Annotated[
         int,
-        typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 for any that is free."),
+        typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0 for any free port."),
     ] = 0,
     output: options.Output = None,
     json_output: options.Json = False,
@@ -61,16 +61,16 @@ def inspect(
     file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Look through results together, and merge the verdicts.
+    """Inspect results visually with several people, and merge the verdicts.
 
-    Serves the page of `report` on this machine alone, at an address with a
-    random token, which is printed; Ctrl-C ends it. Verdicts of all inspectors
-    are kept beside the results in RESULTS.verdicts.sqlite, each with its
-    history, and the same command resumes. From elsewhere: ssh -L
-    8765:127.0.0.1:8765 HOST, and --port 8765 there.
+    Serves the page of `report` on this machine only, at an address with a
+    random token, which is printed; stop it with Ctrl-C. The verdicts of all
+    inspectors, with their history, are kept beside the results in
+    RESULTS.verdicts.sqlite; run the same command to resume. From another
+    machine: ssh -L 8765:127.0.0.1:8765 HOST, and --port 8765 there.
 
-    With --merge, prints the merged list, one row per spectrum (-o: writes it),
-    and says how far inspectors agree and which spectra are in conflict.
+    With --merge, prints the merged list, one row per spectrum (or writes it,
+    with -o), the agreement between inspectors and the spectra in conflict.
     """
     console.set_quiet(quiet)
     tables = tables or []
@@ -78,9 +78,9 @@ def inspect(
         _merge(tables, output, json_output)
         return
     if output or json_output:
-        raise UsageError("-o and --json go with --merge", "the page exports verdicts itself")
+        raise UsageError("-o and --json need --merge", "export verdicts from the page instead")
     if len(tables) > 1:
-        raise UsageError(f"there are {len(tables)} tables of results", "give one, or --merge")
+        raise UsageError(f"{len(tables)} tables of results given", "give one, or --merge")
     from spectromer_cli.inspector.build import Material
     from spectromer_cli.inspector.server import serve
     from spectromer_cli.weights.store import resolve
@@ -143,8 +143,8 @@ def _say(merged: Merged) -> None:
             for name in ("class", "z", "quality", "all")
             if pair[name] is not None
         ]
-        console.info(f"{names}: {pair['spectra']} spectra of both; agreement: "
-                     f"{', '.join(shares) or 'none to tell'}")  # fmt: skip
+        console.info(f"{names}: {pair['spectra']} spectra in common; agreement: "
+                     f"{', '.join(shares) or 'none'}")  # fmt: skip
     console.info(f"{len(merged.conflicts)} of {len(merged.table)} spectra are in conflict")
     for line in merged.conflicts:
         console.info(f"conflict: {line}")

@@ -1,4 +1,4 @@
-"""The options that commands share: the same word means the same everywhere."""
+"""The options that commands share."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Annotated
 
 import typer
 
-# What a shell offers for the value of an option.
+# Shell completion of the value of an option.
 Offer = Callable[[str], list[str]]
 
 
 def offer(*values: str) -> Offer:
-    """Offer these values, those that begin as what is typed already."""
+    """Complete with the values that begin with the text typed so far."""
     return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 def weights(incomplete: str) -> list[str]:
-    """Offer the weights that this version knows."""
+    """Complete with the names of the weights of this version."""
     from spectromer_cli.weights.manifest import bundled_manifest
 
     return offer(*bundled_manifest().entries)(incomplete)
 
 
 def images(incomplete: str) -> list[str]:
-    """Offer the images that there are."""
+    """Complete with the names of the images."""
     from spectromer_cli.images import IMAGES
 
     return offer(*IMAGES)(incomplete)
@@ -40,15 +40,15 @@ def _columns(incomplete: str) -> list[str]:
 
 INPUTS = "Input"
 MODEL = "Model"
-PRIOR = "Known beforehand"
+PRIOR = "Prior knowledge"
 RESULTS = "Output"
 
 Files = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="FILES...",
-        help="Spectrum files, folders, patterns, or - to read names from stdin. "
-        "FILE[12] takes one spectrum of many: the one numbered 12, counted from 0.",
+        help="Spectrum files, folders, patterns, or - to read names from stdin. FILE[12] is "
+        "spectrum 12 of a file, counted from 0.",
         show_default=False,
     ),
 ]
@@ -57,9 +57,8 @@ Catalog = Annotated[
     typer.Option(
         "--catalog",
         metavar="FILE",
-        help="Table of targets (CSV, ECSV, FITS, VOTable, Parquet) with a column file "
-        "(looked up in --spectra-dir, then beside the table), or plate, mjd, fiberid; obsid; "
-        "targetid.",
+        help="Table of targets (CSV, ECSV, FITS, VOTable, Parquet) with a column file (searched "
+        "for in --spectra-dir, then beside the table), or plate, mjd, fiberid; obsid; targetid.",
         rich_help_panel=INPUTS,
     ),
 ]
@@ -68,7 +67,7 @@ SpectraDir = Annotated[
     typer.Option(
         "--spectra-dir",
         metavar="DIR",
-        help="Where the spectra of a --catalog lie.",
+        help="Folder of the spectra of a --catalog.",
         rich_help_panel=INPUTS,
     ),
 ]
@@ -77,7 +76,7 @@ SpectraDirOfResults = Annotated[
     typer.Option(
         "--spectra-dir",
         metavar="DIR",
-        help="Where the spectra lie, if neither beside the table nor below the working directory.",
+        help="Folder of the spectra, if neither beside the table nor below the working directory.",
         rich_help_panel=INPUTS,
         show_default=False,
     ),
@@ -87,8 +86,8 @@ Importance = Annotated[
     typer.Option(
         "--importance",
         metavar="DIR|FILE",
-        help="What explain -o DIR wrote: NAME.ecsv or NAME.12.ecsv for each spectrum, with "
-        "wavelength and importance; shown as a band.",
+        help="Importance maps to show as a band: output of explain -o DIR, NAME.ecsv or "
+        "NAME.12.ecsv per spectrum.",
         rich_help_panel=INPUTS,
         show_default=False,
     ),
@@ -97,7 +96,7 @@ Air = Annotated[
     bool | None,
     typer.Option(
         "--air/--vacuum",
-        help="Medium of the wavelengths, whatever a file says. Survey files keep their own.",
+        help="Medium of the wavelengths, overriding what a file states; ignored for survey files.",
         rich_help_panel=INPUTS,
         show_default=False,
     ),
@@ -107,7 +106,7 @@ WavelengthUnit = Annotated[
     typer.Option(
         "--wavelength-unit",
         metavar="UNIT",
-        help="Wavelength unit of plain tables that name none: Angstrom, nm, um.",
+        help="Wavelength unit of tables that state none: Angstrom, nm, um.",
         autocompletion=offer("Angstrom", "nm", "um"),
         rich_help_panel=INPUTS,
     ),
@@ -117,7 +116,8 @@ MaxFileSize = Annotated[
     typer.Option(
         "--max-file-size",
         metavar="SIZE",
-        help="What a packed file may unpack to, and a part of a file take in memory: 500MB, 2GB.",
+        help="Limit on the uncompressed size of a file, and on the memory for a part of it: "
+        "500MB, 2GB.",
         rich_help_panel=INPUTS,
     ),
 ]
@@ -126,7 +126,7 @@ FileTimeout = Annotated[
     typer.Option(
         "--file-timeout",
         metavar="SECONDS",
-        help="Give up a file, or 256 spectra of one, that takes longer; 0 for never.",
+        help="Give up on a file, or on 256 spectra of one, after this time; 0 for no limit.",
         rich_help_panel=INPUTS,
     ),
 ]
@@ -135,8 +135,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         metavar="NAME|PATH",
-        help="Weights by name (see spectromer weights list), a folder or file of your own, "
-        "or hf-hub:owner/name; by default those that ship with the program.",
+        help="Weights: a name (see spectromer weights list), a folder or file, or "
+        "hf-hub:owner/name (default: the weights included in the package).",
         autocompletion=weights,
         rich_help_panel=MODEL,
         show_default=False,
@@ -146,7 +146,7 @@ Device = Annotated[
     str,
     typer.Option(
         "--device",
-        help="auto, cpu, cuda, cuda:1 or mps.",
+        help="Device: auto, cpu, cuda, cuda:1 or mps.",
         autocompletion=offer("auto", "cpu", "cuda", "mps"),
         rich_help_panel=MODEL,
     ),
@@ -160,7 +160,8 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=0,
-        help="Processes that work beside the model, 0 for none; by default as the work asks.",
+        help="Processes besides that of the model, 0 for none (default: chosen by the amount of "
+        "work).",
         rich_help_panel=MODEL,
         show_default=False,
     ),
@@ -169,7 +170,7 @@ NoRefine = Annotated[
     bool,
     typer.Option(
         "--no-refine",
-        help="The ViT's redshift alone, without the template fit.",
+        help="Use the ViT's redshift alone, without the template fit.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -178,8 +179,8 @@ Combine = Annotated[
     typer.Option(
         "--combine",
         metavar="KEY",
-        help="Exposures that agree in object_id, targetid or a column of the --catalog become one "
-        "spectrum, their mean by inverse variance.",
+        help="Coadd exposures with the same object_id, targetid or value of a --catalog column, "
+        "weighted by inverse variance.",
         rich_help_panel=INPUTS,
         show_default=False,
     ),
@@ -189,7 +190,7 @@ Class = Annotated[
     typer.Option(
         "--class",
         metavar="CLASS",
-        help="The class is known: STAR, GALAXY or QSO.",
+        help="Known class: STAR, GALAXY or QSO.",
         rich_help_panel=PRIOR,
         show_default=False,
     ),
@@ -199,7 +200,7 @@ ZRange = Annotated[
     typer.Option(
         "--z-range",
         metavar="FROM:TO",
-        help="The redshift is known to lie there, as 2:4, 2: or :0.5.",
+        help="Known range of the redshift: 2:4, 2: or :0.5.",
         rich_help_panel=PRIOR,
         show_default=False,
     ),
@@ -209,8 +210,8 @@ ZPrior = Annotated[
     typer.Option(
         "--z-prior",
         metavar="FILE",
-        help="What is known of the redshift: a table of z and its relative probability density p, "
-        "such as a photometric p(z).",
+        help="Prior on the redshift, such as a photometric p(z): a table with columns z and p, the "
+        "relative probability density.",
         rich_help_panel=PRIOR,
         show_default=False,
     ),
@@ -221,7 +222,7 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        help="Write here; the suffix chooses the format: .csv .ecsv .fits .vot .parquet .jsonl",
+        help="Output file; its suffix sets the format: .csv .ecsv .fits .vot .parquet .jsonl",
         rich_help_panel=RESULTS,
         show_default=False,
     ),
@@ -231,7 +232,8 @@ Columns = Annotated[
     typer.Option(
         "--columns",
         metavar="NAMES",
-        help="These columns only, in this order: file,class,z. Those of a --catalog too.",
+        help="Write only these columns, in this order: file,class,z. Columns of a --catalog can "
+        "be included.",
         autocompletion=_columns,
         rich_help_panel=RESULTS,
         show_default=False,
@@ -241,8 +243,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Resume an interrupted run with the same -o; where there is none, start from the "
-        "beginning.",
+        help="Resume an interrupted run with the same -o, or start from the beginning if there is "
+        "none.",
         rich_help_panel=RESULTS,
     ),
 ]
@@ -260,11 +262,11 @@ Scheduler = Annotated[
 ]
 OutputFolder = Annotated[
     Path,
-    typer.Option("-o", "--output", metavar="DIR", help="Write here.", rich_help_panel=RESULTS),
+    typer.Option("-o", "--output", metavar="DIR", help="Output folder.", rich_help_panel=RESULTS),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=RESULTS),
+    typer.Option("--json", help="Print one JSON document on stdout.", rich_help_panel=RESULTS),
 ]
 Quiet = Annotated[
     int,
@@ -272,7 +274,7 @@ Quiet = Annotated[
         "-q",
         "--quiet",
         count=True,
-        help="Say less: -q warnings and errors only, -qq errors only.",
+        help="Reduce output: -q for warnings and errors only, -qq for errors only.",
         rich_help_panel=RESULTS,
         show_default=False,
     ),
@@ -282,19 +284,19 @@ Samp = Annotated[
     typer.Option(
         "--samp",
         metavar="[NAME]",
-        help="Send it to the program of this name, such as topcat, or without a name to every "
-        "program that takes it, by SAMP.",
+        help="Send the result by SAMP to the named program, such as topcat, or to every program "
+        "that accepts it.",
         rich_help_panel=RESULTS,
         show_default=False,
     ),
 ]
-# What these options stand for where no value follows them.
+# The value of these options if none follows.
 WITHOUT_VALUE = {"--samp": "all"}
 ResumeTraining = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Resume from the checkpoint in -o; without one, start afresh.",
+        help="Resume from the checkpoint in -o, or start from the beginning if there is none.",
         rich_help_panel=RESULTS,
     ),
 ]

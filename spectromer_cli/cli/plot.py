@@ -53,8 +53,8 @@ def plot(
             "-o",
             "--output",
             metavar="FILE|DIR",
-            help=".png or .svg for one spectrum, .pdf with a page for each, or a folder that gets "
-            "NAME.png for each.",
+            help=".png or .svg for one spectrum, .pdf with one page per spectrum, or a folder for "
+            "NAME.png per spectrum.",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -63,7 +63,7 @@ def plot(
         bool,
         typer.Option(
             "--term",
-            help="Draw in the terminal, with braille dots. The default on a terminal without -o.",
+            help="Plot in the terminal, with braille dots (default on a terminal without -o).",
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
@@ -73,7 +73,7 @@ def plot(
         typer.Option(
             "--z",
             min=-0.9,
-            help="Draw lines at this redshift rather than at the one the model finds.",
+            help="Mark lines at this redshift instead of the predicted one.",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -83,7 +83,7 @@ def plot(
         typer.Option(
             "--class",
             metavar="CLASS",
-            help="Draw the lines of STAR, GALAXY or QSO rather than of the class found.",
+            help="Mark the lines of STAR, GALAXY or QSO instead of the predicted class.",
             autocompletion=options.offer("STAR", "GALAXY", "QSO"),
             rich_help_panel=options.RESULTS,
             show_default=False,
@@ -92,7 +92,9 @@ def plot(
     no_lines: Annotated[
         bool,
         typer.Option(
-            "--no-lines", help="No lines; the model is not run.", rich_help_panel=options.RESULTS
+            "--no-lines",
+            help="Mark no lines, and do not run the model.",
+            rich_help_panel=options.RESULTS,
         ),
     ] = False,
     smooth: Annotated[
@@ -102,7 +104,7 @@ def plot(
             min=0.0,
             max=100.0,
             metavar="PIXELS",
-            help="Smooth with a Gaussian of this σ; pixels weigh by their inverse variance.",
+            help="Smooth with a Gaussian of this σ, weighted by inverse variance.",
             rich_help_panel=options.RESULTS,
         ),
     ] = 0.0,
@@ -114,10 +116,10 @@ def plot(
     file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Look at spectra, with lines at the redshift found or given.
+    """Plot spectra, with lines marked at the predicted or a given redshift.
 
-    Prints the names of the files it writes. A spectrum that cannot be drawn
-    is named on stderr, and the exit code is 3.
+    Prints the names of the files it writes. Spectra that cannot be plotted
+    are reported on stderr, and the exit code is 3.
     """
     from spectromer_cli.inference.predictor import load_model
     from spectromer_cli.outputs.plotting import Look, smoothed
@@ -160,9 +162,9 @@ def plot(
             else:
                 drawn += 1
     if failed:
-        raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
+        raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be plotted")
     if not drawn:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+        raise SomeInputsFailed("none of the files found contains a spectrum", "give the file names")
 
 
 def _kind(class_: str | None) -> str | None:
@@ -171,7 +173,7 @@ def _kind(class_: str | None) -> str | None:
     from spectromer_cli.model.taxonomy import CLASSES
 
     if class_.upper() not in CLASSES:
-        raise UsageError(f"--class {class_}: invalid value", f"choose from {', '.join(CLASSES)}")
+        raise UsageError(f"invalid --class {class_!r}", f"choose from {', '.join(CLASSES)}")
     return class_.upper()
 
 
@@ -186,11 +188,11 @@ def _check(output: Path | None, term: bool, z: float | None, no_lines: bool) -> 
     if output is not None and term:
         raise UsageError("-o and --term exclude each other", "give one of them")
     if output is None and not term and not sys.stdout.isatty():
-        raise UsageError("where should the figure go?", "-o FILE.pdf, -o FOLDER, or --term")
+        raise UsageError("no output given", "give -o FILE.pdf, -o FOLDER, or --term")
     if output is not None and output.suffix and not output.is_dir():
         if output.suffix.lower() not in SUFFIXES:
             raise UsageError(
-                f"{output}: the suffix names no format of figures",
+                f"{output}: unknown figure format",
                 f"choose from {' '.join(SUFFIXES)}",
             )
         require_writable_folder(output)
@@ -305,7 +307,7 @@ def _pdf_taker(output: Path) -> Iterator[Take]:
         with PdfPages(temporary) as pdf:
             yield take
         if not pages:
-            raise SomeInputsFailed("no spectrum could be drawn", "see the reasons above")
+            raise SomeInputsFailed("no spectrum could be plotted", "see the messages above")
     print(output)
 
 

@@ -53,8 +53,8 @@ def redshift(
             metavar="SHARE",
             min=0.0,
             max=1.0,
-            help="Mark redshifts (zwarn bit 18) that are not confident enough for at most this "
-            "share of the rest to be off by more than 0.01 (1 + z).",
+            help="Limit the outlier rate: flag the least confident redshifts (zwarn bit 18), so "
+            "that at most this fraction of the rest is off by more than 0.01 (1 + z).",
         ),
     ] = None,
     class_: options.Class = "",
@@ -67,7 +67,7 @@ def redshift(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="redrock: write -o FILE.fits as redrock does, for the tools that read its files.",
+            help="redrock: write -o FILE.fits in the format of redrock.",
             autocompletion=options.offer("redrock"),
             rich_help_panel=options.RESULTS,
             show_default=False,
@@ -78,7 +78,8 @@ def redshift(
         typer.Option(
             "--save-pz",
             metavar="FILE",
-            help="Write p(z), χ²(z) and the best model of each spectrum here: .fits or .h5",
+            help="Write p(z), χ²(z) and the best model of each spectrum to this file (.fits or "
+            ".h5).",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -89,10 +90,10 @@ def redshift(
     samp: options.Samp = None,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Measure the redshift of each spectrum, with its probability and the alternatives.
+    """Measure redshifts, with their probabilities and the alternatives.
 
-    One row per spectrum, in input order. zwarn is a bit mask of doubts, 0 if
-    there are none. A spectrum that cannot be read has a row too, with the
+    One row per spectrum, in input order. zwarn is a bit mask of warnings, 0
+    if there are none. An unreadable spectrum still gets a row, with the
     reason in flags, and the exit code is 3.
     """
     from spectromer_cli.spectra.loading import Inputs

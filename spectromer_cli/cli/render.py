@@ -40,8 +40,8 @@ def render(
             "--image",
             metavar="NAME",
             autocompletion=options.images,
-            help="Draw this image: tiles, line, overlap, strip, map2d, map2d-norm, map2d-deriv "
-            "or map2d-roi; by default the one that the model sees.",
+            help="Image to draw: tiles, line, overlap, strip, map2d, map2d-norm, map2d-deriv or "
+            "map2d-roi (default: the one the model uses).",
             rich_help_panel=options.RESULTS,
             show_default=False,
         ),
@@ -50,7 +50,7 @@ def render(
         bool,
         typer.Option(
             "--gallery",
-            help="One sheet with the spectrum and all its images.",
+            help="One sheet per spectrum, with the spectrum and all its images.",
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
@@ -61,11 +61,11 @@ def render(
     file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Draw the images that the model sees.
+    """Draw spectra as the images that the model uses.
 
-    Writes NAME.tiles.png for each spectrum, or NAME.12.tiles.png for number
-    12 of a file of many, and prints the names. A spectrum that cannot be drawn
-    is named on stderr, and the exit code is 3.
+    Writes NAME.tiles.png for each spectrum, or NAME.12.tiles.png for spectrum
+    12 of a file with several, and prints the names. Spectra that cannot be
+    drawn are reported on stderr, and the exit code is 3.
     """
     from spectromer_cli.images import get_image
     from spectromer_cli.outputs.naming import output_stem, unique
@@ -102,7 +102,7 @@ def render(
     if failed:
         raise SomeInputsFailed(f"{failed} of {failed + drawn} inputs could not be drawn")
     if not drawn:
-        raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+        raise SomeInputsFailed("none of the files found contains a spectrum", "give the file names")
 
 
 def _draw(item: Item, prepared: Prepared, kind: str, config: ModelConfig, path: Path) -> None:

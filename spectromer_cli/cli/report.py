@@ -29,7 +29,7 @@ def report(
         Path | None,
         typer.Argument(
             metavar="RESULTS",
-            help="What redshift or classify wrote: CSV, ECSV, FITS, VOTable, Parquet, JSON Lines.",
+            help="Output of redshift or classify: CSV, ECSV, FITS, VOTable, Parquet, JSON Lines.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +42,7 @@ def report(
             "-o",
             "--output",
             metavar="FILE",
-            help="The page, .html.",
+            help="HTML page to write.",
             rich_help_panel=options.RESULTS,
         ),
     ] = Path("report.html"),
@@ -53,21 +53,21 @@ def report(
     file_timeout: options.FileTimeout = 60.0,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Show results and their spectra in a page to look through and judge.
+    """Write an HTML page for visual inspection of results and spectra.
 
     One HTML file that needs no network: a table to sort and filter, each
     spectrum with lines and the best template at any redshift, and buttons for
     your own verdict, which you export as CSV. With --catalog instead of
-    results, the page shows the class and redshift that the catalogue has. More
-    than 5,000 rows make several pages. Prints their names. A row whose spectrum
-    is not found stays, and the exit code is 3.
+    results, the page shows the class and redshift of the catalogue. More than
+    5,000 rows are split into several pages. Prints the names of the pages. A
+    row whose spectrum is not found is kept, and the exit code is 3.
     """
     from spectromer_cli.inspector.build import write_report
     from spectromer_cli.weights.store import resolve
 
     console.set_quiet(quiet)
     if output.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{output}: the page is HTML", "end -o in .html")
+        raise UsageError(f"{output}: not an HTML file", "give -o FILE.html")
     require_writable_folder(output)
     with claimed(output):
         written = write_report(
@@ -86,6 +86,7 @@ def report(
         print(path)
     if written.missing:
         raise SomeInputsFailed(
-            f"{written.missing} of {written.rows} rows have no spectrum; the page says why",
-            "name the folder of the spectra: --spectra-dir DIR",
+            f"{written.missing} of {written.rows} rows have no spectrum; the page gives the "
+            f"reasons",
+            "give the folder of the spectra with --spectra-dir DIR",
         )

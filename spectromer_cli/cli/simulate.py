@@ -1,4 +1,4 @@
-"""`spectromer simulate`: spectra of known class and redshift, as the surveys would take them."""
+"""`spectromer simulate`: spectra of known class and redshift, as the surveys would observe them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ spectromer simulate -n 100 --elsewhere 1 -o elsewhere/
 spectromer evaluate --catalog simulated/truth.ecsv -o report/
 """
 TRUTH = "truth.ecsv"
-DRAW = "What is drawn"
+DRAW = "Simulation"
 COMMENT = "Simulated by spectromer: not an observation."
-# Rows a write of the catalogue of truth.
+# Rows per write of the catalogue of reference values.
 CHUNK = 256
 
 
 def simulate(
     count: Annotated[
-        int, typer.Option("-n", "--number", min=1, max=999999, help="How many spectra.")
+        int, typer.Option("-n", "--number", min=1, max=999999, help="Number of spectra.")
     ] = 100,
     output: options.OutputFolder = Path("simulated"),
     classes: Annotated[
@@ -44,7 +44,7 @@ def simulate(
         typer.Option(
             "--class",
             metavar="NAME",
-            help="STAR, GALAXY or QSO; may be given more than once; by default all.",
+            help="STAR, GALAXY or QSO; may be repeated (default: all).",
             autocompletion=options.offer("STAR", "GALAXY", "QSO"),
             rich_help_panel=DRAW,
             show_default=False,
@@ -55,7 +55,7 @@ def simulate(
         typer.Option(
             "--z",
             metavar="LOW:HIGH",
-            help="Redshifts of galaxies and quasars; by default where the templates reach.",
+            help="Redshift range of galaxies and quasars (default: that of the templates).",
             rich_help_panel=DRAW,
             show_default=False,
         ),
@@ -63,7 +63,10 @@ def simulate(
     sn: Annotated[
         str,
         typer.Option(
-            "--sn", metavar="LOW:HIGH", help="Median S/N per pixel.", rich_help_panel=DRAW
+            "--sn",
+            metavar="LOW:HIGH",
+            help="Range of the median S/N per pixel.",
+            rich_help_panel=DRAW,
         ),
     ] = "1:60",
     survey: Annotated[
@@ -72,8 +75,8 @@ def simulate(
             "--survey",
             metavar="NAME",
             autocompletion=options.offer("SDSS", "BOSS", "LAMOST", "DESI", "FORS2", "MILES"),
-            help="Window and resolution: SDSS, BOSS, LAMOST, DESI, FORS2 or MILES; may be given "
-            "more than once; by default all.",
+            help="Wavelength range and resolution: SDSS, BOSS, LAMOST, DESI, FORS2 or MILES; may "
+            "be repeated (default: all).",
             rich_help_panel=DRAW,
             show_default=False,
         ),
@@ -85,21 +88,21 @@ def simulate(
             metavar="SHARE",
             min=0.0,
             max=1.0,
-            help="Share of the spectra that are changed as other spectrographs would have taken "
-            "them: window, resolution, calibration, errors.",
+            help="Fraction of the spectra simulated as from other spectrographs: wavelength range, "
+            "resolution, calibration, errors.",
             rich_help_panel=DRAW,
         ),
     ] = 0.0,
     seed: Annotated[
         int,
-        typer.Option("--seed", min=0, help="Another seed, other spectra.", rich_help_panel=DRAW),
+        typer.Option("--seed", min=0, help="Random seed.", rich_help_panel=DRAW),
     ] = 1,
     templates: Annotated[
         Path | None,
         typer.Option(
             "--templates",
             metavar="FILE",
-            help="Rest-frame templates (.npz); by default what the weights learned.",
+            help="Rest-frame templates (.npz; default: those in the weights).",
             rich_help_panel=DRAW,
             show_default=False,
         ),
@@ -109,17 +112,17 @@ def simulate(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace the simulated spectra that -o holds.",
+            help="Overwrite the simulated spectra in -o.",
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Make spectra of known class and redshift.
+    """Simulate spectra of known class and redshift.
 
-    Writes simulated-000001.fits and so on, in the layout of SDSS, which do
-    not say their class or redshift, and truth.ecsv, which does and which
-    --catalog of the other commands takes. Spectrum 7 is the same whatever -n is.
+    Writes simulated-000001.fits and so on, in SDSS format, without class or
+    redshift, and truth.ecsv with the reference values, which other commands
+    read with --catalog. Spectrum 7 is the same for every -n.
     """
     console.set_quiet(quiet)
     from spectromer_cli.simulation.simulator import SHARES, Simulator
@@ -133,8 +136,8 @@ def simulate(
     missing = [name for name in names if name not in source.classes]
     if missing and classes:
         raise UsageError(
-            f"{origin['source']} holds no {' and no '.join(missing)}",
-            f"it holds {', '.join(source.classes)}",
+            f"{origin['source']} has no {' and no '.join(missing)}",
+            f"it has {', '.join(source.classes)}",
         )
     shares = {name: SHARES[name] for name in names if name in source.classes}
     simulator = Simulator(
@@ -151,11 +154,11 @@ def simulate(
 
 
 def _known(option: str, asked: list[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names asked for, in the spelling that is known; all if none were."""
+    """The chosen names in their usual spelling; all if none are chosen."""
     spelling = {name.lower(): name for name in known}
     for name in asked or ():
         if name.lower() not in spelling:
-            raise UsageError(f"{option} {name} is not known", f"known are {', '.join(known)}")
+            raise UsageError(f"invalid {option} {name!r}", f"choose from {', '.join(known)}")
     return tuple(dict.fromkeys(spelling[name.lower()] for name in asked or known))
 
 
@@ -166,7 +169,8 @@ def _range(option: str, text: str, least: float) -> tuple[float, float]:
         low, high = 1.0, 0.0
     if not least <= low <= high < 1e6:
         raise UsageError(
-            f"{option} {text} is no range", f"give LOW:HIGH, from {least:g} on: {option} 1:3"
+            f"invalid {option} {text!r}: not a range",
+            f"give LOW:HIGH, at least {least:g}, such as {option} 1:3",
         )
     return low, high
 
@@ -191,7 +195,7 @@ def _clear(output: Path, overwrite: bool) -> None:
     if (output / TRUTH).exists():
         if not overwrite:
             raise UsageError(
-                f"{output} holds simulated spectra already", "take another -o, or --overwrite"
+                f"{output} already contains simulated spectra", "choose another -o, or --overwrite"
             )
         (output / TRUTH).unlink()
         for old in output.glob("simulated-??????.fits"):

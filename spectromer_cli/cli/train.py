@@ -21,14 +21,14 @@ spectromer train weights/recipes/spectromer-tiny.v1.toml --data real.h5
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="How to train.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="Training recipe.")],
     data: Annotated[
         list[Path],
         typer.Option(
             "--data",
             metavar="FILE|DIR",
-            help="Labelled real spectra: an HDF5 set, a table of labels, or a folder, as "
-            "spectromer finetune takes it; several may be given.",
+            help="Labelled real spectra: an HDF5 set, a table of labels or a folder, as for "
+            "spectromer finetune; may be repeated.",
         ),
     ],
     output: options.OutputFolder,
@@ -37,7 +37,7 @@ def train(
         typer.Option(
             "--templates",
             metavar="FILE",
-            help="Rest-frame templates (.npz) of the simulator; needed unless the recipe says "
+            help="Rest-frame templates (.npz) of the simulator; needed unless the recipe has "
             "simulated_share = 0.",
             show_default=False,
         ),
@@ -52,8 +52,8 @@ def train(
         typer.Option(
             "--pretrained",
             metavar="FILE",
-            help="Where to start: ImageNet weights of the backbone (safetensors, timm's "
-            "names), or weights of this program; without it, at random.",
+            help="Initial weights: ImageNet weights of the backbone (safetensors, timm names) or "
+            "weights of spectromer (default: random).",
             show_default=False,
         ),
     ] = None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Name = Annotated[
     str,
     typer.Argument(
-        help="A name of the list, a folder of your own, or hf-hub:owner/name.",
+        help="A listed name, a folder, or hf-hub:owner/name.",
         autocompletion=options.weights,
     ),
 ]
@@ -28,7 +28,7 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="NAME",
-        help="As for info; without any, all of the list that are on this machine.",
+        help="As for info (default: all listed weights on this machine).",
         autocompletion=options.weights,
         show_default=False,
     ),
@@ -36,7 +36,7 @@ Names = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Download again what is already here.")]
 
 commands = typer.Typer(
-    help="The weights of the model: what there is, where it lies, and whether it is sound.",
+    help="List, locate, download, publish and verify the weights of the model.",
     epilog="Examples:  spectromer weights list  ·  spectromer weights verify",
     no_args_is_help=True,
 )
@@ -57,7 +57,7 @@ def list_weights(as_json: options.Json = False) -> None:
         _print_json({"default": manifest.default, "weights": rows})
         return
     if not rows:
-        console.warn(f"no weights came with this installation (no manifest in {manifest.folder})")
+        console.warn(f"this installation contains no weights (no manifest in {manifest.folder})")
         return
     from spectromer_cli.outputs import screen
 
@@ -98,7 +98,7 @@ def info(name: Name, as_json: options.Json = False) -> None:
     epilog="Examples:  spectromer weights path spectromer-tiny.v4",
 )
 def path(name: Name) -> None:
-    """Print where the file lies, verified; it is downloaded first if it is not here."""
+    """Print the path of the verified file, downloading it first if necessary."""
     from spectromer_cli.weights.store import resolve
 
     print(resolve(name).path)
@@ -112,16 +112,16 @@ def download(
         str,
         typer.Argument(
             metavar="NAME|URL",
-            help="A name of the list, hf-hub:owner/name, or the address of a published file.",
+            help="A listed name, hf-hub:owner/name, or the URL of a published file.",
         ),
     ],
     sha256: Annotated[
-        str, typer.Option("--sha256", metavar="HEX", help="What the file of a URL must hash to.")
+        str, typer.Option("--sha256", metavar="HEX", help="Expected sha256 of the file at a URL.")
     ] = "",
     force: Force = False,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Download weights into the cache, verify them, and print where they lie."""
+    """Download weights into the cache, verify them, and print their path."""
     from spectromer_cli.weights.publish import download_published
     from spectromer_cli.weights.store import resolve
 
@@ -131,8 +131,8 @@ def download(
         return
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise UsageError(
-            "weights from an address are taken only with their hash",
-            "ask who published them: --sha256 HEX, 64 digits",
+            "weights from a URL need their sha256",
+            "give --sha256 HEX (64 digits), as published with the weights",
         )
     print(download_published(name, sha256))
 
@@ -141,20 +141,20 @@ def download(
     epilog="Examples:  spectromer weights publish runs/mine --to published/",
 )
 def publish(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a run.")],
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where the archive is put.")],
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Output folder.")],
 ) -> None:
-    """Put the weights of a run, their card and manifest into a folder for a server.
+    """Copy the weights of a run, their card and manifest to a folder for a web server.
 
-    Prints the sha256 and the file. Others fetch it with
-    spectromer weights download URL --sha256 HEX.
+    Prints the sha256 and the file. Others download it with spectromer weights
+    download URL --sha256 HEX.
     """
     from spectromer_cli.weights.publish import publish as copy
 
     entry = copy(run, to)
     print(entry["sha256"], to / entry["file"], sep="  ")
     console.info(
-        f"put {to} on a server; others: spectromer weights download URL/{entry['file']} "
+        f"put {to} on a server; to download: spectromer weights download URL/{entry['file']} "
         f"--sha256 {entry['sha256']}"
     )
 
@@ -164,7 +164,7 @@ def publish(
     "spectromer weights verify spectromer-tiny.v4 --json",
 )
 def verify(names: Names = None, as_json: options.Json = False) -> None:
-    """Hash the files again and compare them with their manifest; exit 5 if one is wrong."""
+    """Check the sha256 of the files against the manifest; exit code 5 if one is wrong."""
     from spectromer_cli.weights import store
     from spectromer_cli.weights.manifest import bundled_manifest
 

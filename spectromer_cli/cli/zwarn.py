@@ -23,13 +23,13 @@ LARGEST = 2**31 - 1
 
 def zwarn(
     numbers: Annotated[
-        list[str], typer.Argument(metavar="NUMBER...", help="As they stand in the column zwarn.")
+        list[str], typer.Argument(metavar="NUMBER...", help="Values of the column zwarn.")
     ],
     as_json: options.Json = False,
 ) -> None:
-    """Say which doubts about a redshift a number of the column zwarn stands for.
+    """Explain values of the column zwarn.
 
-    One line per bit that is set: number, bit, value, name and meaning.
+    Prints one line per bit that is set: number, bit, value, name and meaning.
     """
     from spectromer_cli.outputs import screen
 
@@ -46,9 +46,7 @@ def _number(text: str) -> int:
     except ValueError:
         number = -1
     if not 0 <= number <= LARGEST:
-        raise UsageError(
-            f"{text!r}: invalid value", f"give whole numbers from 0 to {LARGEST}, as in zwarn"
-        )
+        raise UsageError(f"invalid zwarn {text!r}", f"give whole numbers from 0 to {LARGEST}")
     return number
 
 
@@ -57,7 +55,7 @@ def _explained(number: int) -> list[dict[str, Any]]:
     from spectromer_cli.model.zwarn import MEANINGS, ZWarn
 
     if not number:
-        return [{"zwarn": 0, "bit": None, "value": 0, "name": "", "meaning": "no doubt"}]
+        return [{"zwarn": 0, "bit": None, "value": 0, "name": "", "meaning": "no warning"}]
     bits = [1 << bit for bit in range(number.bit_length()) if number >> bit & 1]
     return [
         {
@@ -65,7 +63,7 @@ def _explained(number: int) -> list[dict[str, Any]]:
             "bit": bit.bit_length() - 1,
             "value": bit,
             "name": str(ZWarn(bit).name) if bit in MEANINGS else "",
-            "meaning": MEANINGS[ZWarn(bit)] if bit in MEANINGS else "no bit of spectromer",
+            "meaning": MEANINGS[ZWarn(bit)] if bit in MEANINGS else "not used by spectromer",
         }
         for bit in bits
     ]

@@ -1,4 +1,4 @@
-"""Which spectra of a labelled set weights may be judged by: those they have not learned from."""
+"""The spectra of a labelled set that weights may be evaluated on: those not used in training."""
 
 from __future__ import annotations
 
@@ -49,31 +49,31 @@ class HeldOut:
     seed: int
 
     def remarks(self) -> list[str]:
-        """What the report must say about the split, one line each."""
+        """Remarks of the report on the split, one line each."""
         surveys = Counter(self.data.survey[self.testing].tolist())
         counts = ", ".join(f"{name or 'unknown'} {n}" for name, n in surveys.most_common())
         count = int(self.testing.sum())
         labels = [
-            "The reference values are the labels of the set, at whatever S/N. Where they are wrong "
-            "without being known to be, they count against the prediction all the same.",
+            "The reference values are the labels of the set, at every S/N. A label that is wrong, "
+            "but not listed as wrong, counts against the prediction.",
             *wrong_labels.remark(self.data.mislabelled),
         ]
         unread = len(self.data.unread)
-        missing = [f"{unread} spectra of the set cannot be read and are not judged."] * bool(unread)
+        missing = [f"{unread} spectra of the set cannot be read and are left out."] * bool(unread)
         if not self.training.any():
             return [
-                f"Judged: all {count} spectra of the set that have a label ({counts}). That "
-                "training saw none of them is the user's word, not checked.",
+                f"Evaluated: all {count} spectra of the set that have a label ({counts}). The user "
+                "states that none of them was used in training; this is not checked.",
                 *labels,
                 *missing,
             ]
         return [
-            f"Judged: {count} spectra of objects that training did not see ({counts}); learned "
-            f"from: {int(self.training.sum())} of the set. Only spectra with a label that has no "
-            "warning of the survey.",
-            "The temperatures of the probabilities and, of the general model, the scales of the "
+            f"Evaluated: {count} spectra of objects not used in training ({counts}); trained on: "
+            f"{int(self.training.sum())} of the set. Only spectra whose label has no warning from "
+            f"the survey.",
+            "The temperatures of the probabilities and, for the general model, the scales of the "
             "redshift errors, the table of confidences and the limits of the outlier score were "
-            "fitted on held-out spectra too; nothing else was.",
+            "also fitted on held-out spectra; nothing else was.",
             *labels,
             *missing,
         ]
@@ -97,13 +97,13 @@ def hold_out(
         They record their split in their header or, after fine-tuning, in ``split.ecsv`` beside
         them.
     fraction, seed : float, int or None
-        The user's choice; a fraction of 1 judges all.
+        The user's choice; a fraction of 1 evaluates all.
 
     Raises
     ------
     UsageError
-        If nobody says what was held out, the user and the weights do not agree, or nothing is
-        held out.
+        If it is not known what was held out, the user and the weights disagree, or nothing is held
+        out.
     """
     from spectromer_cli.training import split
 
@@ -122,7 +122,7 @@ def hold_out(
     if not (testing & labelled).any():
         raise UsageError(
             "no spectrum with a label is held out",
-            "give a larger --held-out, or --held-out 1 for a set that the weights have not seen",
+            "give a larger --held-out, or --held-out 1 for a set not used in training",
         )
     return HeldOut(data, list(targets), ~testing & labelled, testing & labelled, said, used)
 
@@ -130,7 +130,7 @@ def hold_out(
 def choose_split(
     recorded: dict[str, float], fraction: float | None, seed: int | None
 ) -> dict[str, float]:
-    """The split that weights are to be judged by, by fraction and seed.
+    """The split that weights are evaluated on, by fraction and seed.
 
     Parameters
     ----------
@@ -142,28 +142,28 @@ def choose_split(
     Raises
     ------
     UsageError
-        If nobody says, or the user and the weights do not agree.
+        If neither states the split, or the user and the weights disagree.
     """
     if not recorded:
         if fraction is None or seed is None:
             raise UsageError(
                 "these weights do not record which objects were held out",
-                "give the split they were trained with, such as --held-out 0.15 --split-seed 1, "
-                "or --held-out 1 for a set that they have not seen",
+                "give the split used in training, such as --held-out 0.15 --split-seed 1, or "
+                "--held-out 1 for a set not used in training",
             )
         return {"fraction": fraction, "seed": seed}
     for name, value in (("fraction", fraction), ("seed", seed)):
         if value is not None and value != recorded[name]:
             raise UsageError(
                 f"the weights were trained with another split: {name} {recorded[name]:g}",
-                "leave out --held-out and --split-seed; for a set that they have not seen at all, "
-                "say --held-out 1",
+                "leave out --held-out and --split-seed, or give --held-out 1 for a set not used in "
+                "training",
             )
     return {"fraction": float(recorded["fraction"]), "seed": int(recorded["seed"])}
 
 
 def unseen(data: LabelledSpectra, record: Path, grid: Grid) -> np.ndarray:
-    """Spectra of objects that a fine-tuning has not learned from.
+    """Spectra of objects that were not used in a fine-tuning.
 
     Parameters
     ----------
@@ -193,11 +193,11 @@ def unseen(data: LabelledSpectra, record: Path, grid: Grid) -> np.ndarray:
         contents = [*map(str, learned["content"]), *data.contents(grid)]
     except (OSError, ValueError, KeyError) as error:
         raise ReadError(
-            f"{record} cannot be read: {error}", "say what was held out: --held-out, --split-seed"
+            f"{record} cannot be read: {error}", "give the split: --held-out and --split-seed"
         ) from error
     group = same_objects(ra, dec, contents)
     own = group[len(learned) :]
-    # Spectra of one object of the set share its fate, also without a position.
+    # Spectra of one object of the set stay together, also without a position.
     seen = np.isin(own, group[: len(learned)])
     return ~np.isin(data.group, data.group[seen])
 

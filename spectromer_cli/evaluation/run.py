@@ -102,13 +102,13 @@ def evaluate(
     baselines : sequence of str
         Of `baselines.BASELINES`: trained on the same training split, to compare.
     baseline_minutes : float
-        How long the specformer is trained.
+        Training time of the specformer in minutes.
     model, device, batch_size, refined
         As `inference.request.Settings` takes them.
     output : path
         Folder.
     docs : path, optional
-        The text of the report is written here too.
+        The report is also written here, as Markdown.
 
     Returns
     -------
@@ -123,16 +123,18 @@ def evaluate(
     """
     if (catalog is None) == (data is None):
         raise UsageError(
-            "nothing to evaluate on" if data is None else "--catalog and --data exclude each other",
-            "give --catalog TABLE with labels, or --data FILE or DIR, one of them",
+            "no labelled spectra given"
+            if data is None
+            else "--catalog and --data exclude each other",
+            "give either --catalog TABLE with labels or --data FILE or DIR",
         )
     if data is None and (baselines or held_out is not None or split_seed is not None):
         raise UsageError(
-            "--baseline, --held-out and --split-seed go with --data", "give --data FILE or DIR"
+            "--baseline, --held-out and --split-seed need --data", "give --data FILE or DIR"
         )
     if baselines and held_out == 1.0:
         raise UsageError(
-            "--baseline needs spectra to train on, and --held-out 1 leaves none",
+            "--baseline needs spectra to train on, but --held-out 1 leaves none",
             "leave out one of them",
         )
     output, page = Path(output), Path(docs) if docs else None
@@ -170,7 +172,7 @@ def _on_catalogue(
     output: Path,
     page: Path | None,
 ) -> Evaluation:
-    """All spectra that a catalogue names."""
+    """Evaluate all spectra listed in a catalogue."""
     from astropy.table import Table
 
     from spectromer_cli.accuracy import summary, wrong_labels
@@ -189,8 +191,9 @@ def _on_catalogue(
     found = targets.of_tasks(labels, known, len(stated))
     if not any(target.known.any() for target in found):
         raise UsageError(
-            f"{source.how} states no label of {', '.join(task.name for task in known)}",
-            "name its columns: --class-column, --z-column; it has " + ", ".join(stated.colnames),
+            f"{source.how} has no labels of {', '.join(task.name for task in known)}",
+            "name the columns with --class-column and --z-column; it has "
+            + ", ".join(stated.colnames),
         )
     make_folder(output)
     every = np.arange(len(stated))
@@ -248,7 +251,7 @@ def _on_labelled_set(
     output: Path,
     page: Path | None,
 ) -> Evaluation:
-    """The part of a labelled set that the weights have not learned from, and baselines on it."""
+    """Evaluate weights, and baselines, on the part of a labelled set not used in training."""
     from astropy.table import Table, hstack
 
     from spectromer_cli.accuracy import summary
@@ -266,8 +269,8 @@ def _on_labelled_set(
         given = [f"--{name.replace('_', '-')}" for name in FILE_OPTIONS if options[name]]
         if given:
             raise UsageError(
-                f"{data} is one HDF5 set, which is read as it is, without {', '.join(given)}",
-                "leave that out",
+                f"{data} is an HDF5 set, which takes no {', '.join(given)}",
+                "leave these options out",
             )
     general = is_general(model.tasks) and any(source.column(name) for name in ("class", "z"))
     wanted = [task.name for task in model.tasks if source.column(task.name)]
@@ -281,7 +284,7 @@ def _on_labelled_set(
         found = [*learned, *(target for target in found if target.name not in own)]
     if not any(target.known.any() for target in found):
         raise UsageError(
-            f"{source.how} has no label of {', '.join(task.name for task in model.tasks)}",
+            f"{source.how} has no labels of {', '.join(task.name for task in model.tasks)}",
             f"it has {', '.join(source.columns)}",
         )
     split = held_out.hold_out(spectra, found, model.weights, fraction, seed)

@@ -1,7 +1,6 @@
-"""The methods: each gives every sample of the grid an importance for a prediction.
+"""The methods: each gives every pixel of the grid an importance for a prediction.
 
-All see the network as it is used, and none changes it. Importance is positive where the
-spectrum speaks for the prediction.
+All use the network unchanged. Importance is positive where the spectrum supports the prediction.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Method = Callable[["SpectralViT", Tensor, Tensor, Prediction], np.ndarray]
 
 
 def baseline(flux: Tensor, ivar: Tensor) -> Tensor:
-    """What the spectrum would be without any line: its local continuum.
+    """The spectrum without lines: its local continuum.
 
     The model's own running mean; so importance tells which lines and edges decide, not how
     bright the spectrum is.
@@ -71,7 +70,7 @@ def attention_of(model: SpectralViT) -> Iterator[list[Tensor]]:
     if not layers:
         raise UsageError(
             f"{model.config.backbone} has no attention matrices",
-            "choose --method gradients or occlusion",
+            "use --method gradients or occlusion",
         )
     before = [layer.fused_attn for layer in layers]
     hooks = []
@@ -129,7 +128,7 @@ def _differentiable(model: SpectralViT) -> None:
     if model.config.image in NO_GRADIENT:
         raise UsageError(
             f"the image {model.config.image} has no gradient with respect to flux",
-            "choose --method occlusion",
+            "use --method occlusion",
         )
 
 

@@ -1,4 +1,4 @@
-"""A prediction explained: which wavelengths speak for it, and what a figure of it needs."""
+"""An explained prediction: which wavelengths support it, and what its figure needs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Explanation:
     method : str
         One of `explain.METHODS`.
     importance : array, shape (grid.n,)
-        Positive where the spectrum speaks for the prediction, 0 where nothing was measured.
+        Positive where the spectrum supports the prediction, 0 where nothing was measured.
     regions : list of Region
         The strongest, the first of all first.
     class_probabilities : dict of str to float
@@ -83,7 +83,7 @@ class Explanation:
     @property
     def prepared(self) -> Prepared:
         """The spectrum on the grid."""
-        assert self.item.prepared is not None, "only what could be read is explained"
+        assert self.item.prepared is not None, "only spectra that were read are explained"
         return self.item.prepared
 
     @property
@@ -108,7 +108,7 @@ def explain(
     alone: bool = False,
     failures: Failures | None = None,
 ) -> Iterator[Explanation]:
-    """Explain predictions: how much each wavelength speaks for them.
+    """Explain predictions: how much each wavelength contributes.
 
     This is what `spectromer explain` does.
 
@@ -127,7 +127,7 @@ def explain(
     method : str
         One of `METHODS`: integrated gradients, occlusion, or the attention map.
     top : int, optional
-        The first so many spectra only.
+        Explain only the first N spectra.
     alone : bool
         Refuse several spectra, before the first is explained: for an output that holds one.
     failures : Failures, optional
@@ -147,7 +147,7 @@ def explain(
 
     if method not in attribution.METHODS:
         choices = ", ".join(attribution.METHODS)
-        raise UsageError(f"--method {method}: invalid value", f"choose from {choices}")
+        raise UsageError(f"invalid --method {method!r}", f"choose from {choices}")
     if model is None or isinstance(model, str):
         model = load_model(model)
     items: Iterator[Item] = islice(_items(spectra, model.grid, top), top)

@@ -47,7 +47,8 @@ def check_output(output: Path, inputs: Inputs) -> None:
         return
     if output.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"-o {output}: unknown suffix", f"choose from {', '.join(SUFFIXES)}, or give a folder"
+            f"-o {output}: unknown file type",
+            f"choose from {', '.join(SUFFIXES)}, or give a folder",
         )
     require_writable_folder(output)
     if not inputs.from_stdin:

@@ -1,4 +1,4 @@
-"""Is an explanation faithful? Hide what it says matters, and watch the prediction.
+"""The faithfulness of an explanation: hide what it calls important, and watch the prediction.
 
 Deletion: windows are hidden, the most important first; a faithful one brings the score
 down fast. Insertion: all is hidden, then shown again in the same order; it brings the score up

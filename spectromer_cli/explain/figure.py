@@ -139,7 +139,7 @@ def _spectrum(axes: Axes, explanation: Explanation, rest_frame: bool, theme: The
 
 
 def _band(axes: Axes, explanation: Explanation, rest_frame: bool, theme: Theme) -> None:
-    """Importance over wavelength, in the colours of what speaks for the prediction and against."""
+    """Importance over wavelength, coloured by whether it supports or opposes the prediction."""
     from matplotlib.colors import LinearSegmentedColormap
 
     x = explanation.grid.wavelength / _scale(explanation, rest_frame)
@@ -154,10 +154,10 @@ def _band(axes: Axes, explanation: Explanation, rest_frame: bool, theme: Theme) 
     axes.set_yticks([])
     axes.tick_params(labelsize=8)
     frame = "Rest-frame" if rest_frame else "Observed vacuum"
-    speaks = f"band: importance, blue speaks for {explanation.prediction}"
+    speaks = f"band: importance, blue supports {explanation.prediction}"
     if (importance < 0.0).any():
-        speaks += ", orange against it"
-    shaded = "shaded: the strongest regions, with their share"
+        speaks += ", orange opposes it"
+    shaded = "shaded: the strongest regions, with their fractions"
     axes.set_xlabel(f"{frame} wavelength [Å]\n{shaded};   {speaks}", fontsize=9)
 
 
@@ -246,4 +246,4 @@ def _image(axes: Axes, explanation: Explanation) -> None:
     axes.imshow(picture * shade[..., None], interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("image, bright where it matters", fontsize=8)
+    axes.set_xlabel("image, bright: important", fontsize=8)

@@ -92,14 +92,16 @@ def choose(
     task_name = task_name or ("class" if "class" in named else known[0].name)
     if task_name not in named:
         raise UsageError(
-            f"--task {task_name}: these weights have no such task",
+            f"invalid --task {task_name!r} for these weights",
             f"choose from {', '.join(named)}",
         )
     task, own = named[task_name], outputs[task_name]
     temperature = temperatures.get(task_name, 1.0)
     if isinstance(task, tasks.Quantity):
         if wanted is not None:
-            raise UsageError(f"--for {wanted}: {task_name} is a number", "leave --for out")
+            raise UsageError(
+                f"--for takes no value for {task_name}, which is a number", "leave out --for"
+            )
         label, chosen = f"{own[0]:.5g}", np.array([], dtype=int)
     elif isinstance(task, tasks.Redshift):
         label, chosen = _redshift(task, own, outputs, wanted)
@@ -115,7 +117,7 @@ def _number(task: tasks.Category | tasks.Ordered, wanted: str) -> int:
         if wanted.upper() in (label.upper(), label.upper().rsplit(" ", 1)[-1]):
             return number
     raise UsageError(
-        f"--for {wanted}: {task.name} has no such label",
+        f"invalid --for {wanted!r}: not a label of {task.name}",
         f"choose from {', '.join(task.labels[:30])}",
     )
 
@@ -132,12 +134,12 @@ def _redshift(
             z = float(wanted)
         except ValueError:
             raise UsageError(
-                f"--for {wanted}: not a redshift", "give a number, as in 0.35"
+                f"invalid --for {wanted!r}: not a redshift", "give a number such as 0.35"
             ) from None
         if not task.x[0] <= np.log1p(max(z, -0.99)) <= task.x[-1]:
             ends = np.expm1(task.x[[0, -1]])
             raise UsageError(
-                f"--for {wanted}: outside the model's range of redshifts",
+                f"invalid --for {wanted!r}: outside the redshift range of the model",
                 f"give a number from {ends[0]:.3f} to {ends[1]:.2f}",
             )
     return f"{z:.5f}", np.flatnonzero(np.abs(task.x - np.log1p(z)) <= decoding.PEAK_HALF_WIDTH)

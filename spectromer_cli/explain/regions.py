@@ -23,14 +23,14 @@ REACH = 6.0
 
 @dataclass(frozen=True)
 class Region:
-    """A wavelength region that speaks for the prediction.
+    """A wavelength region that supports the prediction.
 
     Parameters
     ----------
     low, high : float
         Observed vacuum wavelength in Å.
     share : float
-        Of all that speaks for the prediction.
+        Its fraction of all positive importance.
     lines : tuple of Line
         What falls there at the redshift found; may be empty.
     """

@@ -41,12 +41,12 @@ def get_image(name: str) -> Image:
     Raises
     ------
     UsageError
-        If there is none; the message offers the nearest names.
+        If there is none; the hint lists the nearest names.
     """
     if name not in IMAGES:
         near = difflib.get_close_matches(name, IMAGES, n=2)
-        known = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(IMAGES)}"
-        raise UsageError(f"there is no image named {name!r}", known)
+        known = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(IMAGES)}"
+        raise UsageError(f"invalid image {name!r}", known)
     return import_module(f"spectromer_cli.images.{IMAGES[name]}").REGISTRY[name]
 
 

@@ -202,12 +202,12 @@ def _image(name: str, summary: str, paint: Paint, reach: int = 0) -> Image:
 
 
 REGISTRY = {
-    "map2d": _image("map2d", "each sample a block: flux on a fixed scale", raw),
-    "map2d-norm": _image("map2d-norm", "each sample a block: normalised flux", normalised),
+    "map2d": _image("map2d", "one block per pixel: flux on a fixed scale", raw),
+    "map2d-norm": _image("map2d-norm", "one block per pixel: normalised flux", normalised),
     "map2d-deriv": _image(
         "map2d-deriv", "normalised flux, first and second derivative in R, G, B", derivatives, 1
     ),
     "map2d-roi": _image(
-        "map2d-roi", "normalised flux, what stands out marked blue", regions_of_interest
+        "map2d-roi", "normalised flux, salient features in blue", regions_of_interest
     ),
 }

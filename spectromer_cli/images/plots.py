@@ -190,7 +190,7 @@ REGISTRY = {
     "line": Image("line", "the plain line plot", draw_line, samples_line),
     "overlap": Image(
         "overlap",
-        "three wavelength thirds as line plots over each other, one a channel",
+        "three thirds of the wavelength range as overlaid line plots, one per channel",
         draw_overlap,
         samples_overlap,
     ),

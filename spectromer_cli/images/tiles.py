@@ -103,7 +103,7 @@ def _running_sum(values: torch.Tensor) -> torch.Tensor:
 REGISTRY = {
     "tiles": Image(
         "tiles",
-        "each patch one contiguous stretch; channels level, significance, strength",
+        "one contiguous wavelength region per patch; channels level, significance, strength",
         draw,
         samples,
     )

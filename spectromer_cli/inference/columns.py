@@ -83,7 +83,7 @@ def columns_of(known: Sequence[tasks.Task], which: str = "all") -> list[schema.C
     found: list[schema.Column] = [*schema.HEAD]
     if which != schema.REDSHIFT:
         if which == schema.CLASSIFY and not own:
-            raise UsageError("these weights measure redshifts only", "use spectromer redshift")
+            raise UsageError("these weights predict redshifts only", "use spectromer redshift")
         of_tasks = [column for task in own for column in _columns_of(task)]
         if is_general(known):
             left_out = {"class_prob"} if which == schema.CLASSIFY else set()
@@ -98,7 +98,7 @@ def columns_of(known: Sequence[tasks.Task], which: str = "all") -> list[schema.C
         found += [c for c in schema.OF_REDSHIFT if has_stars or c.name not in ("rv", "rv_err")]
     elif which == schema.REDSHIFT:
         raise UsageError(
-            f"these weights know no redshift, only {', '.join(task.name for task in known)}",
+            f"these weights predict no redshift, only {', '.join(task.name for task in known)}",
             "use spectromer classify, or another --model",
         )
     return list({column.name: column for column in (*found, *schema.TAIL)}.values())

@@ -50,7 +50,7 @@ def key_of(name: str, catalogue: Table | None) -> Key:
             return lambda item: "" if item.catalogue_row is None else values[item.catalogue_row]
     if name not in KEYS:
         names = [*KEYS, *([] if catalogue is None else catalogue.colnames)]
-        raise UsageError(f"--combine {name}: invalid value", f"choose from {', '.join(names)}")
+        raise UsageError(f"invalid --combine {name!r}", f"choose from {', '.join(names)}")
     return lambda item: _text(item.meta.get(name))
 
 
@@ -111,8 +111,8 @@ class _Object:
             if not max(levels) <= MAX_RATIO * min(levels):
                 factor = max(levels) / min(levels)
                 self.problem = (
-                    f"the exposures of {name} differ by a factor of {factor:.3g} in flux: they are "
-                    "not in one unit"
+                    f"the exposures of {name} differ by a factor of {factor:.3g} in flux: are "
+                    "their units the same?"
                 )
         apart = separation(
             *(
@@ -122,7 +122,9 @@ class _Object:
             )
         )
         if apart > MAX_SEPARATION:
-            self.problem = f"the exposures of {name} lie {apart:.0f} arcsec apart: not one object"
+            self.problem = (
+                f"the exposures of {name} are {apart:.0f} arcsec apart: not the same object"
+            )
         self.sum = joined([self.sum, other])
         self.count += 1
         self.zwarn |= int(item.meta.get("zwarn", 0))

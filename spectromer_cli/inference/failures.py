@@ -59,7 +59,7 @@ class Failures:
                 self.lines.append(item.complaint)
                 console.error(item.complaint)
             elif count == NAMED_PROBLEMS + 1:
-                console.error("more inputs cannot be read; the column flags names each")
+                console.error("more inputs cannot be read; see the column flags")
         last = items[-1]
         self.progress = Progress(
             rows=self.seen + len(items),
@@ -77,7 +77,9 @@ class Failures:
         SomeInputsFailed
         """
         if not self.seen:
-            raise SomeInputsFailed("none of the files found holds a spectrum", "name the files")
+            raise SomeInputsFailed(
+                "none of the files found contains a spectrum", "give the file names"
+            )
 
     def raise_if_incomplete(self) -> None:
         """End a run with the exit code that is due.
@@ -90,5 +92,5 @@ class Failures:
         self.raise_if_empty()
         if self.count:
             raise SomeInputsFailed(
-                f"{self.count} of {self.seen} inputs have no prediction; the column flags says why"
+                f"{self.count} of {self.seen} inputs have no prediction; see the column flags"
             )

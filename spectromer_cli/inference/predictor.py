@@ -257,7 +257,7 @@ def _unfit(weights: Weights, error: Exception) -> SpectromerError:
     reason = " ".join(str(error).split())[:200]
     return SpectromerError(
         f"{weights.path} does not hold the model that its header describes ({reason})",
-        "fetch or train the weights again",
+        "download or train the weights again",
     )
 
 

@@ -40,8 +40,8 @@ class Settings:
     refined : bool
         Refine redshifts with templates.
     max_outlier_rate : float, optional
-        Mark redshifts (zwarn bit 18) that are not confident enough for at most this share of
-        the rest to be off by more than 0.01 (1 + z).
+        Limit the outlier rate: flag the least confident redshifts (zwarn bit 18), so that at most
+        this fraction of the rest is off by more than 0.01 (1 + z).
     class_, z_range, z_prior
         What is known beforehand, as `prior.prior_of` takes it.
     combine : str, optional
@@ -71,10 +71,10 @@ class Settings:
             names = tuple(filter(None, (name.strip() for name in self.only.split(","))))
             object.__setattr__(self, "only", names if names or not self.only else (self.only,))
         if self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: invalid value", "give 1 or more")
+            raise UsageError(f"invalid batch size {self.batch_size}", "give 1 or more")
         if self.columns not in get_args(Which):
             raise UsageError(
-                f"columns {self.columns!r}: invalid value",
+                f"invalid columns {self.columns!r}",
                 f"choose from {', '.join(get_args(Which))}",
             )
         _ = self.prior  # refuses what is no prior
@@ -143,18 +143,18 @@ class Output:
         from spectromer_cli.outputs.tables import check_output
 
         if self.format not in ("", REDROCK):
-            raise UsageError(f"--format {self.format}: invalid value", f"choose from {REDROCK}")
+            raise UsageError(f"invalid --format {self.format!r}", f"choose from {REDROCK}")
         if self.format and self.path is None:
-            raise UsageError("--format goes with -o", "give -o FILE.fits")
+            raise UsageError("--format needs -o", "give -o FILE.fits")
         if self.scheduler is not None:
             self._check_for_cluster()
         if self.save_pz is not None:
             check_output(self.save_pz, full_pz.formats_with({}))
             if self.path is not None and self.path.resolve() == self.save_pz.resolve():
-                raise UsageError("-o and --save-pz name one file", "give them two names")
+                raise UsageError("-o and --save-pz are the same file", "give two different names")
         if self.resume and self.path is None:
             raise UsageError(
-                "--resume goes with -o", "what went to stdout cannot be resumed: give -o FILE"
+                "--resume needs -o", "give -o FILE: output to stdout cannot be resumed"
             )
         if self.json and self.path:
             raise UsageError(
@@ -164,7 +164,7 @@ class Output:
             check_output(self.path, redrock.FORMATS if self.format else FORMATS)
             if self.samp and self.path.suffix.lower() not in samp.MESSAGES:
                 raise UsageError(
-                    f"--samp sends no {self.path.suffix} file",
+                    f"--samp cannot send {self.path.suffix} files",
                     f"choose from {' '.join(samp.MESSAGES)}, or leave out -o",
                 )
 
@@ -180,9 +180,9 @@ class Output:
 
     def _check_for_cluster(self) -> None:
         if self.path is None:
-            raise UsageError("--scheduler goes with -o", "give -o FOLDER, or -o FILE")
+            raise UsageError("--scheduler needs -o", "give -o FOLDER, or -o FILE")
         for name, given in (("--format", self.format), ("--save-pz", self.save_pz)):
             if given:
                 raise UsageError(f"{name} and --scheduler exclude each other", "use one of them")
         if self.samp is not None and self.is_folder:
-            raise UsageError("--samp sends a file, and -o names a folder", "give -o FILE.fits")
+            raise UsageError("--samp sends a file, but -o is a folder", "give -o FILE.fits")

@@ -220,9 +220,10 @@ class Run:
                 left.drop()
                 self.failures.raise_if_empty()
                 raise SomeInputsFailed(
-                    f"none of {self.failures.seen} inputs has a prediction: {path} stays as it was"
+                    f"none of {self.failures.seen} inputs has a prediction: {path} was left "
+                    f"unchanged"
                 )
-        replaced = ", in place of what was there" if there else ""
+        replaced = ", replacing the old file" if there else ""
         console.info(f"wrote {self.failures.seen} rows to {path}{replaced}")
 
 
@@ -397,8 +398,7 @@ def _told_when_cut_off(failures: Failures, as_json: bool) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, OSError):
         printed = "nothing" if as_json else f"up to {failures.seen} rows"
         console.warn(
-            f"{printed} went to stdout and no row is kept; with -o FILE they are, and --resume "
-            "continues after them"
+            f"{printed} went to stdout and cannot be resumed; with -o FILE and --resume they can"
         )
         raise
 
@@ -470,7 +470,7 @@ def predict_targets(
             found = model.predictions(batch, refined, prior)
         yield batch, to_table(batch, found) if to_table else table_of(batch, found, model.tasks)
     if skipped:
-        console.info(f"skipped {skipped} files that hold no spectrum")
+        console.info(f"skipped {skipped} files without a spectrum")
 
 
 def _rows_of(items: Sequence[Item]) -> list[int]:
@@ -489,8 +489,8 @@ def _after(done: Progress, targets: Iterator[Target]) -> Iterator[Target]:
     last = next(islice(targets, done.target, None), None)
     if last is None or str(last.path) != done.file:
         raise UsageError(
-            f"the inputs are not those of the unfinished run: number {done.target + 1} was "
+            f"the inputs differ from those of the unfinished run: number {done.target + 1} was "
             f"{done.file}, and is {last.path if last else 'not there'}",
-            "give the same inputs, or start afresh with another -o",
+            "give the same inputs, or start a new run with another -o",
         )
     return chain([last], targets)

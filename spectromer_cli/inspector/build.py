@@ -117,7 +117,7 @@ class Material:
     ) -> None:
         table = results or catalog
         if table is None or (results and catalog):
-            raise UsageError("give RESULTS or --catalog, one of them", "spectromer report z.ecsv")
+            raise UsageError("give either RESULTS or --catalog", "spectromer report z.ecsv")
         inputs = Inputs(
             catalog=table, spectra_dir=spectra_dir, air=air, wavelength_unit=wavelength_unit,
             max_file_size=max_file_size, file_timeout=file_timeout,
@@ -208,7 +208,7 @@ def spectrum_name(row: Row) -> str:
 
 
 def _key(rows: Sequence[Row]) -> str:
-    """The same for the same spectra, so that a report made anew finds the verdicts again."""
+    """The same for the same spectra, so that a new report of the results finds the verdicts."""
     names = "\n".join(map(spectrum_name, rows))
     return hashlib.sha256(names.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
@@ -234,8 +234,8 @@ def _another_by_sn(row: Row, item: Item, grid: Grid) -> str:
     if not math.isfinite(found) or math.isclose(found, expected, rel_tol=0.01, abs_tol=0.01):
         return ""
     return (
-        f"the results are of a spectrum with S/N {expected:.4g}, but {item.label} has {found:.4g}: "
-        "another file of this name?"
+        f"the results are for a spectrum with S/N {expected:.4g}, but {item.label} has S/N "
+        f"{found:.4g}: is it another file of the same name?"
     )
 
 

@@ -21,14 +21,14 @@ function changed(row, verdict) {
 
 const COLUMNS = [
   { name: "#", width: "4.6ch", of: (row, i) => i + 1, title: "place in the results" },
-  { name: "object", of: (row, i) => differing[i], text: true, title: "what tells the object, or the file, from the others" },
+  { name: "object", of: (row, i) => differing[i], text: true, title: "object, or file name as far as it differs from the others" },
   { name: "class", width: "7.8ch", of: (row) => row.class, text: true, title: "class" },
   { name: "z", width: "8.6ch", of: (row) => row.z, show: fixed(5), title: "redshift" },
-  { name: "conf.", width: "5.8ch", of: confidenceOf, show: fixed(3), title: "probability of the redshift; of the class where results have no redshift" },
-  { name: "zwarn", width: "7ch", of: (row) => row.zwarn, title: "doubts about the redshift, 0 if there are none" },
+  { name: "conf.", width: "5.8ch", of: confidenceOf, show: fixed(3), title: "probability of the redshift, or of the class if the results have no redshift" },
+  { name: "zwarn", width: "7ch", of: (row) => row.zwarn, title: "warnings about the redshift, 0 if none" },
   { name: "S/N", width: "5.6ch", of: (row) => row.sn_median, show: fixed(1), title: "median signal-to-noise ratio per pixel" },
-  { name: "you", width: "5.4ch", of: (row) => verdictOf(row)?.quality, title: "quality of your verdict; ≠ where your z or class differs from the one found" },
-  ...(served ? [{ name: "all", width: "4.6ch", of: (row) => inspectorsOf(row) || null, title: "how many inspectors have a verdict" }] : []),
+  { name: "you", width: "5.4ch", of: (row) => verdictOf(row)?.quality, title: "quality of your verdict; ≠ if your z or class differs from the prediction" },
+  ...(served ? [{ name: "all", width: "4.6ch", of: (row) => inspectorsOf(row) || null, title: "number of inspectors with a verdict" }] : []),
 ];
 const ALIASES = { sn: (row) => row.sn_median, confidence: confidenceOf, "conf.": confidenceOf,
                   quality: (row) => verdictOf(row)?.quality, inspectors: (row) => inspectorsOf(row),
@@ -130,17 +130,17 @@ function fillTable() {
     head.setAttribute("aria-sort", c !== sorting.column ? "none" : sorting.down ? "descending" : "ascending");
   });
   $("count").textContent = shown.length ? `${shown.length} of ${rows.length} spectra`
-    : `none of ${rows.length} spectra passes the filter`;
+    : `no spectra match the filter (of ${rows.length})`;
   $("table").setAttribute("aria-rowcount", shown.length);
   drawRows(true);
 }
 
-// Without `anew`, only if other rows are seen than before.
-function drawRows(anew) {
+// Without `always`, only if other rows are seen than before.
+function drawRows(always) {
   const box = $("scroll");
   const first = Math.max(0, Math.floor(box.scrollTop / ROW_HEIGHT) - BEYOND);
   const last = Math.min(shown.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW_HEIGHT) + BEYOND);
-  if (!anew && drawn === `${first} ${last}`) return;
+  if (!always && drawn === `${first} ${last}`) return;
   drawn = `${first} ${last}`;
   $("above").style.height = `${first * ROW_HEIGHT}px`;
   $("below").style.height = `${(shown.length - last) * ROW_HEIGHT}px`;
@@ -207,11 +207,11 @@ function testOf(term) {
   const [, name, sign, quoted] = parts, limit = bare(quoted), lower = name.toLowerCase();
   const own = named.get(lower);
   const of = Object.hasOwn(ALIASES, lower) ? ALIASES[lower] : own !== undefined && ((row) => row[own]);
-  if (!of) throw new NotUnderstood(`there is no column ${name || "before " + sign}; as text it stands in quotes: "${bare(term)}"`);
+  if (!of) throw new NotUnderstood(`there is no column ${name || "before " + sign}; to search for this text, put it in quotes: "${bare(term)}"`);
   const isText = rows.some((row) => typeof of(row) === "string"), number = Number(limit);
   if (limit === "" && sign !== "=" && sign !== "!=") throw new NotUnderstood(`${term} has no value to compare with`);
   if (!isText && limit !== "" && Number.isNaN(number) && rows.some((row) => typeof of(row) === "number")) {
-    throw new NotUnderstood(`${name} is a number, ${limit} is none`);
+    throw new NotUnderstood(`${name} is a number, ${limit} is not`);
   }
   return (row) => {
     const value = of(row);

@@ -122,7 +122,7 @@ def merge(paths: Sequence[Path]) -> Merged:
             if place not in latest or latest[place].date <= verdict.date:
                 latest[place] = verdict
     if not latest:
-        raise UsageError(f"{', '.join(map(str, paths))} holds no verdict", "check the names")
+        raise UsageError(f"{', '.join(map(str, paths))} contains no verdicts", "check the names")
     spectra: dict[tuple[str, int], list[Verdict]] = {}
     for (file, row, _), verdict in latest.items():
         spectra.setdefault((file, row), []).append(verdict)
@@ -254,8 +254,8 @@ def read_verdicts(path: Path) -> list[Verdict]:
     missing = [name for name in needed if name not in table.colnames]
     if missing:
         raise ReadError(
-            f"{path} holds no verdicts: it has no column {', '.join(missing)}",
-            "give what the page exported",
+            f"{path} contains no verdicts: it has no column {', '.join(missing)}",
+            "give a file exported from the page",
         )
     columns = {name: cells_of(table[name]) for name in table.colnames}
     return [
@@ -275,7 +275,7 @@ def _of_row(cells: dict[str, Any], path: Path, number: int) -> Verdict:
             found = float(value) if value else None
         except ValueError as error:
             raise ReadError(
-                f"{path}, row {number}: {name} {value!r} is no number", "correct the file"
+                f"{path}, row {number}: {name} {value!r} is not a number", "correct the file"
             ) from error
         return found if found is None or found == found else None
 
@@ -286,7 +286,8 @@ def _of_row(cells: dict[str, Any], path: Path, number: int) -> Verdict:
         if not value.is_integer() or value < least or (most is not None and value > most):
             upper = "on" if most is None else f"to {most}"
             raise ReadError(
-                f"{path}, row {number}: {name} {value:g} is no whole number from {least} {upper}",
+                f"{path}, row {number}: {name} {value:g} is not a whole number from {least} "
+                f"{upper}",
                 "correct the file",
             )
         return int(value)

@@ -55,10 +55,10 @@ def pack_spectrum(spectrum: Spectrum) -> dict[str, Any]:
     """
     good = spectrum.good
     if not good.any():
-        raise ReadError("every pixel is masked, zero or not a number")
+        raise ReadError("every pixel is masked, zero or NaN")
     level = float(np.median(np.abs(spectrum.flux[good])))
     if not level > 0:
-        raise ReadError("the flux is zero throughout")
+        raise ReadError("the flux is zero everywhere")
     flux = spectrum.flux / level
     good = good & (np.abs(flux) < MAX_LEVELS)
     # An error too small for the format is shown as the smallest: zero would mean a bad pixel.

@@ -31,7 +31,7 @@ async function fromPage(index) {
 
 async function fromServer(index) {
   const answer = await fetch(`spectra/${index}`);
-  if (!answer.ok) throw new Error("the server does not give the spectrum");
+  if (!answer.ok) throw new Error("the server did not send the spectrum");
   const { packed, problem, position, row } = await answer.json();
   problems[index] = problem;
   positions[index] = position;
@@ -59,7 +59,7 @@ async function select(index) {
   try {
     got = await spectrumOf(index);
   } catch (error) {
-    failed = served && error instanceof TypeError ? "the server does not answer" : error.message;
+    failed = served && error instanceof TypeError ? "the server does not respond" : error.message;
   }
   if (turn !== showing) return; // another row is wanted by now
   spectrum = got;
@@ -194,7 +194,7 @@ function drawRedshift(value) {
   const fit = view.redshift(z, linesOf(name), templatesOf(name));
   $("fit").textContent = !fit ? "no template fit here" :
     `template fit: χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, Δχ² −${Math.max(0, fit.gain).toFixed(0)}` +
-    (tableGain != null ? ` (z found: −${Math.max(0, tableGain).toFixed(0)})` : "");
+    (tableGain != null ? ` (predicted z: −${Math.max(0, tableGain).toFixed(0)})` : "");
 }
 
 // A mark where the z or the class that a verdict would take is not what the table has.
@@ -204,9 +204,9 @@ function showDiffers() {
     const by = (z - row.z) / (1 + row.z), velocity = SPEED_OF_LIGHT * by;
     const far = Math.abs(by) > 0.05; // a velocity would say nothing
     const size = far ? Math.abs(z - row.z).toFixed(4) : `${Math.abs(velocity).toFixed(0)} km/s`;
-    marks.push(`≠ z found, ${row.z.toFixed(5)}: by ${by < 0 ? "−" : "+"}${size}`);
+    marks.push(`≠ predicted z, ${row.z.toFixed(5)}: by ${by < 0 ? "−" : "+"}${size}`);
   }
-  if (row.class && $("class").value !== row.class) marks.push(`≠ class found, ${row.class}`);
+  if (row.class && $("class").value !== row.class) marks.push(`≠ predicted class, ${row.class}`);
   $("differs").textContent = marks.join("  ·  ");
   $("z").classList.toggle("differs", !sameRedshift(row.z, z));
   $("class").classList.toggle("differs", Boolean(row.class) && $("class").value !== row.class);
@@ -252,7 +252,7 @@ async function showBest(turn) {
     facts.textContent = `χ²/ν ${(fit.chi2 / fit.freedom).toFixed(2)}, Δχ² −${Math.max(0, fit.gain).toFixed(0)}`;
     card.replaceChildren(document.createElement("b"), ` z ${fit.z.toFixed(5)}`, facts, canvas);
     card.firstChild.textContent = name;
-    card.title = `χ² lower by ${fit.gain.toFixed(0)} than polynomials; a click shows this fit`;
+    card.title = `χ² lower by ${fit.gain.toFixed(0)} than for polynomials alone; click to show this fit`;
     card.disabled = false;
     card.onclick = () => chooseRedshift(fit.z, name);
     sketch(canvas, fitted, fit.model);
@@ -310,7 +310,7 @@ function fillPicker() {
     button.onclick = () => { closePicker(); chooseRedshift(value); };
     return button;
   }));
-  if (!found.length) $("picker-lines").textContent = "no line of this class can be here";
+  if (!found.length) $("picker-lines").textContent = "no line of this class matches here";
 }
 
 function closePicker() {
@@ -322,7 +322,7 @@ function closePicker() {
 
 function record(change) {
   if (selected < 0 || !canRecord()) return;
-  if ($("view").classList.contains("loading")) { say("The spectrum is not there yet: nothing recorded."); return; }
+  if ($("view").classList.contains("loading")) { say("Spectrum still loading: nothing recorded."); return; }
   clearTimeout(typing);
   typing = 0;
   const row = rows[selected], before = verdictOf(row);

@@ -117,7 +117,7 @@ def _positions(table: Table) -> list[Position | None]:
     try:
         places = positions.in_degrees(table)
     except UsageError as error:
-        console.warn(f"the rows have no links by position: {error}")
+        console.warn(f"no links by position for these rows: {error}")
         places = None
     if places is None:
         return [None] * len(table)
@@ -180,7 +180,7 @@ def _provenance(path: Path, table: Table) -> dict[str, str]:
         try:
             meta = json.loads(beside.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            console.warn(f"{beside} cannot be read and is left out ({error})")
+            console.warn(f"{beside} cannot be read and is ignored ({error})")
     return {str(key).lower(): value for key, value in meta.items() if isinstance(value, str)}
 
 
@@ -194,9 +194,9 @@ def _read_jsonl(path: Path) -> tuple[list[Row], Table]:
         rows = [json.loads(line) for line in lines if line.strip()]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ReadError(f"{path} cannot be read: {reason}", "check that it is whole") from error
+        raise ReadError(f"{path} cannot be read: {reason}", "check that it is complete") from error
     if not all(isinstance(row, dict) for row in rows):
-        raise ReadError(f"{path} is no table: a line in it is no object", "check the name")
+        raise ReadError(f"{path} is not a table: a line in it is not an object", "check the name")
     if not rows:
         raise UsageError(f"{path} has no rows", "check that it is the right file")
     table = Table()
@@ -234,8 +234,8 @@ def read_importance(place: Path, targets: Sequence[Target]) -> list[dict[str, An
         raise UsageError(f"--importance {place} does not exist", "check the name")
     if not place.is_dir() and len(targets) > 1:
         raise UsageError(
-            f"--importance {place} is one file, but there are {len(targets)} rows",
-            "give a folder with a file for each spectrum",
+            f"--importance {place} is a single file, but there are {len(targets)} rows",
+            "give a folder with one file per spectrum",
         )
     bands: list[dict[str, Any] | None] = []
     with console.progress("importance", len(targets)) as advance:
@@ -246,7 +246,7 @@ def read_importance(place: Path, targets: Sequence[Target]) -> list[dict[str, An
     count = sum(band is not None for band in bands)
     if not count:
         raise UsageError(
-            f"--importance {place} has an importance map for none of the {len(targets)} rows",
+            f"--importance {place} has no importance map for any of the {len(targets)} rows",
             "write them with spectromer explain FILES -o DIR: NAME.ecsv, or NAME.12.ecsv",
         )
     console.info(f"{count} of {len(targets)} rows have an importance map")
@@ -287,10 +287,10 @@ def _read_importance(path: Path, target: Target) -> tuple[float, dict[str, Any]]
         if wavelength.size < 2 or not (wavelength[0] > 0 and np.all(np.diff(wavelength) > 0)):
             raise ValueError("its wavelengths do not increase")
     except StopIteration:
-        console.warn(f"{path} is left out: it has no column importance")
+        console.warn(f"{path} is skipped: it has no column importance")
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        console.warn(f"{path} is left out: {reason}")
+        console.warn(f"{path} is skipped: {reason}")
     else:
         return _closeness(table.meta, target), pack_importance(wavelength, values)
     return None

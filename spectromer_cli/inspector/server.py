@@ -142,7 +142,7 @@ def application(
     async def send_verdicts(request: Request) -> Response:
         since = request.query_params.get("since", "0")
         if not (since.isascii() and since.isdigit() and len(since) < 19):
-            return refused(422, "since is a whole number")
+            return refused(422, "since must be a whole number")
         return JSONResponse(await run_in_threadpool(verdicts.latest, int(since)))
 
     async def take_verdict(request: Request) -> Response:
@@ -150,7 +150,7 @@ def application(
         async for part in request.stream():
             body += part
             if len(body) > MAX_BODY:
-                return refused(422, f"a verdict has no more than {MAX_BODY} bytes")
+                return refused(422, f"a verdict can have at most {MAX_BODY} bytes")
         try:
             kept = await run_in_threadpool(_record, body, verdicts, by_name)
         except Refused as error:
@@ -175,11 +175,11 @@ def _record(body: bytes, verdicts: Verdicts, rows: dict[str, Any]) -> dict[str, 
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise Refused("a verdict is JSON") from error
+        raise Refused("a verdict must be JSON") from error
     name = said.get("spectrum") if isinstance(said, dict) else None
     row = rows.get(name) if isinstance(name, str) else None
     if row is None:
-        raise Refused("it is about no spectrum of these results")
+        raise Refused("it is for no spectrum of these results")
     return verdicts.record(row, said)
 
 
@@ -264,7 +264,7 @@ def serve(material: Material, port: int = 0, ready: Callable[[str], None] = prin
         import uvicorn
     except ImportError as error:
         raise UsageError(
-            "the page is served by starlette and uvicorn; one is missing", INSTALL
+            "serving the page needs starlette and uvicorn, which are not installed", INSTALL
         ) from (error)
     path = verdicts_beside(material.table)
     verdicts = Verdicts(path)
@@ -289,10 +289,10 @@ def serve(material: Material, port: int = 0, ready: Callable[[str], None] = prin
         thread.start()
         try:
             ready(f"http://{ADDRESS}:{listener.getsockname()[1]}/{token}/")
-            console.info(f"verdicts are kept in {path}; Ctrl-C ends the inspection")
+            console.info(f"verdicts are kept in {path}; stop with Ctrl-C")
             reader.work()
         except KeyboardInterrupt:
-            console.info("the inspection has ended; the same command resumes it")
+            console.info("inspection stopped; run the same command to resume")
         finally:
             server.should_exit = True
             thread.join(5.0)
@@ -306,6 +306,8 @@ def _listening(port: int) -> Iterator[socket.socket]:
             listener.bind((ADDRESS, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"--port {port} cannot be used: {reason}", "choose another") from error
+            raise UsageError(
+                f"--port {port} cannot be used: {reason}", "choose another port"
+            ) from error
         listener.listen(128)
         yield listener

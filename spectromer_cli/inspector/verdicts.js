@@ -4,7 +4,7 @@
 
 // Lan et al. 2023, ApJ 943, 68: the scale of DESI's visual inspections.
 const QUALITIES = [
-  "no signal", "a signal, but nothing to tell what it is", "possible: unsure features",
+  "no signal", "signal, but no identifiable features", "possible: uncertain features",
   "probable: one secure feature, or several weak ones", "certain: two or more secure features",
 ];
 const POLL = 4000; // ms between two questions to the server
@@ -35,7 +35,7 @@ function store(name, value) {
   try {
     localStorage.setItem(name, JSON.stringify(value));
   } catch (error) {
-    if (!served) $("saved").textContent = "This browser does not keep verdicts: export them before you leave.";
+    if (!served) $("saved").textContent = "This browser does not save verdicts: export them before leaving the page.";
   }
 }
 
@@ -65,7 +65,7 @@ function say(message) { $("saved").textContent = message; }
 // Whether a verdict can be kept: of several inspectors each has to say who it is.
 function canRecord() {
   if (!served || inspector) return true;
-  say("Say first who you are.");
+  say("Enter your name first.");
   $("inspector").focus();
   return false;
 }
@@ -89,17 +89,17 @@ async function send() {
       const body = JSON.stringify(waiting[0]);
       const answer = await fetch("verdicts", { method: "POST", body, headers: { "Content-Type": "application/json" } });
       if (!answer.ok) {
-        const { error } = await answer.json().catch(() => ({ error: `it says ${answer.status}` }));
+        const { error } = await answer.json().catch(() => ({ error: `status ${answer.status}` }));
         if (answer.status !== 422) throw new Error(error);
         refused = error; // it will never be taken
       }
       waiting.shift();
       store(WAITING, waiting);
     }
-    say(refused && `A verdict was refused: ${refused}`);
+    say(refused && `Verdict rejected: ${refused}`);
   } catch (error) {
-    const reason = error instanceof TypeError ? "the server does not answer" : error.message;
-    say(`${waiting.length} of your verdicts wait to be kept: ${reason}`);
+    const reason = error instanceof TypeError ? "the server does not respond" : error.message;
+    say(`${waiting.length} verdicts not saved yet: ${reason}`);
   }
   sending = false;
 }

@@ -1,6 +1,6 @@
 """Verdicts of several inspectors, in a file of SQLite beside the results.
 
-Nothing is ever changed or removed in it: a verdict that is given anew or taken back is one more
+Nothing is ever changed or removed in it: a verdict that is changed or withdrawn is one more
 row, and the latest one of each inspector counts, so that every verdict can be traced.
 """
 
@@ -67,7 +67,7 @@ def is_verdicts(path: Path) -> bool:
 
 
 class Verdicts:
-    """A file of verdicts, made if there is none.
+    """A verdicts file, created if there is none.
 
     Several threads and several programs may use it at once.
 
@@ -88,7 +88,7 @@ class Verdicts:
         with self._open() as file:
             (application,) = file.execute("PRAGMA application_id").fetchone()
             if application not in (0, APPLICATION) or (application == 0 and _tables(file)):
-                raise ReadError(f"{path} is not a file of verdicts", "move it away")
+                raise ReadError(f"{path} is not a verdicts file", "move it away")
             # Readers do not wait for writers; a disk that cannot do it keeps its own mode.
             file.execute("PRAGMA journal_mode = WAL")
             file.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -164,13 +164,13 @@ class Verdicts:
                 file.close()
         except sqlite3.OperationalError as error:
             raise SpectromerError(
-                f"{self._path}, where verdicts are kept, cannot be used: {error}",
-                "check the permissions and the room of its folder",
+                f"the verdicts file {self._path} cannot be used: {error}",
+                "check the permissions and the free space of its folder",
             ) from error
         except sqlite3.DatabaseError as error:
-            raise ReadError(
-                f"{self._path} is not a file of verdicts: {error}", "move it away"
-            ) from (error)
+            raise ReadError(f"{self._path} is not a verdicts file: {error}", "move it away") from (
+                error
+            )
 
 
 def _tables(file: sqlite3.Connection) -> int:
@@ -195,13 +195,13 @@ def _checked(said: Mapping[str, Any]) -> dict[str, Any]:
     """
     inspector = _text(said, "inspector", LONGEST_NAME).strip()
     if not inspector or not inspector.isprintable():
-        raise Refused("the name of the inspector is missing, or cannot be shown")
+        raise Refused("the name of the inspector is missing or not printable")
     if said.get("withdrawn"):
         return {"inspector": inspector, "class": None, "z": None, "quality": None, "comment": "",
                 "withdrawn": 1}  # fmt: skip
     quality = said.get("quality")
     if quality is not None and (type(quality) is not int or not WORST <= quality <= BEST):
-        raise Refused(f"the quality is a whole number from {WORST} to {BEST}")
+        raise Refused(f"the quality must be a whole number from {WORST} to {BEST}")
     return {
         "inspector": inspector,
         "class": _text(said, "class", LONGEST_CLASS),
@@ -220,16 +220,16 @@ def _redshift(z: Any) -> float | None:
     except OverflowError:
         number = math.nan
     if not -1.0 < number < 1000.0:
-        raise Refused("z is no redshift")
+        raise Refused("z is not a redshift")
     return number
 
 
 def _text(said: Mapping[str, Any], name: str, longest: int) -> str:
     text = said.get(name) or ""
     if not isinstance(text, str) or len(text) > longest or "\0" in text:
-        raise Refused(f"{name} is a text of up to {longest} letters")
+        raise Refused(f"{name} must be a text of up to {longest} characters")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Refused(f"{name} has half a letter in it") from error
+        raise Refused(f"{name} contains an incomplete character") from error
     return text

@@ -69,12 +69,12 @@ def cut_for(table: dict[str, list[float]], rate: float) -> tuple[float, float]:
     """
     if not table:
         raise UsageError(
-            "these weights carry no table of confidences", "leave out --max-outlier-rate"
+            "these weights contain no table of confidences", "leave out --max-outlier-rate"
         )
     for cut, limit, kept in zip(table["cut"], table["rate"], table["kept"], strict=True):
         if limit <= rate:
             return cut, kept
     raise UsageError(
-        f"no confidence of these weights keeps the outlier rate below {rate:g}",
-        f"the least that their held-out set can vouch for is {min(table['rate']):g}",
+        f"these weights cannot keep the outlier rate below {rate:g}",
+        f"the lowest rate that their held-out set supports is {min(table['rate']):g}",
     )

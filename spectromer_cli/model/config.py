@@ -118,28 +118,28 @@ class ModelConfig:
             values = json.loads(text)
             version = values["version"]
             if version > CONFIG_VERSION:
-                raise SpectromerError(f"{source} is for a newer spectromer", _UPGRADE)
+                raise SpectromerError(f"{source} needs a newer version of spectromer", _UPGRADE)
             unknown = set(values) - set(_JSON_TYPES)
             if unknown:
                 names = ", ".join(sorted(unknown))
                 raise SpectromerError(
-                    f"{source} has settings that this version does not know: {names}", _UPGRADE
+                    f"{source} has settings unknown to this version: {names}", _UPGRADE
                 )
             wrong = [key for key in values if not isinstance(values[key], _JSON_TYPES[key])]
             if wrong:
-                raise TypeError(f"unfit values of {', '.join(wrong)}")
+                raise TypeError(f"invalid values of {', '.join(wrong)}")
             config = cls(**{**values, "grid": Grid(**values["grid"])})
             _check_sizes(config)
             return config
         except RecursionError as error:
             raise SpectromerError(
-                f"{source} holds a broken model configuration: it is nested too deeply",
-                "fetch or train the weights again",
+                f"{source} has an invalid model configuration: it is nested too deeply",
+                "download or train the weights again",
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SpectromerError(
-                f"{source} holds a broken model configuration ({type(error).__name__}: {error})",
-                "fetch or train the weights again",
+                f"{source} has an invalid model configuration ({type(error).__name__}: {error})",
+                "download or train the weights again",
             ) from error
 
 

@@ -29,7 +29,7 @@ class RedshiftPrediction:
         By how much templates fit better at z than at the best redshift elsewhere, of any class
         (see `template_fit.Refined`); NaN where there is no fit.
     chi2_nu : array
-        χ² a degree of freedom of the template fit at z; NaN where there is no fit.
+        χ² per degree of freedom of the template fit at z; NaN where there is no fit.
     lines_disagree : bool array, or False
         Parts of the spectrum fit templates far better at other redshifts (see
         `line_positions.lines_disagree`); False before any fit.

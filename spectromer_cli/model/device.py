@@ -34,15 +34,17 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(
-            f"there is no device named {name!r}", "use auto, cpu, cuda, cuda:1 or mps"
+            f"invalid --device {name!r}", "choose from auto, cpu, cuda, cuda:1, mps"
         ) from None
     gpus = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise UsageError(f"--device {name}: there are {gpus} CUDA devices here", "use --device cpu")
     if device.type == "mps" and not has_mps:
-        raise UsageError("--device mps: this is no Mac with a GPU", "use --device cpu")
+        raise UsageError("--device mps: this is not a Mac with a GPU", "use --device cpu")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"--device {name} is not supported", "use auto, cpu, cuda, cuda:1 or mps")
+        raise UsageError(
+            f"--device {name} is not supported", "choose from auto, cpu, cuda, cuda:1, mps"
+        )
     return device
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from spectromer_cli.spectra.grid import Prepared
 
-# The measured pixels are cut into so many parts of equal size.
+# Number of parts of equal size that the measured pixels are cut into.
 PARTS = 3
 # Pixels that are taken together, and how many of these a part may be shifted by: ± 4100 km/s, more
 # than 50 Å at 4000 Å.

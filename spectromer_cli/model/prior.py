@@ -163,23 +163,23 @@ class Prior:
         UsageError
         """
         if self.class_ and not labels:
-            raise UsageError("these weights know no class", "leave out the prior on it")
+            raise UsageError("these weights predict no class", "leave out the prior on it")
         if self.class_ and self.class_.upper() not in (label.upper() for label in labels):
             choices = ", ".join(labels)
-            raise UsageError(f"--class {self.class_}: invalid value", f"choose from {choices}")
+            raise UsageError(f"invalid --class {self.class_!r}", f"choose from {choices}")
         if not self.z.size:
             return
         if task is None:
-            raise UsageError("these weights know no redshift", "leave out the prior on it")
+            raise UsageError("these weights predict no redshift", "leave out the prior on it")
         if not self.of_bins(task).any():
             low, high = np.expm1(task.x[[0, -1]])
             raise UsageError(
-                f"the prior ({self}) leaves no redshift that the model measures",
+                f"the prior ({self}) excludes all redshifts of the model",
                 f"it measures from {low:.2f} to {high:.2f}",
             )
         if labels and not self.of_classes(labels, task).any():
             raise UsageError(
-                f"the prior ({self}) leaves nothing possible",
+                f"the prior ({self}) excludes every class and redshift",
                 f"stars are within {np.expm1(STAR_MAX_X):.4f} of redshift 0",
             )
 
@@ -232,7 +232,7 @@ def prior_of(
             z = inside
             if z.size < 2 or not p.any():
                 both = f"--z-range {said['z-range']} and --z-prior {z_prior}"
-                raise UsageError(f"{both} leave no redshift", "leave out one of them")
+                raise UsageError(f"{both} exclude all redshifts", "leave out one of them")
     return Prior(class_, z, p, said)
 
 
@@ -245,10 +245,10 @@ def _limits(given: str | tuple[float, float]) -> tuple[float, float]:
             raise ValueError
         low, high = float(ends[0] or "-0.9"), float(ends[1] or "1000")
     except ValueError:
-        raise UsageError(f"--z-range {text}: invalid value", "give it as 2:4") from None
+        raise UsageError(f"invalid --z-range {text!r}", "give a range such as 2:4") from None
     if not -1.0 < low < high:  # NaN too
         raise UsageError(
-            f"--z-range {text}: invalid value", "give the lesser first, both above -1, as 2:4"
+            f"invalid --z-range {text!r}", "give the lower limit first, both above -1, such as 2:4"
         )
     return low, high
 
@@ -265,18 +265,23 @@ def _density(given: Any) -> tuple[np.ndarray, np.ndarray, str]:
         z = np.asarray(np.ma.filled(np.ma.asarray(z, dtype=float), np.nan))
         p = np.asarray(np.ma.filled(np.ma.asarray(p, dtype=float), np.nan))
     except (TypeError, ValueError):
-        raise UsageError(f"--z-prior {name}: z and p are not numbers", "see its columns") from None
+        raise UsageError(
+            f"--z-prior {name}: z and p are not numbers", "check its columns"
+        ) from None
     if z.ndim != 1 or z.shape != p.shape or z.size < 2:
-        raise UsageError(f"--z-prior {name}: too few rows", "give two or more of z and p")
+        raise UsageError(f"--z-prior {name}: too few rows", "give at least two rows of z and p")
     order = np.argsort(z, kind="stable")
     z, p = z[order], p[order]
     if not (np.isfinite(z).all() and np.isfinite(p).all()):
-        raise UsageError(f"--z-prior {name}: a value of z or p is missing", "leave out such rows")
+        raise UsageError(f"--z-prior {name}: a value of z or p is missing", "remove such rows")
     if not (np.diff(z) > 0).all() or z[0] <= -1.0:
-        raise UsageError(f"--z-prior {name}: a z is repeated, or not above -1", "give each once")
+        raise UsageError(
+            f"--z-prior {name}: values of z are repeated or not above -1",
+            "give each z once, above -1",
+        )
     if (p < 0).any() or not p.any():
         raise UsageError(
-            f"--z-prior {name}: p is {'negative' if (p < 0).any() else 'zero throughout'}",
+            f"--z-prior {name}: p is {'negative' if (p < 0).any() else 'zero everywhere'}",
             "give relative probability densities",
         )
     return z, p, f"{name} sha256={sha256(np.stack([z, p]).tobytes()).hexdigest()[:16]}"

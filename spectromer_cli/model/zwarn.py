@@ -75,27 +75,27 @@ def z_conf(zwarn: np.ndarray, z_prob: np.ndarray) -> np.ndarray:
 
 # What each bit means, for people.
 MEANINGS: dict[ZWarn, str] = {
-    ZWarn.SKY: "the file says that the fibre saw the sky (DESI: OBJTYPE, or a negative TARGETID)",
+    ZWarn.SKY: "sky fibre according to the file (DESI: OBJTYPE, or a negative TARGETID)",
     ZWarn.AMBIGUOUS: f"z_prob < {MIN_Z_PROB:g}, or z_prob < {SURE_Z_PROB:g} and delta_chi2 < "
-    f"{MIN_DELTA_CHI2:g}: another redshift is likely too, or fits templates nearly as well",
-    ZWarn.Z_FITLIMIT: "the redshift lies at the end of the range that is searched",
-    ZWarn.UNPLUGGED: "the file says that the fibre was broken, or its position unknown (DESI: "
+    f"{MIN_DELTA_CHI2:g}: another redshift is also likely, or fits the templates nearly as well",
+    ZWarn.Z_FITLIMIT: "the redshift is at the edge of the searched range",
+    ZWarn.UNPLUGGED: "broken fibre, or unknown fibre position, according to the file (DESI: "
     "FIBERSTATUS BROKENFIBER, MISSINGPOSITION, BADFIBER)",
-    ZWarn.NODATA: "nothing could be read, too few good pixels, or the file says that the fibre was "
-    "not on the target or could not be reduced (DESI: OBJTYPE BAD, FIBERSTATUS UNASSIGNED, "
+    ZWarn.NODATA: "unreadable, too few good pixels, or fibre not on the target or not reducible "
+    "according to the file (DESI: OBJTYPE BAD, FIBERSTATUS UNASSIGNED, "
     "BADPOSITION, BADTRACE, BADFLAT, BADARC and those of UNPLUGGED)",
     ZWarn.LOW_SN: f"sn_median < {MIN_SN:g} and z_prob < {SURE_Z_PROB:g}",
     ZWarn.TEMPLATES_DISAGREE: f"delta_chi2 < 0 and z_prob < {SURE_Z_PROB:g}: templates fit better "
     "at another redshift",
-    ZWarn.OUT_OF_DOMAIN: "outlier_score > 1: unlike the training set",
-    ZWarn.BELOW_CUT: "less confident than --max-outlier-rate asks for",
-    ZWarn.LINES_DISAGREE: "a third of the spectrum fits its templates far better at another "
-    "redshift: is the wavelength scale shifted or stretched?",
+    ZWarn.OUT_OF_DOMAIN: "outlier_score > 1: out of the distribution of the training set",
+    ZWarn.BELOW_CUT: "not confident enough for --max-outlier-rate",
+    ZWarn.LINES_DISAGREE: "a third of the spectrum fits far better at another redshift: the "
+    "wavelength scale may be shifted or stretched",
 }
 
 
 def names_of(bits: int) -> list[str]:
-    """The names of the bits that are set; of one that is none of ours its number."""
+    """The names of the bits that are set, or the number of an unknown bit."""
     return [
         str(ZWarn(1 << bit).name) if 1 << bit in MEANINGS else f"bit {bit}"
         for bit in range(max(bits, 0).bit_length())

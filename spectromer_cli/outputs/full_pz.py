@@ -16,12 +16,12 @@ from spectromer_cli.outputs.schema import BY_NAME, Column
 # What identifies a spectrum, and what was found.
 HEAD = ("file", "row", "object_id", "targetid", "class", "z", "z_err")
 PZ = Column("pz", "float32", "stat.probability;src.redshift",
-            "probability of each bin of pz_z; a row sums to 1")  # fmt: skip
+            "probability of each bin of pz_z; each row sums to 1")  # fmt: skip
 MODEL = Column("model", "float32", "phot.flux.density;em.wl",
-               "best fit of templates at z, per Angstrom in flux_unit, at the pixels of wavelength",
+               "best template fit at z, per Angstrom in flux_unit, at the pixels of wavelength",
                )  # fmt: skip
 FLUX_UNIT = Column("flux_unit", "text", "meta.unit",
-                   "unit of model; empty: that of the input, per Angstrom")  # fmt: skip
+                   "unit of model; if empty, that of the input, per Angstrom")  # fmt: skip
 
 
 def chi2_column(class_: str) -> Column:

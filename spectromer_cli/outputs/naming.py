@@ -49,6 +49,6 @@ def unique(name: str, taken: set[str]) -> str:
         number += 1
         free = f"{name}-{number}"
     if free != name:
-        console.warn(f"another input is named {name}: this one is written as {free}")
+        console.warn(f"another input is also named {name}: writing this one as {free}")
     taken.add(free.casefold())
     return free

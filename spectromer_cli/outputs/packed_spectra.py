@@ -54,7 +54,7 @@ def pack(inputs: Inputs, output: Path, resume: bool = False) -> None:
     if is_file:
         require_writable_folder(output)
         if resume:
-            raise UsageError("a file is packed anew, whatever was there", "leave --resume out")
+            raise UsageError("a single file cannot be resumed", "leave out --resume, or give a folder with -o")
     targets, _, total = checked_targets(inputs, [output])
     with claimed(output):
         if is_file:

@@ -116,9 +116,9 @@ class Parts:
         record = self.done.get(name)
         if record is not None and record["content"] != content:
             raise UsageError(
-                f"the inputs are not those of the unfinished run: {self.folder / name} "
+                f"the inputs differ from those of the unfinished run: {self.folder / name} "
                 "was made of others",
-                "give the same inputs, or start afresh with another -o",
+                "give the same inputs, or start a new run with another -o",
             )
         return record is not None
 
@@ -184,7 +184,7 @@ class Parts:
             raise UsageError(
                 f"{self.folder} has {len(others)} parts of inputs that are not given now, "
                 f"the first: {others[0]}",
-                "give the same inputs, or start afresh with another -o",
+                "give the same inputs, or start a new run with another -o",
             )
 
     def total(self, name: str) -> int:

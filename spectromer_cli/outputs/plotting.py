@@ -131,7 +131,7 @@ def smoothed(spectrum: Spectrum, width: float) -> Spectrum:
     from spectromer_cli.spectra.spectrum import Spectrum
 
     if not spectrum.good.any():
-        raise ReadError("every pixel is masked, zero or not a number", "look at the mask and ivar")
+        raise ReadError("every pixel is masked, zero or NaN", "check the mask and ivar")
     if width == 0:
         return spectrum
     reach = int(np.ceil(4.0 * width))
@@ -276,8 +276,8 @@ def gallery(prepared: Prepared, grid: Grid, tokens: int, title: str) -> Figure:
     figure = new_figure(WIDTH, SPECTRUM_HEIGHT + rows * IMAGE_HEIGHT + 0.5)
     figure.suptitle(shortened(title, TITLE_CHARACTERS), fontsize=10, parse_math=False)
     figure.supxlabel(
-        "Numbers in Å. Left and right of an image: the first and the last wavelength that a row "
-        "of patches shows. Below it: where its columns of patches begin.",
+        "Wavelengths in Å. Left and right of an image: the first and last wavelength of each row "
+        "of patches. Below it: the offset of each column of patches.",
         fontsize=7.5,
     )
     layout = figure.add_gridspec(

@@ -71,7 +71,7 @@ class Outputs:
         if found := self.same_as(path):
             also = "" if found == path else f", {path}"
             raise UsageError(
-                f"the output {found} is {what}{also}: it would be overwritten",
+                f"the output {found} is {what}{also} and would be overwritten",
                 "choose another -o",
             )
 
@@ -159,9 +159,9 @@ def _say_missing(targets: Sequence[Target], total: int) -> None:
     count = f"{len(targets)}" if len(targets) == total else f"first {len(targets)}"
     if len(missing) == len(targets):
         if len(missing) == 1:
-            raise UsageError(missing[0].problem, "nothing was done")
+            raise UsageError(missing[0].problem)
         raise UsageError(
-            f"none of the {count} inputs exists; the first: {missing[0].problem}",
+            f"none of the {count} inputs exist; the first: {missing[0].problem}",
             "check the names; nothing was done",
         )
     names = ", ".join(str(target.path) for target in missing[:NAMED])

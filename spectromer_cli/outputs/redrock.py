@@ -83,7 +83,7 @@ def _fibermap(where: Sequence[tuple[str, int]]) -> Table | None:
     without = [file for (_, file), part in parts.items() if part is None]
     if without:
         if len(without) < len(parts):
-            console.warn(f"{without[0]} has no FIBERMAP: the output has none either")
+            console.warn(f"{without[0]} has no FIBERMAP, so the output has none either")
         return None
     return vstack(list(parts.values()), join_type="inner", metadata_conflicts="silent")
 

@@ -97,11 +97,11 @@ class Unfinished:
             if resume:
                 console.info("nothing to resume: starting from the beginning")
             return Progress()
-        afresh = f"start afresh: rm {self.part}*"
+        afresh = f"start from the beginning: rm {self.part}*"
         if not resume:
             raise UsageError(
-                f"{self.part} has the rows of an unfinished run",
-                f"continue it with --resume, or {afresh}",
+                f"{self.part} contains the rows of an unfinished run",
+                f"resume it with --resume, or {afresh}",
             )
         try:
             state = json.loads(self._state.read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ class Unfinished:
         if run != self._run:
             differs = [name for name in self._run if run.get(name) != self._run[name]]
             raise UsageError(
-                f"{self.part} was made with other {', '.join(differs)}",
+                f"{self.part} was written with other {', '.join(differs)}",
                 f"resume it with the same command, or {afresh}",
             )
         self._cut(progress)  # rows written after the state was last saved
@@ -167,12 +167,12 @@ class Unfinished:
                 pass
         if self._kept:
             console.warn(
-                f"{self._kept} rows are kept in {self.part}; continue with the same command and "
+                f"{self._kept} rows are kept in {self.part}; resume with the same command and "
                 "--resume"
             )
         else:
             self.discard()
-            console.warn("no row was written yet: nothing is kept; run the same command again")
+            console.warn("no rows were written; run the same command again")
 
     def _save(self) -> None:
         for part in self._parts:

@@ -74,7 +74,7 @@ class Recipients:
                     console.info(f"sent {name} to {names[number]}")
         if failures:
             raise SpectromerError(
-                f"not loaded by {', '.join(failures)}", "see what the program itself says"
+                f"not loaded by {', '.join(failures)}", "check the messages of that program"
             )
 
     def _send_to(self, number: str, message: str, url: str, name: str, identity: str) -> str:
@@ -96,7 +96,7 @@ class Recipients:
         if answer.get("samp.status") == "samp.ok":
             return ""
         said = answer.get("samp.error", {}).get("samp.errortxt", "")
-        return " ".join(said.split())[:200] or "it does not say why"
+        return " ".join(said.split())[:200] or "no reason given"
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def connected(wanted: str, *messages: str) -> Iterator[Recipients]:
         client.connect()
     except Exception as error:  # SAMPHubError, and whatever a dead hub's lock file leads to
         raise UsageError(
-            "no SAMP hub runs on this machine", "start TOPCAT, Aladin or another hub first"
+            "no SAMP hub is running on this machine", "start TOPCAT, Aladin or another hub first"
         ) from error
     try:
         yield Recipients(client, _named(client, wanted, messages))
@@ -136,7 +136,7 @@ def connected(wanted: str, *messages: str) -> Iterator[Recipients]:
         try:
             client.disconnect()
         except Exception as error:  # the hub has gone
-            console.info(f"the SAMP hub has gone: {error}")
+            console.info(f"the SAMP hub has stopped: {error}")
 
 
 def send_table(recipients: Recipients, table: Table, provenance: Mapping[str, str]) -> None:
@@ -202,8 +202,8 @@ def _named(client: Any, wanted: str, messages: tuple[str, ...]) -> dict[str, dic
         there = ", ".join(every) or "none"
         what = "such a message" if wanted.lower() == EVERYONE else f"it by the name {wanted}"
         raise UsageError(
-            f"no program that takes {what} is connected to the SAMP hub",
-            f"connected that do: {there}; without a name --samp sends to all, and stands last",
+            f"no program that accepts {what} is connected to the SAMP hub",
+            f"connected programs: {there}; --samp without a name, as the last option, sends to all",
         )
     return found
 

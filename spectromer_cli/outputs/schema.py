@@ -59,18 +59,18 @@ _C, _Z = (CLASSIFY,), (REDSHIFT,)
 # `spectra.identity.RESULT_HEAD`).
 HEAD = (
     Column("file", "text", "meta.id;meta.file", "file of the spectrum"),
-    Column("row", "int64", "meta.record", "number of the spectrum in the file, from 0"),
-    Column("object_id", "text", "meta.id;src", "name of the object, as the file states it"),
-    Column("survey", "text", "meta.id;obs", "survey or instrument, as the file states it"),
+    Column("row", "int64", "meta.record", "index of the spectrum in the file, from 0"),
+    Column("object_id", "text", "meta.id;src", "name of the object, from the file"),
+    Column("survey", "text", "meta.id;obs", "survey or instrument, from the file"),
     Column("ra", "float64", "pos.eq.ra;meta.main",
            "right ascension (ICRS), from the file or else the catalogue", "deg", decimals=5),
     Column("dec", "float64", "pos.eq.dec;meta.main",
            "declination (ICRS), from the file or else the catalogue", "deg", decimals=5),
     Column("plate", "int32", "meta.id;instr", "SDSS plate"),
-    Column("mjd", "int32", "time.epoch;obs", "SDSS night of the plate (MJD)", "d"),
+    Column("mjd", "int32", "time.epoch;obs", "SDSS MJD of the plate", "d"),
     Column("fiberid", "int32", "meta.id;instr", "SDSS fibre on the plate"),
-    Column("obsid", "int64", "meta.id;obs", "LAMOST number of the observation"),
-    Column("targetid", "int64", "meta.id;src", "DESI number of the target"),
+    Column("obsid", "int64", "meta.id;obs", "LAMOST observation identifier"),
+    Column("targetid", "int64", "meta.id;src", "DESI target identifier"),
 )  # fmt: skip
 GENERAL = (
     Column("class", "text", "src.class", "STAR, GALAXY or QSO"),
@@ -82,7 +82,7 @@ GENERAL = (
            "probability of the class GALAXY", commands=_C, decimals=3),
     Column("p_qso", "float32", "stat.probability;src.class",
            "probability of the class QSO", commands=_C, decimals=3),
-    Column("subclass", "text", "src.class", "subclass of the class", commands=_C),
+    Column("subclass", "text", "src.class", "subclass", commands=_C),
     Column("subclass_prob", "float32", "stat.probability;src.class",
            "probability of the subclass, given the class", commands=_C, decimals=3),
     Column("star_type", "text", "src.spType", "spectral type of a star, O0 to T9", commands=_C),
@@ -105,19 +105,19 @@ OF_REDSHIFT = (
     Column("z_err", "float32", "stat.error;src.redshift",
            "1-sigma error of z", commands=_Z, decimals=5),
     Column("z_prob", "float32", "stat.probability;src.redshift",
-           "probability that z is right to 0.01 (1 + z)", commands=_Z, decimals=3),
+           "probability that z is correct to within 0.01 (1 + z)", commands=_Z, decimals=3),
     Column("zwarn", "int32", "meta.code.qual;src.redshift",
-           "bits of doubts about z, 0 if there are none", commands=_Z),
+           "bit mask of warnings about z, 0 if none", commands=_Z),
     Column("z_conf", "int32", "meta.code.qual;src.redshift",
-           "level of confidence in z: 0 with a doubt, 1 without, 3 if wrong by a chance of 1 %",
+           "confidence level of z: 0 with a warning, 1 without, 3 if the risk of error is 1 %",
            commands=_Z),
     Column("rv", "float32", "spect.dopplerVeloc.opt",
            "radial velocity of a star: c z, barycentric", "km/s", _Z, 1),
     Column("rv_err", "float32", "stat.error;spect.dopplerVeloc.opt",
            "1-sigma error of rv", "km/s", _Z, 1),
     Column("delta_chi2", "float32", "stat.fit.chi2;arith.diff",
-           "by how much templates fit better at z than at the best redshift elsewhere, of any "
-           "class", commands=_Z, decimals=1),
+           "chi2 at the best other redshift, of any class, minus chi2 at z",
+           commands=_Z, decimals=1),
     Column("chi2_nu", "float32", "stat.fit.chi2",
            "chi2 per degree of freedom of the template fit at z", commands=_Z, decimals=2),
     *(
@@ -137,7 +137,7 @@ TAIL = (
            "out-of-distribution score, above 1 out of domain", decimals=3),
     Column("sn_median", "float32", "stat.snr;stat.median",
            "median signal-to-noise ratio per pixel", decimals=1),
-    Column("flags", "text", "meta.code", "what to know of the input, and bits of zwarn by name"),
+    Column("flags", "text", "meta.code", "remarks on the input, and zwarn bits by name"),
 )  # fmt: skip
 COLUMNS = (*HEAD, *GENERAL, *OF_REDSHIFT, *TAIL)
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
@@ -267,7 +267,8 @@ def chosen(table: Table, wanted: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in wanted if name not in table.colnames]
     if unknown:
         raise UsageError(
-            f"--columns: there is no column {', '.join(name or repr(name) for name in unknown)}",
+            "invalid --columns: there is no column "
+            + ", ".join(name or repr(name) for name in unknown),
             f"choose from {', '.join(table.colnames)}",
         )
     return tuple(dict.fromkeys(wanted))

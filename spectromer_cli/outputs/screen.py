@@ -135,13 +135,13 @@ def show(table: Table, title: str) -> None:
     console = Console()
     notes = []
     if total > _ROWS_SHOWN:
-        notes.append(f"{total - _ROWS_SHOWN} more rows; all of them go to a file with -o FILE")
+        notes.append(f"{total - _ROWS_SHOWN} more rows; write all with -o FILE")
     widths, hidden = _fitted(columns, console.width)
     columns = {name: columns[name] for name in widths}
     if "file" in columns:
         columns["file"] = _shortened(columns["file"], widths["file"])
     if hidden:
-        notes.append(f"too wide for {', '.join(hidden)}: -o FILE has them")
+        notes.append(f"no room for {', '.join(hidden)}; write all columns with -o FILE")
     sheet = Sheet(
         title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )

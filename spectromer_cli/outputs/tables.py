@@ -52,16 +52,13 @@ def check_output(path: Path, formats: Mapping[str, Format] = FORMATS) -> None:
         another origin lies where the provenance would go.
     """
     if path.suffix.lower() not in formats:
-        suffix = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-        what = "of tables" if formats is FORMATS else "that is written here"
-        raise UsageError(
-            f"{path}: {suffix} names no format {what}", f"end it in {' '.join(formats)}"
-        )
+        suffix = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise UsageError(f"{path}: {suffix}", f"choose from {' '.join(formats)}")
     require_writable_folder(path)
     beside = provenance_beside(path)
     if path.suffix.lower() in WITHOUT_HEADER and not _is_ours(beside):
         raise UsageError(
-            f"{beside}, where the provenance of {path.name} goes, is another's file",
+            f"{beside}, needed for the provenance of {path.name}, is another file",
             "move it away, or choose another -o",
         )
 

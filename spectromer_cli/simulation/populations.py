@@ -164,8 +164,8 @@ def load_populations(weights: Weights, grid: Grid) -> Populations:
         members[name] = Population(**parts)
     if not members:
         raise SpectromerError(
-            f"the weights {weights.name} carry no populations to draw spectra from",
-            "take those that ship with the program, or give --templates FILE.npz",
+            f"the weights {weights.name} contain no populations to simulate from",
+            "use the weights included in the package, or give --templates FILE.npz",
         )
     return Populations(bases, members, grid)
 
@@ -248,9 +248,9 @@ class Populations:
         within = known[(known > low - MOVE) & (known < high + MOVE)]
         if not len(within):
             raise SpectromerError(
-                f"the weights know no {name} at z {np.expm1(low):g} to {np.expm1(high):g}: theirs "
-                f"lie at {np.expm1(known.min()):.2f} to {np.expm1(known.max()):.2f}",
-                "take another --z, or give --templates FILE.npz",
+                f"the weights have no {name} at z {np.expm1(low):g} to {np.expm1(high):g}, only at "
+                f"{np.expm1(known.min()):.2f} to {np.expm1(known.max()):.2f}",
+                "choose another --z, or give --templates FILE.npz",
             )
         chosen = rng.choice(within)
         x = rng.uniform(max(chosen - MOVE, low, 1e-4), min(chosen + MOVE, high))

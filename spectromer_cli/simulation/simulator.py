@@ -160,7 +160,7 @@ class Simulator:
             else:
                 raise ReadError(
                     f"the templates of {name} cover too little of the wavelengths",
-                    "take other redshifts or another survey",
+                    "choose other redshifts or another survey",
                 )
             out.z[i] = drawn.z
             out.class_[i] = taxonomy.CLASSES.index(name)

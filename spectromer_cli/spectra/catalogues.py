@@ -137,9 +137,9 @@ class Catalogue:
         key = next((key for key in _KEYS if all(name in columns for name in key)), None)
         if key is None:
             raise UsageError(
-                f"the catalogue {path} names no spectra; its columns are: "
+                f"the catalogue {path} identifies no spectra; its columns are: "
                 + ", ".join(self.colnames),
-                "give it a column file, or plate, mjd and fiberid, or obsid, or targetid",
+                "add a column file, or plate, mjd and fiberid, or obsid, or targetid",
             )
         if len(self) == 0:
             raise UsageError(f"the catalogue {path} has no rows", "check that it is the right file")
@@ -234,7 +234,7 @@ class Catalogue:
         is_file = "file" in self._key
         if not values[0] or (not is_file and None in values):
             where = Path(f"{self.path.name}, row {number}")
-            problem = f"the catalogue gives no {', '.join(self._key)} in this row"
+            problem = f"this row of the catalogue has no {', '.join(self._key)}"
             return Target(where, problem=problem, **own)
         try:
             found, row = self._find(*values, wanted=wanted)
@@ -243,7 +243,7 @@ class Catalogue:
                 f"{name} {value}" for name, value in zip(self._key, values, strict=True)
             )
             nameless = Path(shown(str(values[0]) if is_file else label))
-            problem = f"no whole number in the catalogue: {label}"
+            problem = f"not a whole number in the catalogue: {label}"
             if isinstance(error, LookupError):
                 problem = str(error.args[0])
             return Target(nameless, problem=problem, **own)
@@ -332,8 +332,8 @@ def _finder_by_number(
 ) -> Find:
     if spectra_dir is None:
         raise UsageError(
-            f"the catalogue {catalogue} has {', '.join(key)}, but where are the spectra?",
-            "name their folder: --spectra-dir DIR",
+            f"the catalogue {catalogue} has {', '.join(key)}, but no folder of spectra is given",
+            "give their folder with --spectra-dir DIR",
         )
     files = []
     for target in walk(spectra_dir):
@@ -406,7 +406,7 @@ def _the_one(
     if not fitting and len(found) == 1:
         return found[0]  # what it holds instead is said when it is read
     if not fitting:
-        raise LookupError(f"none of the {len(found)} files of {label} fits: {reasons[0]}")
+        raise LookupError(f"none of the {len(found)} files of {label} matches: {reasons[0]}")
     telling = {kind: value for kind, value in wanted.items() if kind in (*_FILE_IDS, "survey")}
     agreeing = [identity.agreement(telling, one.meta or {}) for one in fitting]
     fitting = [one for one, n in zip(fitting, agreeing, strict=True) if n == max(agreeing)]
@@ -414,7 +414,7 @@ def _the_one(
     if len(fitting) > 1 and not _hold_the_same(fitting, options):
         names = ", ".join(str(one.path) for one in fitting[:4]) + (", …" if fitting[4:] else "")
         raise LookupError(
-            f"{label} fits {len(fitting)} files: {names}: name one in the column file"
+            f"{label} matches {len(fitting)} files: {names}; give one in a column file"
         )
     return fitting[0]
 

@@ -89,7 +89,7 @@ MAX_FLUX = 1e6
 # Of the 90th percentile of the flux; ordinary spectra have a median above that.
 BRIGHT_SHARE = 0.4
 # Message and hint for a spectrum without any light.
-NO_FLUX = ("the flux is zero throughout", "is this a sky or an unplugged fibre?")
+NO_FLUX = ("the flux is zero everywhere", "is this a sky spectrum or an unplugged fibre?")
 
 
 def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
@@ -112,7 +112,7 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
         If too few good pixels lie on the grid, or the flux is zero throughout.
     """
     if not spectrum.good.any():
-        raise ReadError("every pixel is masked, zero or not a number", "look at the mask and ivar")
+        raise ReadError("every pixel is masked, zero or NaN", "check the mask and ivar")
     spectrum = _without_wild(in_window(spectrum, grid))
     position = (np.log10(spectrum.wavelength) - grid.loglam0) / grid.dloglam
     on_grid = _on_grid(position)
@@ -171,7 +171,7 @@ def in_window(spectrum: Spectrum, grid: Grid) -> Spectrum:
     -------
     Spectrum
         Cut to the grid, with pixels of filling marked bad; errors that were estimated are
-        estimated anew there, where the scatter may differ from that of the whole.
+        estimated separately there, where the scatter may differ from that of the whole.
 
     Raises
     ------

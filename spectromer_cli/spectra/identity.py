@@ -173,7 +173,7 @@ def row_of(wanted: Identity, spectra: Sequence[Identity], file: Path) -> int | N
     if len(fitting) > 1:
         rows = ", ".join(map(str, fitting[:3])) + (", …" if len(fitting) > 3 else "")
         raise LookupError(
-            f"{label} fits {len(fitting)} spectra of {file} ({rows}): name one in the column row"
+            f"{label} matches {len(fitting)} spectra of {file} ({rows}); give one in a column row"
         )
     if fitting:
         return fitting[0]
@@ -244,7 +244,7 @@ def _contradiction(wanted: Identity, said: Identity, label: str) -> str:
         return ""
     names = ", ".join(f"{_word(kind)} {wanted[kind]}" for kind in differing)
     held = ", ".join(_as_text(_said(kind, said)) for kind in differing)
-    return f"the catalogue asks for {names}, but {label} holds {held}"
+    return f"the catalogue has {names}, but {label} contains {held}"
 
 
 def _agreement(wanted: Identity, said: Identity) -> int:

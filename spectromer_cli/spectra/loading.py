@@ -108,11 +108,9 @@ class Inputs:
         if made and (self._names or self.catalog):
             raise UsageError("spectra and files exclude each other", "give one of them")
         if not self._names and not self.catalog and not made:
-            raise UsageError("nothing to read", "give files, a folder, - or --catalog TABLE")
+            raise UsageError("no input given", "give files, a folder, - or --catalog TABLE")
         if self.spectra_dir and not self.catalog:
-            raise UsageError(
-                "--spectra-dir goes with --catalog", "name the folder as an input instead"
-            )
+            raise UsageError("--spectra-dir needs --catalog", "give the folder as an input instead")
         if self.wavelength_unit and not is_unit(self.wavelength_unit):
             raise UsageError(
                 f"--wavelength-unit {self.wavelength_unit} is not a unit of wavelength",
@@ -297,7 +295,7 @@ def load_all(
                 else:
                     item.target = unit[place][0]
                 if item.left_out:
-                    warn(f"{item.file}: {item.left_out} left out")
+                    warn(f"{item.file}: skipped {item.left_out}")
                 yield item
 
 
@@ -363,7 +361,7 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
         with open_spectra(first.path, options) as spectra:
             count = len(spectra)
             if not count:
-                raise ReadError(f"{file} has no spectrum in it")
+                raise ReadError(f"{file} contains no spectrum")
             alone = first.row is None and not first.shares_file
             every = alone and own_row(first, count, options) is None
             if every:
@@ -381,7 +379,7 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
     except ReadError as error:
         return _refused(piece, error, items)
     except MemoryError:
-        return _refused(piece, ReadError(f"{file} needs more memory than there is"), items)
+        return _refused(piece, ReadError(f"{file} needs more memory than is available"), items)
     except Exception as error:  # whatever a library raises, it must not end the run
         reason = f"{file} cannot be read ({type(error).__name__}: {error})"
         return _refused(piece, ReadError(reason), items)
@@ -447,8 +445,9 @@ def own_row(target: Target, count: int, options: ReadOptions) -> int | None:
         raise ReadError(str(error.args[0])) from error
     if row is None and target.shares_file:
         raise ReadError(
-            f"{target.path} holds {count} spectra, and none says which row of the catalogue it is",
-            "give the catalogue a column row",
+            f"{target.path} contains {count} spectra, and none of them states which row of the "
+            f"catalogue it belongs to",
+            "add a column row to the catalogue",
         )
     return row
 
@@ -477,7 +476,7 @@ def _compare(item: Item, target: Target) -> None:
 
 def _read_row(spectra: Spectra, row: int, file: str, grid: Grid | None) -> Item:
     if not 0 <= row < len(spectra):
-        problem = f"{file} has {len(spectra)} spectra, numbered from 0: there is no {row}"
+        problem = f"{file} has {len(spectra)} spectra, numbered from 0, but no number {row}"
         return Item(file, row, problem=problem)
     try:
         item = item_of(spectra.get(row), file, row, grid)
@@ -503,7 +502,7 @@ def item_of(spectrum: Spectrum, file: str, row: int, grid: Grid | None) -> Item:
     except ReadError as error:
         item.problem = _line(error)
     except (ValueError, ArithmeticError, IndexError, MemoryError) as error:  # must not end the run
-        item.problem = f"it could not be brought onto the grid ({type(error).__name__}: {error})"
+        item.problem = f"resampling to the model's grid failed ({type(error).__name__}: {error})"
     item.sn_median = spectrum.sn_median
     return item
 
@@ -571,7 +570,7 @@ class _Readers:
                 self._alone.submit(os.getpid).result()
         except BrokenProcessPool as error:
             raise SpectromerError(
-                "no process that reads can be started", "read in this one: --workers 0"
+                "no reader process can be started", "read without extra processes: --workers 0"
             ) from error
         try:
             return self._alone.submit(_load_in_process, piece, self._grid, self._options).result()
@@ -579,8 +578,8 @@ class _Readers:
             self._alone.shutdown(wait=False)
             self._alone = None
             file, seconds = piece.unit[0][1].path, self._options.file_timeout
-            late = f", or did not answer in {seconds:g} s" if seconds else ""
-            return _refused(piece, ReadError(f"{file}: the process that read it died{late}"))
+            late = f", or did not respond within {seconds:g} s" if seconds else ""
+            return _refused(piece, ReadError(f"{file}: the process reading it died{late}"))
 
     def stop(self) -> None:
         """End the processes."""

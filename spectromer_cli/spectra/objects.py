@@ -14,8 +14,8 @@ from spectromer_cli.spectra.quantities import Column, Measured, comments_of, spe
 from spectromer_cli.spectra.spectrum import HANDED_ON, ORIGIN, Spectrum
 
 _HINT = (
-    "give a Spectrum, one of specutils, Quantities (wavelength, flux) or "
-    "(wavelength, flux, error), or a list of them"
+    "give a Spectrum, a specutils spectrum, Quantities (wavelength, flux) or (wavelength, flux, "
+    "error), or a list of them"
 )
 
 
@@ -48,9 +48,9 @@ def spectra_of(given: Any, *, air: bool | None = None) -> list[Spectrum | ReadEr
     if isinstance(given, tuple | list) and given and _has_unit(given[0]):
         return _each(_of_quantities, given, air)
     if isinstance(given, str | Path):
-        raise UsageError("spectra and names of files cannot be mixed", "give them in turn")
+        raise UsageError("spectra and file names cannot be mixed", "give them in separate calls")
     if not isinstance(given, Iterable) or isinstance(given, Mapping | np.ndarray):
-        raise UsageError(f"an object of type {type(given).__name__} is no spectrum", _HINT)
+        raise UsageError(f"an object of type {type(given).__name__} is not a spectrum", _HINT)
     return [spectrum for one in given for spectrum in spectra_of(one, air=air)]
 
 
@@ -123,7 +123,7 @@ def _each(
 def _of_quantities(given: Any) -> list[Measured]:
     """Of (wavelength, flux) or (wavelength, flux, error); each may have a row per spectrum."""
     if len(given) not in (2, 3):
-        raise ReadError(f"{len(given)} Quantities are no spectrum", _HINT)
+        raise ReadError(f"{len(given)} Quantities are not a spectrum", _HINT)
     names = ("wavelength", "flux", "error")
     columns = [_column(one, name) for one, name in zip(given, names, strict=False)]
     try:

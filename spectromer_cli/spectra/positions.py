@@ -191,7 +191,7 @@ def _angles(column: Column, name: str, hours: bool) -> tuple[np.ndarray, dict[in
             try:
                 numbers[row] = _sexagesimal(text, unit, hours)
             except Exception:  # astropy's parser raises whatever comes up
-                wrong[row] = f"{name} {text!r} is no angle"
+                wrong[row] = f"{name} {text!r} is not an angle"
         else:
             numbers[row] = np.nan if number in _MISSING else number * factor
     return numbers, wrong
@@ -223,8 +223,8 @@ def _unit_of(column: Column, name: str, hours: bool) -> tuple[str, float]:
             if number == 1:  # (J2000) is no unit
                 continue
             raise UsageError(
-                f"the unit {text} of the column {name} is no angle",
-                "give degrees, hours or radians, or leave the unit out",
+                f"the unit {text} of the column {name} is not an angle",
+                "use degrees, hours or radians, or leave out the unit",
             ) from error
     return "", 1.0
 
@@ -307,7 +307,7 @@ def _places(longitude: Any, latitude: Any, frame: Any, problems: Mapping[int, st
         if abs(second) > 90.0 and not wrong[row]:
             wrong[row] = f"the declination {second:g} is beyond ±90 degrees"
         elif math.isfinite(first) and not -360.0 <= first <= 720.0 and not wrong[row]:
-            wrong[row] = f"the right ascension {first:g} is no angle of a circle"
+            wrong[row] = f"the right ascension {first:g} is not between 0 and 360 degrees"
     good = np.isfinite(longitude) & np.isfinite(latitude) & (np.array(wrong, dtype=object) == "")
     ra, dec = np.full(longitude.size, np.nan), np.full(longitude.size, np.nan)
     ra[good], dec[good] = longitude[good], latitude[good]

@@ -31,7 +31,7 @@ FLAGS = {
     "MEDIUM_ASSUMED": "the file does not say whether its wavelengths are in air or in vacuum",
     "FRAME_ASSUMED": "the file does not say whether its wavelengths are barycentric, "
     "heliocentric or topocentric; they are taken as barycentric (an error of up to 30 km/s)",
-    "FLUX_UNIT_ASSUMED": "the flux has no unit that is known; it is taken as f_λ",
+    "FLUX_UNIT_ASSUMED": "the flux has no known unit; it is taken as f_λ",
     "NOT_FLUX_CALIBRATED": "the flux is in counts, or divided by the continuum",
     "COLUMNS_GUESSED": "the columns have no names; they are taken by their order",
     "MASK_IGNORED": "the mask would leave less than a tenth of the pixels and is not applied",
@@ -152,7 +152,7 @@ def spectrum_of(measured: Measured, *, air: bool | None = None, unit: str = "") 
     # Wavelength 0, −1 or none at all is padding.
     real = np.isfinite(raw) & (raw != 0) & (raw != -1)
     if not real.any():
-        raise ReadError("no wavelength is above zero", "is this the right column?")
+        raise ReadError("no wavelength is positive", "check that it is the right column")
     numbers = (np.arange(1, raw.size + 1) if measured.numbers is None else measured.numbers)[real]
     raw, flux = raw[real], flux[real]
     error = None if error is None else error[real]
@@ -239,12 +239,12 @@ def to_angstrom(values: np.ndarray, column: Column, users_unit: str = "") -> np.
         return _in_angstrom(values, unit)
     if values[0] in (0.0, 1.0) and values.size > 2 and np.all(np.diff(values) == 1.0):
         raise ReadError(
-            "what should be wavelengths counts pixels", "give the wavelength of each pixel"
+            "the wavelength column contains pixel numbers", "give the wavelength of each pixel"
         )
     middle = float(np.median(values[values > 0])) if (values > 0).any() else float("nan")
     if not 2500.0 <= middle <= 25000.0:
         raise ReadError(
-            f"the wavelengths have no unit and are not plainly Å (median {middle:.4g})",
+            f"the wavelengths have no unit and are probably not in Å (median {middle:.4g})",
             _unit_hint(middle),
         )
     return values
@@ -253,11 +253,11 @@ def to_angstrom(values: np.ndarray, column: Column, users_unit: str = "") -> np.
 def _unit_hint(middle: float) -> str:
     """What the wavelengths may be, by their median."""
     if 250.0 <= middle < 2500.0:
-        return "nm? then say so: --wavelength-unit nm"
+        return "if they are in nm: --wavelength-unit nm"
     if 0.25 <= middle < 2.5:
-        return "µm? then say so: --wavelength-unit um"
+        return "if they are in µm: --wavelength-unit um"
     if 3.4 <= middle <= 4.4:
-        return "log10 of Å? then name the column loglam"
+        return "if they are log10 of Å, name the column loglam"
     return "name the columns wavelength and flux, and give --wavelength-unit"
 
 
@@ -661,7 +661,7 @@ def _from_magnitudes(
         power = -2
     else:
         raise ReadError(
-            "the flux is in magnitudes of a system that the file does not name",
+            "the flux is in magnitudes of an unstated system",
             "convert it to a flux density, or name the unit mag(AB) or mag(ST)",
         )
     finite = np.isfinite(values)

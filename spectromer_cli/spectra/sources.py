@@ -40,7 +40,7 @@ class Target:
     row : int, optional
         The one spectrum wanted, counted from 0; None for all of the file.
     catalogue_row : int, optional
-        The row of the catalogue that asked for it.
+        Its row of the catalogue.
     problem : str, optional
         Why there is nothing to read; empty if there is.
     found_in_folder : bool
@@ -115,7 +115,7 @@ def only_one(targets: Iterator[Target], reason: str, hint: str) -> Iterator[Targ
     """
     first = list(islice(targets, 2))
     if len(first) > 1 and not any(target.found_in_folder for target in first):
-        raise UsageError(f"{reason}, but several spectra are named", hint)
+        raise UsageError(f"{reason}, but several spectra are given", hint)
     return chain(first, targets)
 
 
@@ -140,7 +140,7 @@ def _decoded(names: list[bytes]) -> Iterator[str]:
 
 def _expand_name(name: str) -> Iterator[Target]:
     if len(name) > MAX_NAME:
-        problem = f"{shown(name)} is longer than a name can be"
+        problem = f"{shown(name)} is too long for a file name"
         yield Target(Path(name[:_SHOWN]), problem=problem)
         return
     path = home_expanded(name)
@@ -185,10 +185,11 @@ def _expand_path(path: Path) -> Iterator[Target]:
         most = [suffix or "none" for suffix, _ in left_out.most_common(6)]
         more = ", …" if len(left_out) > len(most) else ""
         console.info(
-            f"{path}: left out {left_out.total()} files by suffix ({', '.join(most)}{more})"
+            f"{path}: skipped {left_out.total()} file{'s' * (left_out.total() != 1)} by suffix "
+            f"({', '.join(most)}{more})"
         )
     if is_empty:
-        reason = f"{path} holds no spectra; looked for names ending in {' '.join(SUFFIXES)}"
+        reason = f"{path} contains no spectra; searched for names ending in {' '.join(SUFFIXES)}"
         yield Target(path, problem=reason)
 
 
@@ -284,7 +285,7 @@ def _expand_pattern(pattern: str) -> Iterator[Target]:
         found = (target for match in matches for target in _expand_path(Path(match)))
     first = next(found, None)
     if first is None:
-        problem = f"no file is or matches {shown(pattern)}; check the name"
+        problem = f"no file matches {shown(pattern)}; check the name"
         first = Target(Path(pattern[:_SHOWN]), problem=problem)
     yield first
     yield from found

@@ -51,7 +51,7 @@ class Spectrum:
     Raises
     ------
     ValueError
-        If the arrays differ in shape, the wavelengths do not increase strictly, or a unit is not
+        If the arrays differ in shape, the wavelengths are not strictly increasing, or a unit is not
         one of wavelength, flux density or inverse variance.
     """
 
@@ -83,7 +83,7 @@ class Spectrum:
         if self.wavelength.ndim != 1 or self.wavelength.size < 2:
             raise ValueError("a spectrum needs one dimension and at least two pixels")
         if not np.all(np.diff(self.wavelength) > 0):
-            raise ValueError("the wavelengths do not increase strictly")
+            raise ValueError("the wavelengths are not strictly increasing")
         if self.wavelength[0] <= 0 or not np.isfinite(self.wavelength[-1]):
             raise ValueError("the wavelengths must be positive and finite")
         bad = ~np.isfinite(self.flux) | ~np.isfinite(self.ivar) | (self.ivar < 0)
@@ -164,7 +164,7 @@ class Spectrum:
         from spectromer_cli.spectra.lines import lines_for
 
         if not self.good.any():
-            raise ReadError("every pixel is masked, zero or not a number", "look at ivar")
+            raise ReadError("every pixel is masked, zero or NaN", "check ivar")
         if axes is None:
             from matplotlib import pyplot
 
@@ -191,7 +191,7 @@ class Spectrum:
             import specutils
         except ImportError as error:
             raise UsageError(
-                "specutils is missing", "pip install 'spectromer[specutils]'"
+                "specutils is not installed", "pip install 'spectromer[specutils]'"
             ) from error
         from astropy import units
         from astropy.nddata import InverseVariance
@@ -482,7 +482,7 @@ def merged(
         i = int(np.argmax(wavelength < 0))
         raise ReadError(
             f"{line} {numbers[i]} has a negative wavelength, {wavelength[i]:.6g} Å",
-            "is a separator between the columns missing?",
+            "check whether a separator between columns is missing",
         )
     if wavelength.size > 1 and np.median(np.diff(wavelength)) < 0:
         wavelength, flux, ivar = wavelength[::-1], flux[::-1], ivar[::-1]
@@ -490,13 +490,14 @@ def merged(
     steps = np.diff(wavelength)
     if (steps > 0).all():
         return (wavelength, flux, ivar), False
-    # Arms and orders begin anew with steps as small as everywhere; a damaged line does not.
+    # Arms and orders start again with steps as small as everywhere; a damaged line does not.
     usual = float(np.median(np.abs(steps[steps != 0]))) if (steps != 0).any() else 0.0
     strange = np.abs(steps) > 10.0 * usual
     for i in np.flatnonzero(steps < 0).tolist():
         if strange[max(i - 1, 0)] or strange[min(i + 1, steps.size - 1)]:
             raise ReadError(
-                f"the wavelengths do not run one way: {line} {numbers[i + 1]} has "
+                f"the wavelengths are neither increasing nor decreasing: {line} {numbers[i + 1]} "
+                f"has "
                 f"{wavelength[i + 1]:.6g} after {wavelength[i]:.6g} Å",
                 "sort the table by wavelength",
             )

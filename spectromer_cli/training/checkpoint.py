@@ -63,9 +63,9 @@ class Run:
     settings : dict
         What must be the same to resume; plain values.
     resume : bool
-        Go on from the checkpoint in the folder; without one, start afresh.
+        Resume from the checkpoint in the folder; without one, start from the beginning.
     overwrite : bool
-        Start afresh whatever the folder holds.
+        Overwrite the run in the folder.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class Run:
             make_folder(folder)
             if self._path.exists() and not (resume or overwrite):
                 raise UsageError(
-                    f"{folder} holds a run already",
+                    f"{folder} already contains a run",
                     "--resume it, --overwrite it, or choose another -o",
                 )
             if overwrite or not self._path.exists():
@@ -106,7 +106,7 @@ class Run:
         if self._path.exists():
             self._read()
         else:
-            console.info(f"{folder} holds no checkpoint: the run starts afresh")
+            console.info(f"{folder} contains no checkpoint: starting from the beginning")
 
     def _read(self) -> None:
         from safetensors import SafetensorError, safe_open
@@ -123,8 +123,8 @@ class Run:
             ) from error
         if settings != self.settings:
             raise UsageError(
-                f"{self._path} was made with other settings or data",
-                "resume with those that the run was started with, or choose another -o",
+                f"{self._path} was written with other settings or data",
+                "resume with the original settings and data, or choose another -o",
             )
         self.state = state
         self.kept = _under("kept.", tensors)

@@ -111,7 +111,8 @@ class LabelledSpectra:
         """
         if self.grid != other.grid:
             raise UsageError(
-                "the sets of spectra lie on different grids", "bring them onto one grid first"
+                "the sets of spectra have different wavelength grids",
+                "resample them to one grid first",
             )
         both: dict[str, Any] = {
             name: np.concatenate([value, getattr(other, name)])
@@ -251,7 +252,7 @@ class Source:
         found = [name for name in GENERAL_LABELS if self.column(name) is not None]
         if not {"class", "z"} & {*found}:
             raise UsageError(
-                f"{self.how} states neither a class nor a redshift",
+                f"{self.how} has neither class nor redshift labels",
                 f"it has {', '.join(self.columns)}",
             )
         return found

@@ -103,9 +103,9 @@ def finetune(
         Folder for everything: weights, manifest, card, checkpoint, metrics, split, predictions,
         figures. By default ``runs/NAME``, by the name of the data.
     resume : bool
-        Go on from the checkpoint in `output`; without one, start afresh.
+        Resume from the checkpoint in `output`; without one, start from the beginning.
     overwrite : bool
-        Start afresh whatever `output` holds.
+        Overwrite the run in `output`.
     dry_run : bool
         Say what was found, and stop.
     command : str
@@ -138,9 +138,9 @@ def finetune(
     own.refuse_all([Path(data), *(one.path for one in source.targets or ())])
     asked = targets.parse(target or _default_target(source))
     if backbone and not pretrained and not random_start:
-        console.info(f"the ImageNet weights of {backbone} come from the hub")
+        console.info(f"downloading the ImageNet weights of {backbone} from the Hugging Face hub")
     origin = choose_origin(model, backbone, Path(pretrained) if pretrained else None, random_start)
-    said = "the grid of the weights, as chosen"
+    said = "using the grid of the weights, as chosen"
     if grid == "auto":
         origin, said = origin.on_grid_of(source, options)
     spectra = source.read(list(asked), origin.config.grid, options, workers)
@@ -151,7 +151,7 @@ def finetune(
     learned = targets.make(spectra.labels, spectra.group, asked)
     for one in learned:
         kind = f"{len(one.labels)} classes" if one.labels else "a number"
-        console.info(f"to learn: {one.name}, {kind}, from {int(one.known.sum())} spectra")
+        console.info(f"target: {one.name}, {kind}, from {int(one.known.sum())} spectra")
     if dry_run:
         return {}
     with distributed.processes(chosen_device) as joined, _alone(folder):
@@ -181,7 +181,7 @@ def _default_target(source: Source) -> str:
     if not names:
         raise UsageError(
             f"{source.how} has no column class or z",
-            f"choose what to learn with --target, from {', '.join(source.columns)}",
+            f"choose the columns to predict with --target, from {', '.join(source.columns)}",
         )
     return ",".join(names)
 
@@ -248,16 +248,18 @@ def make_plan(data: LabelledSpectra, learned: Sequence[Target], settings: Settin
     folds = min(FOLDS, _smallest_class(data, category)) if few else 0
     if few:
         part = split.folds(place, folds)
-        said = f"{objects} objects: {folds} folds for the figures, then all of them"
+        said = f"{objects} objects: {folds} folds to measure accuracy, then a fit to all"
     else:
         part = split.three_parts(place, settings.held_out)
         count = [int((part == i).sum()) for i in range(3)]
         said = (
-            f"{count[0]} spectra to learn from, {count[1]} for validation, {count[2]} for the test"
+            f"{count[0]} spectra for training, {count[1]} for validation, {count[2]} for the test"
         )
     said += f"; mode {mode}, {epochs} epochs"
     if category:
-        said += f"; labels of {category.name} are drawn by the root of their number of objects"
+        said += (
+            f"; labels of {category.name} are sampled by the square root of their number of objects"
+        )
     return Plan(mode, part, folds, epochs, said)
 
 
@@ -295,7 +297,7 @@ class _Job:
 
     @property
     def kept_tasks(self) -> list[tasks.Task]:
-        """Tasks of the weights that nothing new is learned for: they stay, and go on predicting."""
+        """Tasks of the weights that are not fine-tuned; they are kept."""
         if not self.origin.keeps_tasks:
             return []
         names = {target.name for target in self.learned}
@@ -408,7 +410,7 @@ class _Job:
         if state.step < wanted and not stopped_early:
             done = state.step * batch_size / max(len(batches.rows), 1)
             self.undone.append(
-                f"{stage}: the time ended it after {done:.2g} of {self.plan.epochs} epochs"
+                f"{stage}: stopped by the time limit after {done:.2g} of {self.plan.epochs} epochs"
                 + ("; only the head was fitted" if not state.step else "")
             )
             console.warn(self.undone[-1])
@@ -505,18 +507,20 @@ def _write_card(
         plan.said,
         *(f"{stage}: best after {steps} steps" for stage, steps in state.best_steps.items()),
         *job.undone,
-        f"{total / 60:.1f} minutes, reading included",
+        f"{total / 60:.1f} minutes, including reading",
     ]
     if job.kept_tasks:
         names = ", ".join(task.name for task in job.kept_tasks)
-        training.append(f"kept from {job.origin.said}, learned to predict as before: {names}")
+        training.append(
+            f"kept from {job.origin.said}, trained to reproduce its predictions: {names}"
+        )
     testing = (
-        f"Every object was tested by a fit that had not seen it ({plan.folds} folds by object); "
-        "the weights here learned from all of them. Temperatures were fitted on the same "
+        f"Every object was tested with a fit that did not use it ({plan.folds} folds by object); "
+        "these weights were trained on all of them. Temperatures were fitted on the same "
         "predictions."
         if plan.folds
-        else "Objects were split once: training, validation (early stopping, temperatures), and "
-        "the test split that these figures are of."
+        else "Objects were split once into training, validation (early stopping, temperatures) and "
+        "test; the accuracy is that of the test split."
     )
     name = _name(job.run.folder)
     model_card.write_card(

@@ -89,7 +89,7 @@ def choose_origin(
         If there is no such model or backbone, or the options contradict each other.
     """
     if pretrained and not backbone:
-        raise UsageError("--pretrained goes with --backbone", "name the ViT of the weights")
+        raise UsageError("--pretrained needs --backbone", "give the timm name of the ViT")
     if pretrained and at_random:
         raise UsageError("--pretrained and --random-start exclude each other", "give one of them")
     weights = resolve(model)
@@ -140,9 +140,7 @@ def choose_grid(
     """
     seen = source.ranges(options)
     if not len(seen):
-        raise ReadError(
-            "none of the spectra looked at can be read", "check the paths and the formats"
-        )
+        raise ReadError("none of the spectra tried can be read", "check the paths and the formats")
     low, high, sampling = np.median(seen, axis=0)
     own = config.grid.loglam[[0, -1]]
     overlap = max(0.0, min(high, own[1]) - max(low, own[0]))
@@ -157,9 +155,9 @@ def choose_grid(
     n = int(np.ceil((high - low) / dloglam)) + 1
     tokens = int(np.clip(round(np.sqrt(n / SAMPLES_PER_TOKEN)), MIN_TOKENS, MAX_TOKENS))
     said = (
-        f"the typical spectrum fills {filled:.0%} of the weights' grid, which shows {shown:.0%} of "
-        f"it: a new grid, {10**low:.0f} to {10**high:.0f} Å in {n} pixels, {tokens}×{tokens} "
-        f"tokens"
+        f"the typical spectrum fills {filled:.0%} of the weights' grid, which covers {shown:.0%} "
+        f"of it: using a new grid, {10**low:.0f} to {10**high:.0f} Å in {n} pixels, "
+        f"{tokens}×{tokens} tokens"
     )
     if tokens != config.tokens:
         said += f" (position embeddings resampled from {config.tokens}×{config.tokens})"
@@ -231,7 +229,8 @@ def _from_hub(config: ModelConfig) -> SpectralViT:
         reason = " ".join(str(error).split())[:120]
         raise NetworkError(
             f"the ImageNet weights of {config.backbone} cannot be fetched ({reason})",
-            f"bring model.safetensors of huggingface.co/timm/{config.backbone} from elsewhere: "
+            f"download model.safetensors of huggingface.co/timm/{config.backbone} elsewhere and "
+            f"give "
             "--pretrained FILE",
         ) from error
     backbone = dict(source.state_dict())

@@ -81,7 +81,7 @@ def fit(
         Tasks of the model that the batches have no labels of learn to predict what this one
         does (Li & Hoiem 2018, IEEE TPAMI 40, 2935: learning without forgetting).
     stop_at : int, optional
-        End after so many steps.
+        Number of steps to stop after.
     workers : int
         Processes that make batches.
     compile : bool
@@ -122,7 +122,7 @@ class _Fit:
     def begin(
         self, groups: list[dict[str, Any]] | None, prepare: Callable[[], None] | None
     ) -> None:
-        """Start afresh, or from the checkpoint if it is of this fit."""
+        """Start from the beginning, or from the checkpoint if it is of this fit."""
         state, schedule = self.state, self.schedule
         groups = groups or [{"params": list(self.model.parameters()), "scale": 1.0}]
         for group in groups:
@@ -311,11 +311,13 @@ class Stepper:
                 self.pieces *= 2
                 if self.pieces > len(own["flux"]):
                     raise SpectromerError(
-                        "one spectrum alone does not fit into the GPU's memory",
+                        "a single spectrum does not fit into the GPU memory",
                         "choose a smaller --backbone, or --device cpu",
                     ) from error
                 torch.cuda.empty_cache()
-                console.warn(f"out of memory: each batch goes in {self.pieces} pieces from now on")
+                console.warn(
+                    f"out of memory: splitting each batch into {self.pieces} parts from now on"
+                )
         distributed.sum_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()

@@ -1,4 +1,4 @@
-"""The model card: what the weights were made from and how well they do, beside the weights."""
+"""The model card: what the weights were trained on, and their accuracy."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def write_card(
 
 {description}.
 
-A {config.backbone} that started from {origin} and sees a spectrum as `{config.image}`,
+A {config.backbone}, initialised from {origin}, with spectra drawn as `{config.image}`,
 {config.tokens}×{config.tokens} patches of 16×16 pixels, {first:.0f} to {last:.0f} Å in
 {config.grid.n} pixels. It predicts:
 
@@ -101,8 +101,8 @@ A {config.backbone} that started from {origin} and sees a spectrum as `{config.i
 {lines}
 - split by object: {", ".join(f"{name} {count}" for name, count in sorted(parts.items()))} (spectra)
 
-Labels are those of the source. Where they are wrong without being known to be, they count against
-the prediction all the same.
+Labels are those of the source. A label that is wrong, but not listed as wrong, counts against the
+prediction.
 
 ## Training
 
@@ -119,12 +119,12 @@ the prediction all the same.
 Temperatures: {config.temperatures}. Every tested prediction is in `predictions.ecsv`, the split in
 `split.ecsv`, the losses in `metrics.jsonl`.
 
-## Do not use it for
+## Do not use for
 
-Spectra unlike those above in wavelength range, resolution or kind of object: the weights have not
-seen them. The outlier score flags many of these, not all.
+Spectra that differ from those above in wavelength range, resolution or kind of object: the weights
+were not trained on them. The outlier score flags many of these, but not all.
 
-## Made with
+## Software
 
 spectromer {__version__}, Python {platform.python_version()}, torch
 {torch.__version__.split("+")[0]}, timm {timm.__version__}:

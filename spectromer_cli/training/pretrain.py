@@ -80,9 +80,9 @@ def pretrain(
     workers : int
         Processes that read, and make batches beside the one that learns.
     resume : bool
-        Go on from the checkpoint in `output`; without one, start afresh.
+        Resume from the checkpoint in `output`; without one, start from the beginning.
     overwrite : bool
-        Start afresh whatever `output` holds.
+        Overwrite the run in `output`.
     command : str
         The command line, for the card.
 
@@ -123,8 +123,8 @@ def pretrain(
         if not (trusted & ~held_out).any() or not (trusted & held_out).any():
             raise UsageError(
                 f"{', '.join(map(str, data))}: no spectrum with a class of "
-                f"{', '.join(taxonomy.CLASSES)} to "
-                + ("learn from" if not (trusted & ~held_out).any() else "test by"),
+                f"{', '.join(taxonomy.CLASSES)} for "
+                + ("training" if not (trusted & ~held_out).any() else "the test"),
                 "check the column class, and validation_fraction in the recipe",
             )
         batches = Batches(
@@ -137,7 +137,7 @@ def pretrain(
         torch.manual_seed(recipe.seed)
         model = start(config, pretrained).to(device)
         console.info(
-            f"{len(batches.rows)} real spectra to learn from, {int(held_out.sum())} held out; "
+            f"{len(batches.rows)} real spectra for training, {int(held_out.sum())} held out; "
             f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters on {device}"
         )
         rows = np.flatnonzero(held_out & trusted)
@@ -174,7 +174,7 @@ def _simulator(
         return None
     if templates is None:
         raise UsageError(
-            f"the recipe simulates {recipe.simulated_share:.0%} of each batch, from templates",
+            f"the recipe simulates {recipe.simulated_share:.0%} of each batch and needs templates",
             "give --templates FILE.npz, or set simulated_share = 0 in the recipe",
         )
     known = train & spectra.has_ivar & np.isin(spectra.survey, [*SURVEYS, *SAME_INSTRUMENT])
@@ -234,9 +234,9 @@ def _export(
             f"{state.seconds / 60:.0f} minutes",
             f"{simulated}, the rest real; classes {CLASS_SHARES}",
         ],
-        testing="Of the held-out objects, at whatever S/N they have. Temperatures, the scales of "
-        "redshift errors, the limits of the outlier score and the table of confidences were "
-        "fitted on them too; nothing else was.",
+        testing="For the held-out objects, at every S/N. Temperatures, the scales of redshift "
+        "errors, the limits of the outlier score and the table of confidences were also fitted on "
+        "them; nothing else was.",
         part=judged.part,
         report=report,
         settings=asdict(recipe),

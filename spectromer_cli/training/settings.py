@@ -13,7 +13,7 @@ from spectromer_cli.images import DEFAULT_IMAGE
 
 @dataclass(frozen=True)
 class Recipe:
-    """How weights are made from the beginning, in one TOML file.
+    """How weights are trained from the beginning, in one TOML file.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def load_recipe(path: Path) -> Recipe:
     for key, value in data.items():
         if key not in kinds:
             raise UsageError(
-                f"the recipe {path} has an unknown key {key!r}", f"known are {', '.join(kinds)}"
+                f"the recipe {path} has an unknown key {key!r}", f"choose from {', '.join(kinds)}"
             )
         wanted = {"str": ("str",), "int": ("int",), "float": ("int", "float")}[str(kinds[key])]
         if type(value).__name__ not in wanted:
@@ -183,5 +183,5 @@ def load_recipe(path: Path) -> Recipe:
     recipe = Recipe(**data)
     for key in ("warmup", "simulated_share", "validation_fraction"):
         if not 0.0 <= getattr(recipe, key) <= 1.0:
-            raise UsageError(f"the recipe {path}: {key} is a share, between 0 and 1")
+            raise UsageError(f"the recipe {path}: {key} is a fraction, between 0 and 1")
     return recipe

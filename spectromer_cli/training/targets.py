@@ -250,8 +250,8 @@ def parse(wanted: str) -> dict[str, bool]:
         name, _, kind = word.partition(":")
         if not name or kind not in ("", "class"):
             raise UsageError(
-                f"--target {wanted}: invalid target {word!r}",
-                "give columns with commas between, as in class,z or grade:class",
+                f"invalid --target {wanted!r}: {word!r}",
+                "give column names separated by commas, such as class,z or grade:class",
             )
         asked[name] = kind == "class" or name.lower() in CLASS_NAMES
     return asked
@@ -296,12 +296,12 @@ def _target(name: str, column: np.ma.MaskedArray, group: np.ndarray, is_category
     if numeric > 0 and name != "z":
         odd = next(t for t, n in zip(texts, numbers, strict=True) if t and n is None)
         raise UsageError(
-            f"the column {name} mixes types: {numeric} numbers and {len(given) - numeric} texts "
-            f"such as {odd!r}",
-            f"leave those cells empty, or take all as classes: --target {name}:class",
+            f"the column {name} mixes {numeric} numbers and {len(given) - numeric} texts such as "
+            f"{odd!r}",
+            f"leave those cells empty, or treat all as classes: --target {name}:class",
         )
     if name == "z":
-        raise UsageError("the column z holds texts, not redshifts", "is it the right column?")
+        raise UsageError("the column z contains text, not redshifts", "is it the right column?")
     return _category(name, texts, group)
 
 
@@ -319,7 +319,7 @@ def _category(name: str, texts: list[str], group: np.ndarray) -> Target:
     few = sorted(label for label, number in members.items() if number < MIN_MEMBERS)
     if few:
         console.warn(
-            f"{name}: left out, having fewer than {MIN_MEMBERS} objects: {', '.join(few[:10])}"
+            f"{name}: left out classes with fewer than {MIN_MEMBERS} objects: {', '.join(few[:10])}"
         )
     labels = sorted(set(members) - set(few))
     if len(labels) < 2:
@@ -342,8 +342,8 @@ def _quantity(name: str, values: np.ndarray) -> Target:
         outside = np.isfinite(values) & ((x < task.x[0]) | (x > task.x[-1]))
         if outside.any():
             console.warn(
-                f"z: {outside.sum()} redshifts outside {task.x0:g} < ln(1+z) < "
-                f"{task.x[-1]:.2f} are not used"
+                f"z: skipped {outside.sum()} redshifts outside {task.x0:g} < ln(1+z) < "
+                f"{task.x[-1]:.2f}"
             )
         values = np.where(outside, np.nan, values)
     known = values[np.isfinite(values)]
@@ -351,7 +351,7 @@ def _quantity(name: str, values: np.ndarray) -> Target:
         raise UsageError(
             f"the column {name} has {len(known)} usable values"
             + (", all equal" if len(known) > 1 else ""),
-            "a number is learned from spectra that differ in it",
+            "a regression needs spectra with different values",
         )
     if name == "z":
         return Target(name, values, fixed=task, of_z=np.array)

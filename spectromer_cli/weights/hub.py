@@ -74,7 +74,7 @@ def hub_file(repository: str, file: str, force: bool, size: int | None = None) -
         ) from error
     except EntryNotFoundError as error:
         raise NetworkError(
-            f"{name} has no file {file}", "is it a repository of spectromer weights?"
+            f"{name} has no file {file}", "check that it is a repository of spectromer weights"
         ) from error
     except (HTTPError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -104,8 +104,8 @@ def _bounded(said: str, most: int) -> type:
             self._taken += int(n or 0)
             if self._taken > most:
                 raise NetworkError(
-                    f"{said} has more than the {most} bytes expected; it was thrown away",
-                    "tell the owner of the repository",
+                    f"{said} has more than the {most} bytes expected; it was deleted",
+                    "contact the owner of the repository",
                 )
             return super().update(n)
 

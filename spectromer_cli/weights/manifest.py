@@ -53,7 +53,7 @@ def load_manifest(folder: Path) -> Manifest:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["version"] > MANIFEST_VERSION:
             raise SpectromerError(
-                f"{path} is for a newer spectromer", "pip install --upgrade spectromer"
+                f"{path} needs a newer version of spectromer", "pip install --upgrade spectromer"
             )
         default = document["default"]
         entries = {entry["name"]: entry for entry in document["weights"]}
@@ -64,18 +64,18 @@ def load_manifest(folder: Path) -> Manifest:
             raise ValueError("a size is not a number of bytes")
     except FileNotFoundError as error:
         raise UsageError(
-            f"{folder} holds no weights ({MANIFEST} is missing)",
-            "give a folder that spectromer's training wrote",
+            f"{folder} contains no weights ({MANIFEST} is missing)",
+            "give the output folder of finetune or train",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SpectromerError(
-            f"{path} is broken ({type(error).__name__}: {error})", "restore or write it again"
+            f"{path} is broken ({type(error).__name__}: {error})", "restore it, or train again"
         ) from error
     if missing or outside or default not in entries:
         raise SpectromerError(
             f"{path} is broken: it needs a default among its weights, and for each a sha256 and "
             "a file in the same folder",
-            "restore or write it again",
+            "restore it, or train again",
         )
     return Manifest(folder, default, entries)
 

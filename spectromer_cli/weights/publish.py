@@ -1,4 +1,4 @@
-"""Weights of one's own for others: a folder to put on a server, and the way back."""
+"""Publishing your own weights: a folder for a web server, and the download from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def publish(folder: Path, target: Path) -> dict[str, Any]:
     Raises
     ------
     UsageError
-        If `folder` holds no weights.
+        If `folder` contains no weights.
     WeightsNotVerified
         If they are not those of its manifest.
     """
@@ -75,7 +75,7 @@ def download_published(url: str, sha256: str) -> Path:
     name = Path(urlsplit(url).path).name
     if not name.endswith(".safetensors") or name.startswith("."):
         raise UsageError(
-            f"{url} is not the address of a .safetensors file", "give that of the file itself"
+            f"{url} is not the URL of a .safetensors file", "give the URL of the file itself"
         )
     path = cache_folder("weights") / Path(name).stem / name
     download(url, path, sha256=sha256)

@@ -54,7 +54,9 @@ def write_weights(
     from safetensors.torch import save_file
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UsageError(f"{name!r} cannot name weights", "use letters, digits, . _ and - only")
+        raise UsageError(
+            f"invalid name for weights: {name!r}", "use letters, digits, . _ and - only"
+        )
     tensors = {key: _as_half(key, tensor) for key, tensor in state_dict.items()}
     make_folder(folder)
     target = folder / f"{name}.safetensors"

@@ -106,8 +106,8 @@ def locate(name: str | None, *, force: bool = False) -> Located:
     wanted = name or bundled.default
     if wanted is None:
         raise SpectromerError(
-            f"no weights came with this installation ({bundled.folder} has no {MANIFEST})",
-            "name a folder of your own with --model DIR, or reinstall spectromer",
+            f"this installation contains no weights ({bundled.folder} has no {MANIFEST})",
+            "give a folder with --model DIR, or reinstall spectromer",
         )
     if wanted in bundled.entries:
         return _locate_bundled(bundled, wanted)
@@ -122,8 +122,8 @@ def locate(name: str | None, *, force: bool = False) -> Located:
     near = difflib.get_close_matches(wanted, bundled.entries, n=2, cutoff=0.5)
     known = ", ".join(bundled.entries) or "none"
     raise UsageError(
-        f"there are no weights named {wanted!r}, nor a folder of that name",
-        f"did you mean {' or '.join(near)}?" if near else f"the known names are: {known}",
+        f"no weights and no folder are named {wanted!r}",
+        f"did you mean {' or '.join(near)}?" if near else f"choose from {known}",
     )
 
 
@@ -134,7 +134,7 @@ def _locate_file(path: Path) -> Located:
             return Located(entry["name"], path, entry, "folder")
     raise UsageError(
         f"{path} cannot be verified: {path.with_name(MANIFEST)} does not name it",
-        "keep the file in the folder that came with it",
+        "keep the file in its original folder",
     )
 
 
@@ -191,9 +191,7 @@ def _download_into_cache(found: Located) -> Located:
 
     entry = found.entry
     if not entry.get("url"):
-        raise SpectromerError(
-            f"the weights {found.name} have no address to download them from", _REINSTALL
-        )
+        raise SpectromerError(f"the weights {found.name} have no download URL", _REINSTALL)
     target = cache_folder("weights") / entry["file"]
     download(entry["url"], target, sha256=entry["sha256"], size=entry.get("size"))
     return replace(found, path=target)
@@ -258,7 +256,7 @@ def read_config(path: Path) -> ModelConfig:
     if HEADER_KEY not in header:
         raise SpectromerError(
             f"{path} was not written by spectromer: its header has no configuration",
-            "spectromer weights list shows what there is",
+            "see spectromer weights list",
         )
     return ModelConfig.from_json(header[HEADER_KEY], source=str(path))
 

@@ -86,7 +86,7 @@ def predictions_of(
     minutes: float,
     device: torch.device,
 ) -> Table:
-    """Predictions of a baseline for the held-out spectra: kept from before, or made now.
+    """Predictions of a baseline for the held-out spectra, from an earlier run if possible.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def predictions_of(
     }))  # fmt: skip
     kept = _read_kept(path, made_by)
     if kept is not None and len(kept) == held_out.testing.sum():
-        console.info(f"{name}: predictions of an earlier run, from {path}")
+        console.info(f"{name}: using predictions of an earlier run from {path}")
         return kept
     inner = split.places(held_out.data.group, inner_seed) < INNER_SHARE
     inner &= held_out.training
@@ -149,7 +149,7 @@ def predictions_of(
 
 
 def _read_kept(path: Path, made_by: dict[str, Any]) -> Table | None:
-    """Predictions of an earlier run; None where there are none, or they were made otherwise."""
+    """Predictions of an earlier run; None if there are none, or with other settings."""
     from astropy.table import Table
 
     if not path.exists():
@@ -158,7 +158,7 @@ def _read_kept(path: Path, made_by: dict[str, Any]) -> Table | None:
         table = Table.read(path, format="ascii.ecsv")
         same = json.loads(table.meta["made_by"]) == made_by
     except (OSError, ValueError, KeyError, TypeError) as error:
-        console.warn(f"{path} cannot be used again ({error}): the baseline is trained again")
+        console.warn(f"{path} cannot be reused ({error}): training the baseline again")
         return None
     return table if same else None
 
@@ -173,7 +173,7 @@ def _keep(path: Path, columns: dict[str, np.ndarray], made_by: dict[str, Any]) -
 
 
 def remarks(names: Sequence[str], minutes: float) -> list[str]:
-    """What the report must say about the baselines, one line each."""
+    """Remarks of the report on the baselines, one line each."""
     if not names:
         return []
     lines = []
@@ -182,11 +182,12 @@ def remarks(names: Sequence[str], minutes: float) -> list[str]:
         lines.append(f"`{name}`: {BASELINES[name]}{more}.")
     return [
         *lines,
-        f"All learn from the same training split, with settings chosen by {INNER_SHARE:.0%} of "
-        "its objects. `svm` and `rf` learn those spectra as they are; the `specformer` learns "
-        "from them with the changes that the ViT's batches make (noise, windows, shifts in z, "
-        "warps), classes drawn evenly. None sees simulated spectra or starts from other weights.",
+        f"All are trained on the same training split, with settings chosen on {INNER_SHARE:.0%} of "
+        "its objects. `svm` and `rf` are trained on the spectra as they are; the `specformer` is "
+        "trained with the augmentations of the ViT (noise, windows, shifts in z, warps) and "
+        "balanced classes. None uses simulated spectra or starts from other weights.",
         "Redshifts of the baselines are learned from galaxies and quasars (`svm`, `rf`) or from "
-        "all (`specformer`), and count whatever class they found; so does the letter of a star, "
-        "where the class is right. They measure no radial velocities.",
+        "all spectra (`specformer`), and are evaluated whatever class is predicted; spectral "
+        "classes of stars only where the class is correct. The baselines measure no radial "
+        "velocities.",
     ]

@@ -40,7 +40,7 @@ __all__ = ["READERS", "ReadOptions", "Spectra", "open_spectra", "read"]
 
 @contextmanager
 def open_spectra(path: str | Path, options: ReadOptions | None = None) -> Iterator[Spectra]:
-    """Open a file and give its spectra, each read when asked for.
+    """Open a file and give its spectra, each read on demand.
 
     Parameters
     ----------
@@ -133,25 +133,27 @@ def _reader_for(source: Source) -> ModuleType:
         except Exception:  # a damaged file makes the libraries raise anything: not of this kind
             continue
     if source.kind == "text" and source.path.name.lower().endswith(FITS_SUFFIXES):
-        # A server's message in place of the file: not to be passed over in a folder.
-        raise ReadError(f"{source.path} {_what_it_is(source)}", "fetch it again")
-    more = "" if find_spec("specutils") else "; more with: pip install 'spectromer[specutils]'"
+        # A server's message in place of the file: not to be skipped in a folder.
+        raise ReadError(f"{source.path} {_what_it_is(source)}", "download it again")
+    more = (
+        "" if find_spec("specutils") else "; for more formats: pip install 'spectromer[specutils]'"
+    )
     raise NotASpectrum(
         f"{source.path} {_what_it_is(source)}",
-        "read are the surveys' files, images with a wavelength scale, and tables with columns of "
+        "supported are survey files, images with a wavelength scale, and tables with columns of "
         f"wavelength and flux{more}",
     )
 
 
 def _what_it_is(source: Source) -> str:
-    """What a file is that is no spectrum, as far as a look tells."""
+    """What kind of file it is, if it is not a spectrum."""
     if source.kind == "text":
         if "<html" in source.handle[:2000].lower():
             return "is a web page that a server sent instead of a spectrum"
         if source.path.name.lower().endswith(FITS_SUFFIXES):
-            return f"is named as FITS, but is a text: {source.handle.strip()[:40]!r}"
+            return f"is named as FITS, but is text: {source.handle.strip()[:40]!r}"
         if re.search(r"(?m)^\s*\d+(,\d+)?[;\t ]+-?\d+,\d+", source.handle[:200_000]):
-            return "has decimal commas: write numbers with points"
+            return "has decimal commas: write numbers with decimal points"
     if source.kind == "fits":
         try:
             shapes = [hdu.shape for hdu in source.handle if getattr(hdu, "is_image", False)]
@@ -159,8 +161,8 @@ def _what_it_is(source: Source) -> str:
             return f"is a damaged FITS file ({type(error).__name__}: {error})"
         images = [shape for shape in shapes if len(shape) >= 2]
         if images and len(images) == len(source.handle):
-            return f"is an image ({' × '.join(map(str, images[0][::-1]))} pixels), no spectrum"
-    return "holds no spectrum that is known here"
+            return f"is an image ({' × '.join(map(str, images[0][::-1]))} pixels), not a spectrum"
+    return "contains no spectrum in a supported format"
 
 
 def _guarded(source: Source, reader: ModuleType, work: Callable[[], T], row: int = 0) -> T:
@@ -182,11 +184,11 @@ def _guarded(source: Source, reader: ModuleType, work: Callable[[], T], row: int
         name = reader.__name__.rsplit(".", 1)[-1]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ReadError(
-            f"{where} looks like a file of the kind {name!r} but is broken ({reason})",
-            "fetch the file again",
+            f"{where} looks like a {name} file but is damaged ({reason})",
+            "download the file again",
         ) from error
 
 
 def _too_large(where: str, error: Exception) -> ReadError:
-    what = "memory" if isinstance(error, MemoryError) else "levels, one in another,"
-    return ReadError(f"{where} needs more {what} than there is", "read it on a larger machine")
+    what = "memory" if isinstance(error, MemoryError) else "nested levels"
+    return ReadError(f"{where} needs more {what} than available", "read it on a larger machine")

@@ -66,10 +66,10 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1:
-            raise UsageError("--max-file-size leaves nothing", "give a size such as 2GB")
+            raise UsageError("--max-file-size is too small", "give a size such as 2GB")
         if not 0 <= self.file_timeout < 1e8:
             raise UsageError(
-                f"--file-timeout {self.file_timeout} is no time", "give seconds, or 0 for none"
+                f"invalid --file-timeout {self.file_timeout}", "give seconds, or 0 for no limit"
             )
 
     @cached_property
@@ -80,7 +80,7 @@ class ReadOptions:
         )
         if said is None:
             raise UsageError(
-                f"--max-file-size {self.max_file_size} is no size", "give a size such as 2GB"
+                f"invalid --max-file-size {self.max_file_size!r}", "give a size such as 2GB"
             )
         return int(float(said[1]) * 1000 ** ["", "k", "m", "g", "t"].index(said[2].lower()))
 
@@ -96,7 +96,7 @@ class Source:
     kind : {"fits", "hdf5", "parquet", "text"}
         What it is by its first bytes, never by its name.
     opening : callable
-        Gives the `handle` when it is first asked for.
+        Gives the `handle` at its first use.
     hdus : fits_bytes.Hdus, optional
         Of a FITS file that needs no astropy: what costs no time to open.
     """
@@ -137,7 +137,7 @@ def without_astropy(source: Source, work: Callable[[Source], T]) -> T:
 
 @dataclass
 class Spectra:
-    """The spectra of one file, each read when asked for.
+    """The spectra of one file, each read on demand.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
     limit = options.max_bytes
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
-            raise ReadError(f"{path} is a folder or a device, not a file", "name the files in it")
+            raise ReadError(f"{path} is a folder or a device, not a file", "give the files in it")
         with path.open("rb") as file:
             magic = file.read(LOOK)
     except FileNotFoundError:
@@ -281,7 +281,7 @@ def opened(path: Path, options: ReadOptions | None = None) -> Iterator[Source]:
         stack.enter_context(time_limit(options.file_timeout, str(path)))
         plain, magic = stack.enter_context(_unpacked(path, magic, limit))
         if not magic:
-            raise ReadError(f"{path} is empty", "fetch the file again")
+            raise ReadError(f"{path} is empty", "download the file again")
         _refuse_archives(path, magic)
         kind = _kind(magic)
         if kind == "fits":
@@ -318,7 +318,7 @@ _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\x
 # What may hold any number of files, or needs a program of its own: by the first bytes, how.
 _ARCHIVES = {
     b"PK\x03\x04": ("a zip archive or a spreadsheet", "unzip it, or save the sheet as CSV"),
-    b"\x1f\x9d": ("packed by compress", "uncompress it"),
+    b"\x1f\x9d": ("compressed by compress", "uncompress it"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "7z x it"),
 }
 
@@ -373,7 +373,7 @@ def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Plain, byt
                     if size > limit:
                         raise ReadError(
                             f"{path} unpacks to more than {limit / 1e9:.2g} GB",
-                            "allow more with --max-file-size",
+                            "raise the limit with --max-file-size",
                         )
                     if size > _IN_MEMORY and isinstance(plain, io.BytesIO):
                         folder = tempfile.TemporaryDirectory(prefix="spectromer-")
@@ -384,7 +384,7 @@ def _unpacked(path: Path, magic: bytes, limit: int) -> Iterator[tuple[Plain, byt
                     file.write(piece)
         except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
             raise ReadError(
-                f"{path} is a damaged {kind} file: {error}", "fetch it again"
+                f"{path} is a damaged {kind} file: {error}", "download it again"
             ) from error
         if isinstance(plain, Path):
             file.close()
@@ -459,13 +459,13 @@ def _open_fits(path: Path, plain: Plain) -> Iterator[Any]:
         except Exception as error:  # astropy raises whatever a damaged header leads to
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ReadError(
-                f"{path} is not a whole FITS file: {reason}", "fetch it again"
+                f"{path} is not a whole FITS file: {reason}", "download it again"
             ) from error
     # Old files break the standard in harmless ways, but a part of a file must not pass for it.
     messages = [str(warning.message) for warning in said]
     if any("truncated" in m or ("validating header" in m and length % 2880) for m in messages):
         hdus.close()
-        raise ReadError(f"{path} is cut off: its end is missing", "fetch it again")
+        raise ReadError(f"{path} is cut off: its end is missing", "download it again")
     with hdus, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield hdus
@@ -478,7 +478,7 @@ def _open_hdf5(path: Path, plain: Plain) -> Iterator[Any]:
     try:
         handle = h5py.File(plain, "r")
     except OSError as error:
-        raise ReadError(f"{path} is a damaged HDF5 file: {error}", "fetch it again") from error
+        raise ReadError(f"{path} is a damaged HDF5 file: {error}", "download it again") from error
     with handle:
         yield handle
 
@@ -491,7 +491,9 @@ def _open_parquet(path: Path, plain: Plain) -> Iterator[Any]:
     try:
         handle = pyarrow.parquet.ParquetFile(plain)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ReadError(f"{path} is a damaged Parquet file: {error}", "fetch it again") from error
+        raise ReadError(
+            f"{path} is a damaged Parquet file: {error}", "download it again"
+        ) from error
     with handle:
         yield handle
 
@@ -501,8 +503,8 @@ def _open_text(path: Path, plain: Plain) -> Iterator[str]:
     size = _length(plain)
     if size > MAX_TEXT_BYTES:
         raise ReadError(
-            f"{path} is a text of {size / 1e6:.0f} MB: too large for a spectrum",
-            "split it into one table a spectrum, or make it a FITS, HDF5 or Parquet table",
+            f"{path} is a text file of {size / 1e6:.0f} MB: too large for a spectrum",
+            "split it into one table per spectrum, or convert it to a FITS, HDF5 or Parquet table",
         )
     raw = plain.read_bytes() if isinstance(plain, Path) else plain.getvalue()
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # spreadsheets on Windows
@@ -510,8 +512,8 @@ def _open_text(path: Path, plain: Plain) -> Iterator[str]:
         return
     if b"\x00" in raw[:4096]:
         raise ReadError(
-            f"{path} is a binary file of no format known here",
-            "spectra are read from FITS, HDF5, Parquet and text tables",
+            f"{path} is a binary file of unknown format",
+            "supported are FITS, HDF5, Parquet and text tables",
         )
     try:
         yield raw.decode("utf-8-sig")

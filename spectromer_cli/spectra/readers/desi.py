@@ -88,7 +88,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
             raise ReadError(
                 f"{source.path} is malformed: {arm}_FLUX has the shape {shape}, but there are "
                 f"{wanted[0]} fibres of {wanted[1]} pixels",
-                "fetch it again",
+                "download it again",
             )
     if fibermap is None:
         rows = [[row] for row in range(count)]

@@ -45,7 +45,7 @@ class NotPlain(BaseException):
 
 
 class Header:
-    """The cards of a header, each understood when it is asked for.
+    """The cards of a header, each parsed on demand.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Hdu:
     Parameters
     ----------
     file : binary file
-        Stays open as long as data may be asked for.
+        Stays open as long as data may be read.
     extent : Extent
         Where the HDU is.
     """
@@ -127,7 +127,7 @@ class Hdu:
 
 
 class Image(Hdu):
-    """Pixels, read when they are asked for."""
+    """Pixels, read on demand."""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -149,7 +149,7 @@ class Image(Hdu):
         if len(self.shape) != 2:
             raise NotPlain
         if not 0 <= row < self.shape[0]:
-            raise IndexError(f"the image has {self.shape[0]} rows: there is no {row}")
+            raise IndexError(f"the image has {self.shape[0]} rows, but no row {row}")
         return self._pixels(row * self.shape[1], self.shape[1:])
 
     def _pixels(self, first: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -205,7 +205,7 @@ class Table(Hdu):
 
     @cached_property
     def _values(self) -> dict[str, np.ndarray]:
-        """The columns that were asked for."""
+        """The requested columns."""
         return {}
 
     def __len__(self) -> int:
@@ -236,7 +236,7 @@ class Table(Hdu):
     def cells(self, row: int, names: Sequence[str]) -> dict[str, Any]:
         """Those of the named cells, in lower case, that a row has; see `cells`."""
         if not 0 <= row < len(self):
-            raise IndexError(f"the table has {len(self)} rows: there is no {row}")
+            raise IndexError(f"the table has {len(self)} rows, but no row {row}")
         data = self._read(row * self._width, self._width)
         found: dict[str, Any] = {}
         for name in names:
@@ -361,7 +361,7 @@ def hdus_of(file: BinaryIO, extents: Sequence[Extent], length: int) -> Hdus | No
     Parameters
     ----------
     file : binary file
-        Stays open as long as data may be asked for.
+        Stays open as long as data may be read.
     extents : sequence of Extent
         As `structure.check` gives them.
     length : int
@@ -463,5 +463,5 @@ def _by_astropy(hdu: Any, row: int, names: list[str]) -> dict[str, Any]:
     except Exception:  # astropy fails in a dozen ways on a table with a broken header
         return {}
     if there and not 0 <= row < len(hdu.data):
-        raise IndexError(f"the table has {len(hdu.data)} rows: there is no {row}")
+        raise IndexError(f"the table has {len(hdu.data)} rows, but no row {row}")
     return {name: hdu.data[name][row] for name in names if name in there}

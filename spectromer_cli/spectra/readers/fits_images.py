@@ -142,7 +142,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
                 raise
             found.append(Part(images.tag, "", _raising(error)))  # the others are read
     if not found and left_out:
-        raise ReadError(f"no spectrum is an object's: {', '.join(left_out)}")
+        raise ReadError(f"no spectrum is that of an object: {', '.join(left_out)}")
     spectra = spectra_of_parts(source, found)
     spectra.left_out = ", ".join(left_out)
     return spectra
@@ -343,7 +343,7 @@ def _data(hdu: Any) -> np.ndarray:
         raw = place["file"].read(int(np.prod(shape)) * kind.itemsize)
         return np.frombuffer(raw, kind).reshape(shape).astype(np.float64)
     if number(hdu.header, "BSCALE") == 0.0:
-        raise ReadError("BSCALE is 0: the flux is lost", "fetch the file again")
+        raise ReadError("BSCALE is 0, so the flux cannot be recovered", "download the file again")
     return np.asarray(hdu.data, np.float64)
 
 
@@ -583,8 +583,7 @@ def _positions(table: Mapping[str, Any], fibres: Any) -> np.ndarray | None:
 def _no_scale() -> ReadError:
     return ReadError(
         "the image has no wavelength scale",
-        "calibrate it: the header needs CRVAL1, CDELT1 and CUNIT1, or the file an extension "
-        "WAVELENGTH",
+        "calibrate it: add CRVAL1, CDELT1 and CUNIT1 to the header, or an extension WAVELENGTH",
     )
 
 
@@ -597,7 +596,7 @@ def _scales(header: Any, rows: list[_Rows]) -> list[Column]:
     if len(dispersions) < len(rows):
         raise ReadError(
             f"the header has the wavelengths of {len(dispersions)} spectra, the image {len(rows)}",
-            "fetch the file again",
+            "download the file again",
         )
     scales = dispersions[: len(rows)]
     if len(rows) >= MIN_ORDERS:
@@ -606,7 +605,7 @@ def _scales(header: Any, rows: list[_Rows]) -> list[Column]:
         if not all(shared) or ends[-1][0] > ends[0][1]:
             raise ReadError(
                 f"an echelle spectrum of {len(rows)} orders: merge the orders first",
-                "such as with IRAF's scombine, after dividing by the blaze",
+                "for example with IRAF's scombine, after dividing by the blaze",
             )
     return scales
 
@@ -662,7 +661,7 @@ def _linear(header: Any, n: int) -> Column:
     if logarithmic or (plainly and is_log10):
         if high > 10.0:
             raise ReadError(
-                f"the header says that its scale is logarithmic, but has {low:.6g} to {high:.6g}",
+                f"the header states a logarithmic scale, but has {low:.6g} to {high:.6g}",
                 "correct DC-FLAG",
             )
         return Column(10.0**values, "", unit or ("Angstrom" if is_log10 else ""))
@@ -759,7 +758,7 @@ def _functions(values: list[float], pixel: np.ndarray) -> np.ndarray:
     def take(count: int) -> list[float]:
         taken, left[:count] = left[:count], []
         if len(taken) < count:
-            raise ReadError("the dispersion function of the header is cut off", "fetch it again")
+            raise ReadError("the dispersion function of the header is cut off", "download it again")
         return taken
 
     while left:
@@ -781,7 +780,8 @@ def _functions(values: list[float], pixel: np.ndarray) -> np.ndarray:
             wavelength = np.interp(pixel, pairs[:, 0], pairs[:, 1])
         else:
             raise ReadError(
-                f"the dispersion function {kind:.0f} is not one of IRAF's", "linearise the spectrum"
+                f"the dispersion function {kind:.0f} is not an IRAF function",
+                "linearise the spectrum",
             )
         total += weight * (zero + wavelength)
     return total

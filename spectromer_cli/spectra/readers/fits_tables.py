@@ -63,7 +63,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the spectra of all tables, each read when asked for.
+    """Give the spectra of all tables, each read on demand.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def read(source: Source, options: ReadOptions) -> Spectra:
     tables = _tables(source.handle)
     if not tables:
         raise ReadError(
-            "these are fits of PyQSOFit, whose wavelengths were shifted to the rest frame",
-            "give the spectrum that was fitted",
+            "these are PyQSOFit fits, with wavelengths shifted to the rest frame",
+            "give the original spectrum",
         )
     for table in tables:
         _refuse_nameless(table)
@@ -114,8 +114,8 @@ def _refuse_nameless(table: _Table) -> None:
     for number, column in enumerate(table.hdu.columns, 1):
         if not column.name:
             raise ReadError(
-                f"column {number} of the table has no name: what it holds is not known",
-                f"fetch the file again, or name it in TTYPE{number}",
+                f"column {number} of the table has no name",
+                f"download the file again, or name the column in TTYPE{number}",
             )
 
 

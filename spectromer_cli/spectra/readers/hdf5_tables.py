@@ -37,7 +37,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the spectra, one a row, each read when asked for.
+    """Give the spectra, one per row, each read on demand.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def inside(file: Any, place: Place) -> Any:
     """
     name = "/".join(place)
     elsewhere = ReadError(
-        f"the data of {name!r} lie in another file, which is not opened",
+        f"the data of {name!r} are in another file, which is not opened",
         "copy them into one file (h5repack, h5copy)",
     )
     if not all(is_hard(file, "/".join(place[:i])) for i in range(1, len(place) + 1)):
@@ -166,7 +166,7 @@ def inside(file: Any, place: Place) -> Any:
         size = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
         if size > MAX_CHUNK_BYTES:
             raise ReadError(
-                f"{name!r} is stored in pieces of {size / 1e9:.1f} GB: too large for spectra",
+                f"{name!r} is stored in chunks of {size / 1e9:.1f} GB: too large for spectra",
                 "write it in chunks of some rows (h5repack -l)",
             )
     return dataset
@@ -191,7 +191,7 @@ class _Held:
         if row >= self.dataset.shape[0]:
             raise ReadError(
                 f"{'/'.join(self.place)!r} has {self.dataset.shape[0]} rows only",
-                "fetch the file again",
+                "download the file again",
             )
         size = self._rows_at_once()
         start = row - row % size

@@ -59,7 +59,7 @@ def read(source: Source, options: ReadOptions) -> Spectra:
         raise NotASpectrum(
             f"{source.path} is a LAMOST medium-resolution file, which covers too little "
             "(4950-5350 and 6300-6800 Å)",
-            "fetch the low-resolution spectrum of the object, if there is one",
+            "use the low-resolution spectrum of the object, if there is one",
         )
     with damaged_headers_named():
         spectrum = _from_image(hdus) if _is_image(hdus) else _from_table(hdus)

@@ -68,7 +68,7 @@ def identify(source: Source) -> bool:
 
 
 def read(source: Source, options: ReadOptions) -> Spectra:
-    """Give the spectra, one a row, each read when asked for.
+    """Give the spectra, one per row, each read on demand.
 
     Parameters
     ----------
@@ -316,7 +316,9 @@ class _Rows:
                 self._batch = next(self._batches)
             except StopIteration:
                 self._group = -1
-                raise ReadError("it has fewer rows than it says", "fetch the file again") from None
+                raise ReadError(
+                    "it has fewer rows than it states", "download the file again"
+                ) from None
             except BaseException:
                 self._group = -1
                 raise
@@ -361,15 +363,15 @@ def _refuse_bombs(group: Any, leaves: list[_Leaf]) -> None:
     ):
         raise ReadError(
             f"{most} pixels are stored in {noisiest.total_uncompressed_size} bytes: "
-            "no measurements are so much alike",
-            "fetch the file again",
+            "too few for real measurements",
+            "download the file again",
         )
 
 
 def _rows_of(source: Source, leaves: dict[Place, _Leaf], scalars: dict[str, str]) -> _Rows:
     """The rows of a file, at the place where they were left if it is opened again.
 
-    A row group can be decoded from its beginning only, and a file is opened anew for every few
+    A row group can be decoded from its beginning only, and a file is opened again for every few
     hundred of its spectra.
     """
     is_plain = False

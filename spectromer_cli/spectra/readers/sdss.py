@@ -135,7 +135,7 @@ def _plate_row(source: Source, row: int) -> Spectrum:
         if isinstance(error, MemoryError | RecursionError):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ReadError(f"{source.path}[{row}] is a broken spectrum ({reason})") from error
+        raise ReadError(f"{source.path}[{row}] is a damaged spectrum ({reason})") from error
 
 
 def _spspec(hdus: Any) -> Spectrum:

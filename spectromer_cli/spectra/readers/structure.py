@@ -109,7 +109,7 @@ def check(file: BinaryIO, length: int, max_bytes: int) -> list[Extent]:
             raise ReadError(
                 f"the file is cut off: its end is missing. HDU {number} claims "
                 f"{_amount(hdu.size)}, and {_amount(max(0, left))} are there",
-                "fetch it again",
+                "download it again",
             )
         kind = hdu.cards.get("XTENSION")
         in_memory = hdu.size
@@ -135,7 +135,7 @@ def refuse_large(what: str, size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise ReadError(
             f"{what} takes {_amount(size)} in memory, and {_amount(max_bytes)} are allowed",
-            "allow more with --max-file-size",
+            "raise the limit with --max-file-size",
         )
 
 
@@ -179,7 +179,9 @@ def header_at(file: BinaryIO, place: int, number: int) -> Extent | None:
             break
     if not blocks[0].startswith(b"SIMPLE" if number == 0 else b"XTENSION"):
         return None
-    raise ReadError(f"the file is cut off: the header of HDU {number} has no end", "fetch it again")
+    raise ReadError(
+        f"the file is cut off: the header of HDU {number} has no end", "download it again"
+    )
 
 
 def _has_end(block: bytes) -> bool:
@@ -220,7 +222,7 @@ def sizes_in(text: bytes) -> dict[str, str]:
             if cards.setdefault(key, value) != value and not key.startswith("TFORM"):
                 raise ReadError(
                     f"a header has {key} twice, as {cards[key][:40]} and {value[:40]}",
-                    "fetch the file again",
+                    "download the file again",
                 )
         elif name == _END and not text[start + 8 : start + CARD].strip():
             break
@@ -254,7 +256,7 @@ def _whole(hdu: Extent, name: str, default: int | None = None) -> int:
         return int(text or "") if re.fullmatch(r"[-+]?\d+", text or "") else int(value)
     except (ValueError, OverflowError):
         said = "has no" if text is None else f"claims {text[:40]!r} as"
-        raise ReadError(f"a header {said} {name}", "fetch the file again") from None
+        raise ReadError(f"a header {said} {name}", "download the file again") from None
 
 
 def _size(hdu: Extent, number: int, length: int) -> int:
@@ -272,14 +274,14 @@ def _size(hdu: Extent, number: int, length: int) -> int:
             why = f"FITS allows {most}" if most == MOST else f"the file has {_amount(length)}"
             raise ReadError(
                 f"HDU {number} claims {name} = {str(value)[:40]}, but {why}",
-                "fetch the file again",
+                "download the file again",
             )
         return value
 
     count = within("NAXIS", MOST)
     bitpix = _whole(hdu, "BITPIX")
     if bitpix not in BITPIX:
-        raise ReadError(f"HDU {number} claims BITPIX = {bitpix}", "fetch the file again")
+        raise ReadError(f"HDU {number} claims BITPIX = {bitpix}", "download the file again")
     # So many bits are more than any of these can count; the size says whether the file is whole.
     anything = max(10**12, 8 * length)
     axes = [within(f"NAXIS{axis}", anything) for axis in range(1, count + 1)]
@@ -288,7 +290,8 @@ def _size(hdu: Extent, number: int, length: int) -> int:
     in_groups = hdu.cards.get("GROUPS") == "T" and bool(axes) and axes[0] == 0
     if not in_groups and 0 in axes and max(axes) > length:
         raise ReadError(
-            f"HDU {number} claims {max(axes)} rows without a byte in them", "fetch the file again"
+            f"HDU {number} claims {max(axes)} rows without a byte in them",
+            "download the file again",
         )
     elements = prod(axes[1:] if in_groups else axes) if axes else 0
     return abs(bitpix) // 8 * groups * (extra + elements) if axes else 0
@@ -308,7 +311,7 @@ def _check_text_columns(hdu: Extent, number: int) -> None:
         if digits and (len(digits[0]) > 9 or int(digits[0]) > width):
             raise ReadError(
                 f"HDU {number} claims rows of {width} bytes, and columns that need more",
-                "fetch the file again",
+                "download the file again",
             )
 
 
@@ -323,11 +326,11 @@ def _unpacked_size(hdu: Extent, file: BinaryIO, number: int, max_bytes: int) -> 
     if hdu.cards.get("ZIMAGE") == "T":
         axes = _whole(hdu, "ZNAXIS", 0)
         if not 0 <= axes <= MOST:
-            raise ReadError(f"HDU {number} claims ZNAXIS = {axes}", "fetch the file again")
+            raise ReadError(f"HDU {number} claims ZNAXIS = {axes}", "download the file again")
         bits = abs(_whole(hdu, "ZBITPIX", 8))
         sides = [_whole(hdu, f"ZNAXIS{axis}", 0) for axis in range(1, axes + 1)]
         if min(sides, default=0) < 0:
-            raise ReadError(f"HDU {number} claims a negative size", "fetch the file again")
+            raise ReadError(f"HDU {number} claims a negative size", "download the file again")
         return prod(sides) * max(1, bits // 8)
     width, rows = _whole(hdu, "NAXIS1", 0), _whole(hdu, "NAXIS2", 0)
     room = hdu.size - _whole(hdu, "THEAP", width * rows)
@@ -342,7 +345,7 @@ def _unpacked_size(hdu: Extent, file: BinaryIO, number: int, max_bytes: int) -> 
             if said.min() < 0 or np.any(ends[used] > room):
                 raise ReadError(
                     f"column {column} of HDU {number} has arrays that lie beyond the table",
-                    "fetch the file again",
+                    "download the file again",
                 )
             # Arrays may share their bytes; each of them is read.
             total += int(np.sum(said[:, 0] * max(1, ELEMENT_BYTES.get(found[3], 1))))
@@ -350,7 +353,7 @@ def _unpacked_size(hdu: Extent, file: BinaryIO, number: int, max_bytes: int) -> 
     if taken > width:
         raise ReadError(
             f"HDU {number} claims rows of {width} bytes, and columns that need more",
-            "fetch the file again",
+            "download the file again",
         )
     return total
 
@@ -398,7 +401,7 @@ def _arrays(hdu: Extent, file: BinaryIO, kind: str, place: int) -> Iterator[np.n
         rows = min(left, max(1, _CHUNK // width))
         data = file.read(rows * width)
         if len(data) < rows * width:
-            raise ReadError("a table has fewer rows than its header claims", "fetch it again")
+            raise ReadError("a table has fewer rows than its header claims", "download it again")
         yield np.frombuffer(data, one)["array"].astype(np.float64)
         left -= rows
 

@@ -284,9 +284,10 @@ def _rows(
             continue
         found = _numbers(line, delimiter)
         if not found or (rows and len(found) != len(rows[0]) and not any_width):
-            end = "is the file cut off, or a separator between the columns missing?"
+            end = "check whether the file is cut off, or a separator between columns is missing"
             raise ReadError(
-                f"line {line_number} is no row of numbers like those above it: {bare[:60]!r}", end
+                f"line {line_number} is not a row of numbers like those above it: {bare[:60]!r}",
+                end,
             )
         overflown += "**" in bare
         rows.append(found)
@@ -345,7 +346,7 @@ def _image(text: _Text) -> Table | None:
     if naxis[1] * naxis[2] > 1 and values.size == whole:
         raise ReadError(
             f"the text holds an image of {' × '.join(map(str, naxis))} pixels, not one spectrum",
-            "write each spectrum to a file",
+            "write one file per spectrum",
         )
     flux = values.ravel()
     step = number(header, "CDELT1") or number(header, "CD1_1") or 0.0
@@ -436,7 +437,7 @@ def _refuse_several(text: _Text, roles: _Roles) -> None:
             if 1 < count <= len(text.values) / 10:
                 raise ReadError(
                     f"the table holds several spectra: {name} has {count} values",
-                    "write each spectrum to a file",
+                    "write one file per spectrum",
                 )
 
 
@@ -659,7 +660,7 @@ def _by_order(text: _Text, names: list[tuple[str, str]] | None) -> _Roles | None
     if bandwidth and not flux_unit and _look_like_magnitudes(values[:, first + 1]):
         raise ReadError(
             "the second column looks like magnitudes, and the third like bandwidths",
-            "say so in a line above them, such as: # wavelength mag_ab bandwidth",
+            "add a header line such as: # wavelength mag_ab bandwidth",
         )
     if (
         third is not None

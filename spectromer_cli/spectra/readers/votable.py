@@ -83,10 +83,10 @@ def tables_of(text: str) -> list[Any]:
 
     if re.search(r"<(\w+:)?STREAM\b[^>]*\bhref\s*=", text, re.IGNORECASE):
         raise ReadError(
-            "the VOTable has its data in another place (STREAM href)", "fetch it with its data"
+            "the data of the VOTable are elsewhere (STREAM href)", "download it with its data"
         )
     if "<!ENTITY" in text:
-        raise ReadError("the VOTable defines XML entities", "fetch it again from its archive")
+        raise ReadError("the VOTable defines XML entities", "download it again from its archive")
     for size in re.findall(r"\barraysize\s*=\s*[\"']([^\"']*)", text):
         if prod(int(axis) for axis in re.findall(r"\d+", size)) > MAX_PIXELS:
             raise ReadError(f"a column of the VOTable claims cells of {size[:40]} values")
