@@ -54,7 +54,9 @@ def pack(inputs: Inputs, output: Path, resume: bool = False) -> None:
     if is_file:
         require_writable_folder(output)
         if resume:
-            raise UsageError("a single file cannot be resumed", "leave out --resume, or give a folder with -o")
+            raise UsageError(
+                "a single file cannot be resumed", "leave out --resume, or give a folder with -o"
+            )
     targets, _, total = checked_targets(inputs, [output])
     with claimed(output):
         if is_file:
