@@ -233,7 +233,7 @@ def test_the_rows_are_those_of_one_process(
     assert f"1 of {ROWS} inputs have no prediction" in done.err
     assert "c.fits" in done.err
     assert "dashboard: http" in done.err
-    assert "skipped 1 files that hold no spectrum" in done.err
+    assert "skipped 1 files without a spectrum" in done.err
     assert f"wrote {ROWS} rows" in done.err
     same(rows_in(output), alone(night, command=command))
     assert len(list(output.glob("part-*"))) == 4
