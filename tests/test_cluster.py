@@ -484,7 +484,7 @@ def test_a_cluster_for_the_run(run, weights, night, tmp_path, alone) -> None:
         (["--scheduler", "auto", "-o", "out"], 2, "DASK_SCHEDULER_ADDRESS"),
         (["--scheduler", "tcp://127.0.0.1:9", "-o", "out"], 4, "no Dask scheduler answers"),
         (["--scheduler", "tcp://h:1", "-o", "out", "--workers", 2], 2, "--workers needs"),
-        (["--scheduler", "local", "-o", "night"], 2, "holds other files"),
+        (["--scheduler", "local", "-o", "night"], 2, "contains other files"),
         (["--scheduler", "local", "-o", "night/a.csv"], 2, "would be overwritten"),
         (["--scheduler", "local", "-o", "out", "--combine", "object_id"], 2, "--combine and"),
         (["--scheduler", "local", "-o", "out", "--samp", "all"], 2, "-o is a folder"),

@@ -253,9 +253,9 @@ Scheduler = Annotated[
     typer.Option(
         "--scheduler",
         metavar="ADDRESS",
-        help="Predict on a Dask cluster: tcp://HOST:8786, a scheduler file, auto (the one that "
-        "Dask is configured for), or local (processes on this machine, --workers many). -o may "
-        "be a folder, of Parquet parts.",
+        help="Predict on a Dask cluster: tcp://HOST:8786, a scheduler file, auto (from Dask's "
+        "configuration), or local (--workers processes on this machine). -o may be a folder for "
+        "Parquet parts.",
         rich_help_panel=MODEL,
         show_default=False,
     ),

@@ -25,7 +25,8 @@ def pack(
             "-o",
             "--output",
             metavar="FILE|DIR",
-            help="NAME.parquet; or a folder, for a HATS catalogue: its partitions are kept.",
+            help="Output file NAME.parquet, or a folder for a HATS catalogue, whose partitions are "
+            "kept.",
             rich_help_panel=options.RESULTS,
         ),
     ],
@@ -39,17 +40,17 @@ def pack(
         bool,
         typer.Option(
             "--resume",
-            help="Continue a folder that an interrupted run has left.",
+            help="Resume an interrupted run in the folder -o.",
             rich_help_panel=options.RESULTS,
         ),
     ] = False,
     quiet: options.Quiet = 0,
 ) -> None:
-    """Pack spectra into Parquet: read faster, and by LSDB, HATS and Dask too.
+    """Pack spectra into Parquet, for faster reading and for LSDB, HATS and Dask.
 
-    Every spectrum keeps what its file says of it, and results are the same:
-    spectromer redshift spectra.parquet. One that cannot be read is named and
-    counted, and the exit code is 3.
+    Every spectrum keeps the metadata of its file, and gives the same results:
+    spectromer redshift spectra.parquet. Unreadable spectra are reported, and
+    the exit code is 3.
     """
     from spectromer_cli.outputs.packed_spectra import pack as pack_spectra
     from spectromer_cli.spectra.loading import Inputs

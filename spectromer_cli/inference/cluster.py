@@ -87,7 +87,7 @@ class Cluster:
                 "--workers needs --scheduler local", "start workers on the cluster itself"
             )
         if workers == 0:
-            raise UsageError("--workers 0 leaves nobody to work", "give 1 or more")
+            raise UsageError("--workers 0 leaves no workers", "give 1 or more")
         self._workers = workers
         self._stack = ExitStack()
         self._threads, self._looked = 1, float("-inf")
@@ -113,7 +113,7 @@ class Cluster:
             except (OSError, TimeoutError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise NetworkError(
-                    f"no Dask scheduler answers at {what} ({reason})", "start it: dask scheduler"
+                    f"no Dask scheduler responds at {what} ({reason})", "start it: dask scheduler"
                 ) from error
             with client:
                 yield client
@@ -159,14 +159,15 @@ class Cluster:
             client.wait_for_workers(1, timeout=FIRST_WORKER)
         except TimeoutError as error:
             raise NetworkError(
-                f"no worker has come to {self.address} in {FIRST_WORKER:g} s",
+                f"no worker has connected to {self.address} in {FIRST_WORKER:g} s",
                 "start some: dask worker",
             ) from error
         try:
             found = client.run(answer, work)
         except (ImportError, AttributeError, TypeError) as error:
             raise UsageError(
-                f"the workers have no such spectromer ({error})", "install the same on all of them"
+                f"the workers do not have this version of spectromer ({error})",
+                "install the same version on all of them",
             ) from error
         others = {address: said.differs for address, said in found.items() if said.differs}
         if others:
@@ -230,8 +231,8 @@ class Cluster:
             unit = running.pop(future)
             if future.status == "cancelled":
                 raise NetworkError(
-                    f"the scheduler at {self.address} is gone",
-                    "continue with the same command and --resume",
+                    f"the scheduler at {self.address} is no longer running",
+                    "resume with the same command and --resume",
                 )
             error = future.exception() if future.status == "error" else None
             if isinstance(error, OtherVersion):
@@ -248,7 +249,7 @@ class Cluster:
     def _send_away(self, error: OtherVersion) -> None:
         """Retire a worker that came later and has another program."""
         address = error.hint
-        console.warn(f"the worker {address} is sent away: {error}")
+        console.warn(f"the worker {address} is excluded: {error}")
         self.client.retire_workers([address], close_workers=True)
         self.client.wait_for_workers(1, timeout=FIRST_WORKER)
 
@@ -270,8 +271,8 @@ def _how(scheduler: str) -> dict[str, Any]:
             if value := dask.config.get(key, None):
                 return {name: value}
         raise UsageError(
-            "--scheduler auto: Dask is not told of any scheduler",
-            "set DASK_SCHEDULER_ADDRESS, or name it: --scheduler tcp://HOST:8786",
+            "--scheduler auto: no scheduler is configured for Dask",
+            "set DASK_SCHEDULER_ADDRESS, or give --scheduler tcp://HOST:8786",
         )
     end = time.monotonic() + CONNECTING
     while scheduler.endswith(".json") and not Path(scheduler).exists() and time.monotonic() < end:
@@ -282,7 +283,7 @@ def _how(scheduler: str) -> dict[str, Any]:
     if "://" in scheduler or (found and host and port.isdigit()):
         return {"address": scheduler}
     raise UsageError(
-        f"--scheduler {scheduler}: there is no such file, and it is no address",
+        f"invalid --scheduler {scheduler}: not a file or an address",
         "give tcp://HOST:8786, a scheduler file, auto or local",
     )
 
@@ -367,11 +368,11 @@ class ClusterRun:
 
         assert output.path is not None
         if inputs.spectra is not None:
-            raise UsageError("a cluster reads files, no spectra from Python", "give files")
+            raise UsageError("a cluster reads files, not spectra from Python", "give files")
         if settings.combine is not None:
             raise UsageError(
-                "--combine and --scheduler exclude each other: the exposures of one object may "
-                "lie in different units",
+                "--combine and --scheduler exclude each other: the exposures of one object may be "
+                "in different units of work",
                 "combine them without --scheduler",
             )
         self._output, self._unit_size, self._is_file = output.path, unit_size, not output.is_folder
@@ -427,7 +428,7 @@ class ClusterRun:
         except BaseException:
             if kept := parts.total("rows"):
                 console.warn(
-                    f"{kept} rows are kept in {self._folder}; continue with the same command and "
+                    f"{kept} rows are kept in {self._folder}; resume with the same command and "
                     "--resume"
                 )
             raise
@@ -480,7 +481,7 @@ class ClusterRun:
                         console.warn(text)
                 advance(unit.size)
         if named > NAMED_PROBLEMS:
-            console.error("more inputs cannot be read; the column flags names each")
+            console.error("more inputs cannot be read; see the column flags")
         parts.refuse_others()
         return lost
 
@@ -494,8 +495,8 @@ class ClusterRun:
 
         if self._output.exists() and self.failures.status == "error":
             raise SomeInputsFailed(
-                f"none of {self.failures.seen} inputs has a prediction: {self._output} stays as "
-                "it was"
+                f"none of {self.failures.seen} inputs has a prediction: {self._output} was left "
+                "unchanged"
             )
         with open_writer(self._output, self._work.layout.provenance) as writer:
             for name in sorted(parts.done):

@@ -159,7 +159,7 @@ def _items(frame: pandas.DataFrame, grid: Grid) -> list[Item]:
     if len(spectra) != len(frame):
         raise UsageError(
             f"the frame has {len(spectra) // len(frame)} spectra per row",
-            "choose the columns of one",
+            "select the columns of one spectrum",
         )
 
     def item(row: int) -> Item:
@@ -168,7 +168,7 @@ def _items(frame: pandas.DataFrame, grid: Grid) -> list[Item]:
         except ReadError as error:
             return Item("", row, problem=f"{error}")
         except Exception as error:  # whatever a damaged row leads to costs no other
-            return Item("", row, problem=f"it is broken ({type(error).__name__}: {error})")
+            return Item("", row, problem=f"it is damaged ({type(error).__name__}: {error})")
         return item_of(spectrum, "", row, grid)
 
     return [item(row) for row in range(len(frame))]

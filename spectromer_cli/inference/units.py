@@ -279,7 +279,7 @@ def answer(work: Work) -> Answer:
     try:
         weights = resolve(work.model)
     except SpectromerError as error:
-        return Answer(f"it has not the weights: {error}")
+        return Answer(f"it does not have the weights: {error}")
     if weights.sha256 != work.sha256:
         return Answer(
             f"its weights {weights.name} have the sha256 {weights.sha256[:12]}…, not "

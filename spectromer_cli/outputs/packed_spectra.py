@@ -39,7 +39,7 @@ def pack(inputs: Inputs, output: Path, resume: bool = False) -> None:
         A file ``NAME.parquet``; or a folder, if the inputs are the partitions of one HATS
         catalogue: it becomes a catalogue with the same partitions.
     resume : bool
-        Continue a folder that an interrupted run has left.
+        Resume an interrupted run in the folder -o.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def _pack_file(
     ):
         packing.write(targets, temporary, advance)
         if not packing.rows:
-            stays = f": {output} stays as it was" if replaced else ""
+            stays = f": {output} was left unchanged" if replaced else ""
             raise SomeInputsFailed(f"none of {packing.failed} inputs could be packed{stays}")
     if replaced:
         console.info(f"{output} was replaced")
@@ -95,14 +95,14 @@ def _pack_catalogue(
     names = [hats.partition_of(target.path) for target in targets]
     if "" in names or len(set(names)) < len(names):
         raise UsageError(
-            f"{output} is not named as a Parquet file, and the inputs are not one HATS catalogue",
-            f"end it in {SUFFIX}",
+            f"{output} is not a Parquet file name, and the inputs are not a HATS catalogue",
+            f"give a name ending in {SUFFIX}",
         )
     inside = Path(os.path.realpath(output))
     for target in targets:
         if Path(os.path.realpath(target.path)).is_relative_to(inside):
             raise UsageError(
-                f"the output {output} holds an input, {target.path}", "choose another -o"
+                f"the output {output} contains an input, {target.path}", "choose another -o"
             )
     packing = _Packing(inputs, 1)
     parts = Parts(output, {"options": [inputs.air, inputs.wavelength_unit]}, resume)
@@ -207,4 +207,4 @@ class _Packing:
         if self.failed <= NAMED_PROBLEMS:
             console.error(item.complaint)
         elif self.failed == NAMED_PROBLEMS + 1:
-            console.error("more inputs cannot be packed; they are only counted")
+            console.error("more inputs cannot be packed; they are counted but not listed")

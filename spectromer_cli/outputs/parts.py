@@ -60,7 +60,7 @@ class Parts:
                 return
             if any(not entry.name.startswith(".") for entry in folder.iterdir()):
                 raise UsageError(
-                    f"{folder} holds other files", "choose another -o, or an empty folder"
+                    f"{folder} contains other files", "choose another -o, or an empty folder"
                 )
             if resume:
                 console.info("nothing to resume: starting from the beginning")
@@ -68,11 +68,11 @@ class Parts:
 
     def _take_up(self, wanted: Mapping[str, Any], resume: bool) -> None:
         """Find out what is done."""
-        afresh = f"start afresh: rm -r {self.folder}"
+        afresh = f"start from the beginning: rm -r {self.folder}"
         if not resume:
             raise UsageError(
-                f"{self.folder} has the parts of another run",
-                f"if it was interrupted, continue it with --resume, or {afresh}",
+                f"{self.folder} contains the parts of another run",
+                f"if it was interrupted, resume it with --resume, or {afresh}",
             )
         try:
             text = self.manifest.read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ class Parts:
         if run != wanted:
             differs = [name for name in wanted if run.get(name) != wanted[name]]
             raise UsageError(
-                f"{self.folder} was made with other {', '.join(differs)}",
+                f"{self.folder} was written with other {', '.join(differs)}",
                 f"resume it with the same command, or {afresh}",
             )
         if whole != text:
@@ -116,8 +116,8 @@ class Parts:
         record = self.done.get(name)
         if record is not None and record["content"] != content:
             raise UsageError(
-                f"the inputs differ from those of the unfinished run: {self.folder / name} "
-                "was made of others",
+                f"the inputs differ from those of the unfinished run: {self.folder / name} has "
+                "other inputs",
                 "give the same inputs, or start a new run with another -o",
             )
         return record is not None
@@ -182,8 +182,8 @@ class Parts:
         """
         if others := sorted(self.done.keys() - self._met):
             raise UsageError(
-                f"{self.folder} has {len(others)} parts of inputs that are not given now, "
-                f"the first: {others[0]}",
+                f"{self.folder} has {len(others)} parts of inputs that are no longer given, the "
+                f"first: {others[0]}",
                 "give the same inputs, or start a new run with another -o",
             )
 

@@ -53,10 +53,10 @@ def schema() -> pyarrow.Schema:
         field("ra", pa.float64(), "deg"),
         field("dec", pa.float64(), "deg"),
         field("_healpix_29", pa.int64(), description="nested HEALPix index of order 29"),
-        field("file", pa.string(), description="the file that it was packed from"),
-        field("row", pa.int64(), description="its number in that file, from 0"),
+        field("file", pa.string(), description="file that the spectrum was packed from"),
+        field("row", pa.int64(), description="index of the spectrum in that file, from 0"),
         field("spectrum", spectrum),
-        field(META, pa.string(), description="what that file says of it"),
+        field(META, pa.string(), description="metadata from that file"),
     ])  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def spectrum_of(cells: Mapping[str, np.ndarray | None], meta: Any, air: bool | N
     except (TypeError, ValueError, AttributeError) as error:
         raise ReadError(f"the column {META} is damaged: {error}", "pack it again") from error
     if flux is None or ivar is None or wavelength is None:
-        raise ReadError("the row has no spectrum", "leave out such rows")
+        raise ReadError("the row has no spectrum", "remove such rows")
     flags = found.get("flags", ())
     if air is not None and "MEDIUM_ASSUMED" in flags:
         if air and found.get("medium") == "vacuum":

@@ -215,7 +215,7 @@ def spectrum_of_row(
         parts.append(spectrum_of(measured, air=options.air, unit=options.wavelength_unit))
     if not parts:
         raise ReadError(
-            "the row has no spectrum: its wavelength or flux is empty", "leave out such rows"
+            "the row has no spectrum: its wavelength or flux is empty", "remove such rows"
         )
     return joined(parts)
 
