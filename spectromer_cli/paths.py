@@ -14,6 +14,9 @@ from pathlib import Path
 
 from spectromer_cli.errors import SpectromerError, UsageError
 
+# No new folder is called that: whoever asks for it wants a file.
+NAMES_OF_FILES = {".png", ".pdf", ".svg", ".jpg", ".html", ".csv", ".ecsv", ".fits", ".json"}
+
 
 def cache_dir() -> Path:
     """The user's cache folder; the environment variable ``SPECTROMER_CACHE`` overrides it."""
@@ -174,8 +177,12 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     UsageError
-        If it cannot be created or written.
+        If it cannot be created or written, or a new one has the name of a file.
     """
+    if folder.suffix.lower() in NAMES_OF_FILES and not folder.is_dir():
+        raise UsageError(
+            f"-o {folder} is the name of a file, but a folder is written here", "give -o FOLDER"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

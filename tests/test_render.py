@@ -130,6 +130,12 @@ def test_a_second_run_replaces_the_first(render: Run, spec: Path, tmp_path: Path
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_a_folder_is_not_named_like_a_file(render: Run, spec: Path, tmp_path: Path) -> None:
+    result = render(spec, "-o", tmp_path / "image.png")
+    assert result.code == 2 and "a folder is written here" in result.err
+    assert not (tmp_path / "image.png").exists()
+
+
 def test_bad_inputs_are_named_and_the_others_drawn(render: Run, spec: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty.fits"
     empty.touch()

@@ -1,8 +1,8 @@
-"""The default image: every ViT patch holds one contiguous stretch of the spectrum.
+"""The default image: each ViT patch holds one contiguous wavelength region.
 
 A patch of 16×16 pixels takes 256 samples of the log λ grid, row by row; patches follow each
 other in reading order, and neighbours overlap so that no line is cut at a border. No sample
-is lost, and a token is a stretch of wavelength, exactly.
+is lost, and a token is exactly a wavelength region.
 
 Channels: (1) asinh-scaled flux, for the continuum's shape and level; (2) significance of
 what stands out, (flux − continuum)·√ivar; (3) its strength, (flux − continuum)/|continuum|.
@@ -55,7 +55,7 @@ def channels(flux: torch.Tensor, ivar: torch.Tensor) -> torch.Tensor:
     good = (ivar > 0).to(flux.dtype)
     continuum, covered = local_continuum(flux, good)
     residual = (flux - continuum) * good
-    # A lone bad pixel takes its neighbours' level; a stretch without data is black.
+    # A lone bad pixel takes its neighbours' level; a region without data is black.
     level = torch.where(good > 0, flux, continuum)
     level = torch.where(covered, torch.asinh(level) - 0.9, -1.0)
     significance = torch.asinh(residual * ivar.sqrt() / 2.0) / 2.0
