@@ -57,7 +57,10 @@ def made(n: int = 1500, *, seed: int = 0, noise: float = 1.0, misfit: float = 1.
     peaks += np.where(wrong, 0.8, 0.001)[:, None] * np.roll(peaks, 40, axis=1)
     return Made(
         out={"class": torch.from_numpy(logits), "z": torch.from_numpy(np.log(peaks + 1e-6))},
-        refined=Refined(np.expm1(x), sigma * np.exp(x), formal, np.full(n, np.nan), np.ones(n)),
+        refined=Refined(
+            np.expm1(x), sigma * np.exp(x), formal, np.full(n, np.nan), np.ones(n),
+            np.zeros(n, dtype=bool),
+        ),
         class_=np.array([rng.choice(3, p=p) for p in honest]), z=z, has_ivar=np.ones(n, bool),
         group=np.array([f"object {i // 2}" for i in range(n)]),
     )  # fmt: skip

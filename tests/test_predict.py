@@ -261,7 +261,7 @@ def test_templates_that_fit_an_alternative_as_well(
     monkeypatch: pytest.MonkeyPatch, delta_chi2: float, bits: ZWarn
 ) -> None:
     model = spectromer_cli.load_model(device="cpu")
-    found = Refined(*map(np.array, ([0.1], [1e-4], [[1e-4, 0.0]], [delta_chi2], [1.0])))
+    found = Refined(*map(np.array, ([0.1], [1e-4], [[1e-4, 0.0]], [delta_chi2], [1.0], [False])))
     monkeypatch.setattr(predictor, "refine", lambda *_: found)
     table = model.predict([emission_galaxy(0.1)])
     assert table["z_prob"][0] > 0.8

@@ -194,7 +194,7 @@ class Refined:
         where that is above one. NaN where there is nothing to compare.
     chi2_nu : array
         χ² a degree of freedom of the fit, over the good pixels that the templates cover.
-    lines_disagree : bool array, or False
+    lines_disagree : bool array
         See `line_positions.lines_disagree`.
     """
 
@@ -203,7 +203,7 @@ class Refined:
     formal: np.ndarray
     delta_chi2: np.ndarray
     chi2_nu: np.ndarray
-    lines_disagree: np.ndarray | bool = False
+    lines_disagree: np.ndarray
 
     def rescaled(self, bases: Mapping[str, Basis], classes: Sequence[str]) -> Refined:
         """The same redshifts, with errors by the scales of these templates."""
@@ -725,7 +725,8 @@ def refine(
     Refined
     """
     n = len(prepared)
-    refined = Refined(*(np.full(shape, np.nan) for shape in (n, n, (n, 2), n, n)))
+    unknown = (np.full(shape, np.nan) for shape in (n, n, (n, 2), n, n))
+    refined = Refined(*unknown, lines_disagree=np.zeros(n, dtype=bool))
     model = np.full((n, grid.n), np.nan, np.float32)
     curves = chi2_curves(prepared, bases, grid, device)
     for name, basis in bases.items():
