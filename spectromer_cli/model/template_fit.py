@@ -725,8 +725,10 @@ def refine(
     Refined
     """
     n = len(prepared)
-    unknown = (np.full(shape, np.nan) for shape in (n, n, (n, 2), n, n))
-    refined = Refined(*unknown, lines_disagree=np.zeros(n, dtype=bool))
+    z, z_err, delta_chi2, chi2_nu = np.full((4, n), np.nan)
+    refined = Refined(
+        z, z_err, np.full((n, 2), np.nan), delta_chi2, chi2_nu, np.zeros(n, dtype=bool)
+    )
     model = np.full((n, grid.n), np.nan, np.float32)
     curves = chi2_curves(prepared, bases, grid, device)
     for name, basis in bases.items():
