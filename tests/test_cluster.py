@@ -277,7 +277,7 @@ def test_what_is_known_and_which_columns_travel_too(
     assert all(0.5 <= row["z"] <= 1.5 for row in rows if row["zwarn"] & 1 << 9 == 0)
     assert b"prior" in pq.read_schema(output / "part-000000.parquet").metadata
     other = run(*arguments[:-4], "--columns", "object_id,z,zwarn,flags", "--resume")
-    assert other.code == 2 and "made with other prior" in other.err
+    assert other.code == 2 and "written with other prior" in other.err
 
 
 def test_a_catalogue_fills_what_files_leave_out(run, night, weights, tmp_path, address, alone):

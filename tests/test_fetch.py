@@ -378,7 +378,7 @@ def test_the_catalogue_is_one_for_the_other_commands(run: Run, server: ArchiveSe
     assert run("fetch", "sdss", "--catalog", "t.csv").code == 0
     listed, table = read_catalogue(Path("spectra/fetched.ecsv"), None)
     assert listed[0].path.is_file() and listed[0].problem == ""
-    assert "gives no file" in listed[1].problem
+    assert "has no file" in listed[1].problem
     source = Source("fetched", labels=table)
     assert source.column("class") == "survey_class" and source.column("z") == "survey_z"
 

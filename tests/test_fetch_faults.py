@@ -282,7 +282,7 @@ def test_disk_full(run: Run, server: ArchiveServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("spectromer_cli.archives.download.http.is_web_page", no_room)
     result = run(*PLATE)
     assert result.code == 1
-    assert "the disk is full" in result.err and "make room" in result.err
+    assert "the disk is full" in result.err and "free some space" in result.err
 
 
 # Services that answer something else --------------------------------------------------------

@@ -184,7 +184,7 @@ def test_the_option_overrules_a_unit_that_nobody_knows(tmp_path: Path) -> None:
 
 
 def test_hints_fit_the_numbers(tmp_path: Path) -> None:
-    for factor, hint in ((0.1, "nm?"), (1e-4, "µm?")):
+    for factor, hint in ((0.1, "in nm:"), (1e-4, "in µm:")):
         np.savetxt(tmp_path / "a.txt", np.column_stack([WAVELENGTH * factor, FLUX]))
         with pytest.raises(ReadError) as caught:
             read(tmp_path / "a.txt")

@@ -206,7 +206,7 @@ def test_errors_of_filling_do_not_count(tmp_path: Path) -> None:
 def test_a_column_that_counts_the_pixels(tmp_path: Path) -> None:
     check(spectrum_of(tmp_path, rows(np.arange(N), WAVELENGTH, FLUX)), *GUESSED)
     for first in (0, 1):
-        with pytest.raises(ReadError, match="counts pixels"):
+        with pytest.raises(ReadError, match="contains pixel numbers"):
             spectrum_of(tmp_path, rows(np.arange(first, 9000), np.ones(9000 - first)))
 
 
@@ -433,7 +433,7 @@ def test_votable_asks_no_network_and_allocates_no_claims(tmp_path: Path) -> None
     tail = "</DATA></TABLE></RESOURCE></VOTABLE>"
     href = f"<BINARY><STREAM href='http://127.0.0.1:{server.server_port}/x'/></BINARY>"
     try:
-        with pytest.raises(ReadError, match="another place"):
+        with pytest.raises(ReadError, match="elsewhere"):
             spectrum_of(tmp_path, head.format("") + href + tail, "a.vot")
     finally:
         server.shutdown()

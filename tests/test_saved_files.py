@@ -143,8 +143,8 @@ def test_a_fibermap_has_a_row_for_every_spectrum(model, tmp_path) -> None:
     [
         (["--format", "redrock"], "--format needs -o"),
         (["--format", "fancy", "-o", "rr.fits"], "choose from redrock"),
-        (["--format", "redrock", "-o", "rr.csv"], "end it in .fits"),
-        (["--save-pz", "pz.csv"], "end it in .fits .h5 .hdf5"),
+        (["--format", "redrock", "-o", "rr.csv"], "choose from .fits"),
+        (["--save-pz", "pz.csv"], "choose from .fits .h5 .hdf5"),
         (["--save-pz", "a.fits", "-o", "a.fits"], "are the same file"),
         (["--save-pz", str(COADD)], "would be overwritten"),
     ],
