@@ -137,10 +137,10 @@ def test_nothing_is_written_where_nothing_can_be_read(run, tmp_path) -> None:
     ("arguments", "said"),
     [
         (["all.parquet", "-o", "all.parquet"], "would be overwritten"),
-        (["night", "-o", "folder"], "not one HATS catalogue"),
+        (["night", "-o", "folder"], "not a HATS catalogue"),
         (["night", "-o", "all.fits"], "give a name ending in .parquet"),
         (["night", "-o", "none/all.parquet"], "does not exist"),
-        (["night", "-o", "other.parquet", "--resume"], "leave --resume out"),
+        (["night", "-o", "other.parquet", "--resume"], "leave out --resume"),
         (["none.fits", "-o", "other.parquet"], "does not exist"),
     ],
 )

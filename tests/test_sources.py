@@ -193,7 +193,7 @@ def test_catalogue_of_other_tables(folder):
     Path("excel.csv").write_bytes("\ufefffile,z\na.fits,1\n,2\n".encode())
     assert read_catalogue(Path("topcat.txt"), None)[0] == [Target(Path("a.fits"), catalogue_row=0)]
     first, second = read_catalogue(Path("excel.csv"), None)[0]
-    assert first.path == Path("a.fits") and "gives no file" in second.problem
+    assert first.path == Path("a.fits") and "has no file" in second.problem
     assert second.path.name.endswith(", row 1")
     # Not beside the catalogue, but where --spectra-dir says.
     Path("c.csv").write_text("file\nb.fits\n/nowhere/x.fits\n")

@@ -82,7 +82,7 @@ GENERAL = (
            "probability of the class GALAXY", commands=_C, decimals=3),
     Column("p_qso", "float32", "stat.probability;src.class",
            "probability of the class QSO", commands=_C, decimals=3),
-    Column("subclass", "text", "src.class", "subclass", commands=_C),
+    Column("subclass", "text", "src.class", "subclass of the predicted class", commands=_C),
     Column("subclass_prob", "float32", "stat.probability;src.class",
            "probability of the subclass, given the class", commands=_C, decimals=3),
     Column("star_type", "text", "src.spType", "spectral type of a star, O0 to T9", commands=_C),
