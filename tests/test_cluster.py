@@ -480,9 +480,9 @@ def test_a_cluster_for_the_run(run, weights, night, tmp_path, alone) -> None:
     [
         (["--scheduler", "local"], 2, "--scheduler needs -o"),
         (["--scheduler", "local", "--json"], 2, "--scheduler needs -o"),
-        (["--scheduler", "nowhere", "-o", "out"], 2, "it is no address"),
+        (["--scheduler", "nowhere", "-o", "out"], 2, "not a file or an address"),
         (["--scheduler", "auto", "-o", "out"], 2, "DASK_SCHEDULER_ADDRESS"),
-        (["--scheduler", "tcp://127.0.0.1:9", "-o", "out"], 4, "no Dask scheduler answers"),
+        (["--scheduler", "tcp://127.0.0.1:9", "-o", "out"], 4, "no Dask scheduler responds"),
         (["--scheduler", "tcp://h:1", "-o", "out", "--workers", 2], 2, "--workers needs"),
         (["--scheduler", "local", "-o", "night"], 2, "contains other files"),
         (["--scheduler", "local", "-o", "night/a.csv"], 2, "would be overwritten"),
@@ -522,7 +522,7 @@ def test_from_python(weights, night, tmp_path, address) -> None:
         night / "m.fits", model=weights[1], device="cpu", output=output, scheduler=address
     ) is None  # fmt: skip
     assert len(rows_in(output)) == 7
-    with pytest.raises(UsageError, match="no spectra from Python"):
+    with pytest.raises(UsageError, match="not spectra from Python"):
         predict(
             emission_galaxy(0.1), model=weights[1], device="cpu", output=output, scheduler=address
         )

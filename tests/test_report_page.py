@@ -145,7 +145,7 @@ def test_json_lines_are_results_too(run, weights, tmp_path) -> None:
     data = data_of(page)
     assert data["rows"][0]["id"] == str(2**60 + 1) and data["rows"][0]["z"] is None
     assert [bool(problem) for problem in data["problems"]] == [False, True]
-    assert "gives no file" in data["problems"][1]
+    assert "has no file" in data["problems"][1]
 
 
 @pytest.mark.parametrize("text", ["not a table", ""])

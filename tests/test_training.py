@@ -329,7 +329,7 @@ def test_sets_are_joined(files) -> None:
     assert both.labels["z"][2] == 0.123456789012345
     assert np.isnan(targets.general(both)[-1].values[:2]).all()
     other = in_memory(Grid(3.55, 1e-4, 4700), np.ones((1, 4700)), z=np.array([0.1]))
-    with pytest.raises(UsageError, match="different grids"):
+    with pytest.raises(UsageError, match="different wavelength grids"):
         one.joined(other)
 
 

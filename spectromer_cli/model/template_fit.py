@@ -121,7 +121,7 @@ class Basis:
         return replace(self, error_scale=error_scale, misfit_scale=misfit_scale)
 
     def scale(self, noise: np.ndarray) -> np.ndarray:
-        """What formal errors are multiplied by where χ² a degree of freedom is `noise`."""
+        """What formal errors are multiplied by where χ² per degree of freedom is `noise`."""
         return np.hypot(self.error_scale, self.misfit_scale * np.sqrt(noise - 1.0))
 
     def described(self) -> dict[str, float]:
@@ -151,7 +151,7 @@ class Fits:
     formal : array, shape (n, 2)
         The parts of that error, from noise and from misfit, before their scales.
     chi2_nu : array, shape (n,)
-        χ² a degree of freedom, over the good pixels that the templates cover.
+        χ² per degree of freedom, over the good pixels that the templates cover.
     model : array of float32, shape (n, grid.n)
         The best sum of templates and polynomials, at the nearest whole pixel; NaN where no
         template reaches, and blueward of Lyα, whose forest is then left out of the sum too.
@@ -193,7 +193,7 @@ class Refined:
         `PEAK_HALF_WIDTH` away; below zero where templates fit better there. In units of `chi2_nu`
         where that is above one. NaN where there is nothing to compare.
     chi2_nu : array
-        χ² a degree of freedom of the fit, over the good pixels that the templates cover.
+        χ² per degree of freedom of the fit, over the good pixels that the templates cover.
     lines_disagree : bool array
         See `line_positions.lines_disagree`.
     """
@@ -763,7 +763,7 @@ def _lead(
 ) -> np.ndarray:
     """By how much χ² is lower at fits of class `name` than at any other redshift of any class.
 
-    In units of the fit's own χ² a degree of freedom where that is above one; NaN where there is
+    In units of the fit's own χ² per degree of freedom where that is above one; NaN where there is
     nothing to compare.
     """
     own, x = curves[name], best.x[:, None]
