@@ -267,9 +267,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, folders, start, tmp_path
         if len(calls) == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(TrainingRun, "save", save_then_die)
-    assert run(*arguments, "-o", tmp_path / "parts").code == 130
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingRun, "save", save_then_die)
+        assert run(*arguments, "-o", tmp_path / "parts").code == 130
     refused = run(*arguments, "-o", tmp_path / "parts")
     assert refused.code == 2
     assert "--resume" in refused.err and "--overwrite" in refused.err
