@@ -209,7 +209,7 @@ def test_flags_say_what_is_doubtful(model) -> None:
     table = model.predict([spectrum])
     words = table["flags"][0].split(";")
     assert words[:3] == ["LOW_SN", "LITTLE_COVERAGE", "ERRORS_ESTIMATED"]
-    assert set(words[3:]) <= {str(bit.name) for bit in ZWarn}
+    assert set(words[3:]) <= {"VELOCITY_UNCERTAIN", *(str(bit.name) for bit in ZWarn)}
     assert len(set(words)) == len(words)
 
 
