@@ -14,31 +14,27 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from held_out import labelled, table_of
 from page import put_section
 
 import spectromer_cli
-from spectromer_cli.evaluation.held_out import hold_out
 from spectromer_cli.inference.predictor import Spectromer
 from spectromer_cli.metrics import OUTLIERS
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.simulation import spectrographs
 from spectromer_cli.simulation.populations import load_populations
 from spectromer_cli.simulation.simulator import Simulator
 from spectromer_cli.simulation.template_library import Library
 from spectromer_cli.spectra.grid import Grid
 from spectromer_cli.spectra.loading import item_of
-from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.spectrum import Spectrum
-from spectromer_cli.training import augment, dataset, targets
+from spectromer_cli.training import augment
 
 HEADING = "Degraded spectra"
-BATCH = 64
 
 Change = Callable[
     [np.random.Generator, np.ndarray, np.ndarray, Grid], tuple[np.ndarray, np.ndarray]
@@ -167,17 +163,10 @@ def main() -> None:
 
 def real(paths: list[Path], model: Spectromer, count: int, seed: int) -> Known:
     """Held-out spectra of known class, as many of each as there are or are asked for."""
-    sources = [dataset.find(path) for path in paths]
-    data = reduce(
-        dataset.LabelledSpectra.joined,
-        [source.read(source.general(), model.grid, ReadOptions()) for source in sources],
-    )
-    learned = targets.general(data, model.tasks)
-    named = {target.name: target.shown for target in learned}
-    testing = hold_out(data, learned, model.weights, None, None).testing
+    data, named, testing = labelled(paths, model)
     rng = np.random.default_rng(seed)
     rows = np.concatenate([
-        rng.permutation(np.flatnonzero(testing & (named["class"] == name)))[: count // 3]
+        rng.permutation(testing[named["class"][testing] == name])[: count // 3]
         for name in taxonomy.CLASSES
     ])  # fmt: skip
     flux, ivar = data.take(rows).on_grid(model.grid)
@@ -219,7 +208,7 @@ def figures(known: Known, model: Spectromer, change: Change, seed: int) -> list[
         rows.append(i)
     if not items:
         return ["0", *[""] * 9]
-    found = stacked([model.table(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
+    found = table_of(model, items)
     class_true, z_true = known.class_[rows], known.z[rows]
     right = np.asarray(found["class"]).astype(str) == class_true
     far = (class_true != "STAR") & np.isfinite(z_true)

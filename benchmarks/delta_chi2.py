@@ -11,23 +11,18 @@ share above each cut, and the number of those that are wrong: in class, or by mo
 from __future__ import annotations
 
 import argparse
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
+from held_out import labelled, table_of
 
 import spectromer_cli
-from spectromer_cli.evaluation.held_out import hold_out
 from spectromer_cli.metrics import OUTLIERS
 from spectromer_cli.model import taxonomy
-from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.spectra.loading import item_of
-from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.spectrum import Spectrum
-from spectromer_cli.training import dataset, targets
 
 CUTS = (9.0, 15.0, 40.0)
-BATCH = 64
 
 
 def main() -> None:
@@ -37,14 +32,8 @@ def main() -> None:
     parser.add_argument("--model")
     options = parser.parse_args()
     model = spectromer_cli.load_model(options.model, "cpu")
-    sources = [dataset.find(path) for path in options.data]
-    data = reduce(
-        dataset.LabelledSpectra.joined,
-        [source.read(source.general(), model.grid, ReadOptions()) for source in sources],
-    )
-    learned = targets.general(data, model.tasks)
-    rows = np.flatnonzero(hold_out(data, learned, model.weights, None, None).testing)
-    named = {target.name: target.shown[rows] for target in learned}
+    data, named, rows = labelled(options.data, model)
+    named = {name: labels[rows] for name, labels in named.items()}
     flux, ivar = data.take(rows).on_grid(model.grid)
     items = [
         item_of(
@@ -52,7 +41,7 @@ def main() -> None:
         )
         for n, (f, i) in enumerate(zip(flux, ivar, strict=True))
     ]
-    found = stacked([model.table(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
+    found = table_of(model, items)
 
     class_ = np.asarray(found["class"]).astype(str)
     z, z_true = np.asarray(found["z"], float), named["z"].astype(float)

@@ -14,27 +14,22 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from held_out import labelled, share, table_of
 
 import spectromer_cli
 from spectromer_cli.errors import SpectromerError
-from spectromer_cli.evaluation.held_out import hold_out
 from spectromer_cli.inference.predictor import Spectromer
 from spectromer_cli.metrics import OUTLIERS
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.simulation import outliers, spectrographs
 from spectromer_cli.spectra.loading import Item, item_of
-from spectromer_cli.spectra.readers import ReadOptions
 from spectromer_cli.spectra.spectrum import Spectrum
-from spectromer_cli.training import dataset, targets
 
-BATCH = 64
 # Redshifts of quasars beyond z = 5 are known to 0.03 only.
 FAR, FAR_LIMIT = 5.0, 0.03
 WAVELENGTHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -74,15 +69,8 @@ def main() -> None:
 
 def held_out(model: Spectromer, paths: list[Path], n: int, seed: int) -> None:
     """All tables that are of held-out spectra."""
-    sources = [dataset.find(path) for path in paths]
-    data = reduce(
-        dataset.LabelledSpectra.joined,
-        [source.read(source.general(), model.grid, ReadOptions()) for source in sources],
-    )
-    learned = targets.general(data, model.tasks)
-    named = {target.name: target.shown for target in learned}
+    data, named, testing = labelled(paths, model)
     rng = np.random.default_rng(seed)
-    testing = np.flatnonzero(hold_out(data, learned, model.weights, None, None).testing)
     rows = np.sort(rng.permutation(testing)[: 4 * n])
     flux, ivar = (values.astype(float) for values in data.take(rows).on_grid(model.grid))
     class_, z, has_ivar = named["class"][rows], named["z"][rows], data.has_ivar[rows]
@@ -144,7 +132,7 @@ def wavelengths(
             item_of(Spectrum(distorted(model.grid.wavelength), flux[i], ivar[i]), "", 0, model.grid)
             for i in rows
         ]
-        found = of_items(model, items)
+        found = table_of(model, items)
         disagree = np.asarray(found["zwarn"]) & int(ZWarn.LINES_DISAGREE) > 0
         cells = []
         for own in taxonomy.CLASSES:
@@ -180,7 +168,7 @@ def instruments(model: Spectromer, folder: Path) -> None:
             own = [item_of(one, row["file"], i, model.grid) for i, one in enumerate(spectra[:3])]
             items += own
             truth += [row] * len(own)
-    found = of_items(model, items)
+    found = table_of(model, items)
     class_ = np.array([row["class"] for row in truth])
     z = np.array([float(row["z"] or "nan") for row in truth])
     readable = np.array([item.prepared is not None for item in items])
@@ -212,12 +200,7 @@ def predicted(
         )
         for i in range(len(flux))
     ]  # fmt: skip
-    return of_items(model, items)
-
-
-def of_items(model: Spectromer, items: list[Item]) -> Table:
-    """The table of items, in batches."""
-    return stacked([model.table(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
+    return table_of(model, items)
 
 
 def off(table: Table, z: np.ndarray) -> np.ndarray:
@@ -243,11 +226,6 @@ def flagged(table: Table, which: np.ndarray) -> str:
         share(words),
     ]
     return " | ".join([str(int(which.sum())), *shares])
-
-
-def share(which: np.ndarray) -> str:
-    """The share that is true, as text; empty of none."""
-    return f"{which.mean():.3f}" if len(which) else ""
 
 
 if __name__ == "__main__":

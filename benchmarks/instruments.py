@@ -20,6 +20,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from held_out import share, table_of
 from page import lines_of, put_section
 
 import spectromer_cli
@@ -27,10 +28,8 @@ from spectromer_cli.errors import SpectromerError
 from spectromer_cli.metrics import LIGHT_SPEED, OUTLIERS
 from spectromer_cli.model import taxonomy
 from spectromer_cli.model.zwarn import ZWarn
-from spectromer_cli.outputs.formats import stacked
 from spectromer_cli.spectra.loading import Item, item_of
 
-BATCH = 64
 # Above redshift 5 the label is often that of the Lyα break, and a quasar's Lyα is no narrow line.
 FAR, FAR_LIMIT = 5.0, 0.02
 STAR_LIMIT = 100.0  # km/s
@@ -88,7 +87,7 @@ def main() -> None:
                 items += [item for item in own if item.prepared is not None]
                 labels += [row for item in own if item.prepared is not None]
                 unread += [f"{row['file']}: {item.problem}" for item in own if not item.prepared]
-    table = stacked([model.table(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
+    table = table_of(model, items)
     found = Found(
         instrument=np.array([row.get("instrument") or row.get("survey", "") for row in labels]),
         class_true=np.array([row["class"] for row in labels]),
@@ -217,11 +216,6 @@ def cells(found: Found, which: np.ndarray) -> list[str]:
         share((found.zwarn == 0)[right]),
         share(out[right]),
     ]
-
-
-def share(which: np.ndarray) -> str:
-    """The share that is true, as text; empty of none."""
-    return f"{which.mean():.3f}" if len(which) else ""
 
 
 if __name__ == "__main__":
