@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -509,15 +510,35 @@ def test_a_process_that_reads_starts_without_the_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "total", "on_cpu", "processes"),
-    [(2, 10**6, True, 0), (8, 10**6, True, 2), (8, 100, True, 0), (8, None, False, 4)],
+    ("cores", "total", "on_gpu", "processes"),
+    [(2, 10**6, False, 0), (8, 10**6, False, 2), (8, 100, False, 0), (8, None, True, 4)],
 )
 def test_processes_read_where_they_win(
-    monkeypatch: pytest.MonkeyPatch, cores: int, total: int | None, on_cpu: bool, processes: int
+    monkeypatch: pytest.MonkeyPatch, cores: int, total: int | None, on_gpu: bool, processes: int
 ) -> None:
     monkeypatch.setattr(loading, "cores", lambda: cores)
-    assert Inputs(files="a.fits").processes(total, on_cpu) == processes
-    assert Inputs(files="a.fits", workers=3).processes(total, on_cpu) == 3
+    assert Inputs(files="a.fits").readers(total, on_gpu) == processes
+    assert Inputs(files="a.fits", workers=3).readers(total, on_gpu) == 3
+
+
+@pytest.mark.parametrize(
+    ("cores", "total", "size", "processes"),
+    [(2, 10**6, 0, 2), (64, None, 0, 16), (8, 100, 0, 0), (8, 1, 10**9, 8)],
+)
+def test_processes_predict_where_they_win(
+    monkeypatch: pytest.MonkeyPatch, cores: int, total: int | None, size: int, processes: int
+) -> None:
+    monkeypatch.setattr(loading, "cores", lambda: cores)
+    assert Inputs(files="a.fits").predictors(total, size) == processes
+    assert Inputs(files="a.fits", workers=3).predictors(total, size) == 3
+    assert Inputs(files="-").predictors(total, size) == 0
+
+
+def test_the_size_of_files_is_that_of_each_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    path.write_bytes(bytes(5000))
+    missing = Target(tmp_path / "missing.fits")
+    assert loading.size_of([Target(path, row=0), Target(path, row=1), missing]) == 5000
 
 
 @posix
@@ -543,13 +564,11 @@ def test_spectra_read_in_time_are_kept(tmp_path: Path, monkeypatch: pytest.Monke
 
 # --- processes that die ---------------------------------------------------------------------------
 
-# A reader that ends its process, hangs in compiled code, or works, by the name of the file.
-SCRIPT = """
-import os, sys, time
-from pathlib import Path
+# In every process: a reader that ends its process, hangs in compiled code, or works, by the name of
+# the file.
+PATCH = """
+import os, time
 from spectromer_cli.spectra import loading
-from spectromer_cli.spectra.loading import Target, load_all
-from spectromer_cli.spectra.readers import ReadOptions
 
 original = loading._load
 def load(piece, grid, options):
@@ -566,27 +585,40 @@ def load(piece, grid, options):
     return original(piece, grid, options)
 loading._load = load
 loading.GRACE = 1.0
+"""
+# As users write scripts: without a part that only the first process runs.
+SCRIPT = """
+import sys
+from pathlib import Path
+from spectromer_cli.spectra.loading import Target, load_all
+from spectromer_cli.spectra.readers import ReadOptions
 
-if __name__ == "__main__":
-    targets = [Target(Path(name)) for name in sys.argv[2:]]
-    options = ReadOptions(file_timeout=float(sys.argv[1]))
-    for item in load_all(targets, options, workers=2):
-        print(Path(item.file).name, item.problem, sep="|", flush=True)
+targets = [Target(Path(name)) for name in sys.argv[2:]]
+options = ReadOptions(file_timeout=float(sys.argv[1]))
+for item in load_all(targets, options, workers=2, total=len(targets)):
+    print(Path(item.file).name, item.problem, sep="|", flush=True)
 """
 
 
-def script(folder: Path, seconds: float, names: list[str]) -> list[str]:
+def script(folder: Path, seconds: float, names: list[str]) -> dict[str, Any]:
+    """A run of the script over files of these names, for subprocess."""
     for name in names:
         table(folder / name)
     (folder / "script.py").write_text(SCRIPT)
+    (folder / "sitecustomize.py").write_text(PATCH)  # imported as Python starts
     paths = [str(folder / name) for name in names]
-    return [sys.executable, str(folder / "script.py"), str(seconds), *paths]
+    own = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    return {
+        "args": [sys.executable, str(folder / "script.py"), str(seconds), *paths],
+        "env": os.environ | {"PYTHONPATH": own},
+        "text": True,
+    }
 
 
 def test_a_dead_reader_costs_its_file(tmp_path: Path) -> None:
     names = [f"{'die' if i in (3, 4, 20) else 'ok'}{i}.fits" for i in range(25)]
     done = subprocess.run(
-        script(tmp_path, 60, names), capture_output=True, text=True, timeout=200, check=True
+        **script(tmp_path, 60, names), capture_output=True, timeout=200, check=True
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == names
@@ -598,7 +630,7 @@ def test_a_dead_reader_costs_its_file(tmp_path: Path) -> None:
 def test_a_reader_that_never_returns_is_ended(tmp_path: Path) -> None:
     names = ["ok1.fits", "hang.fits", "ok2.fits"]
     done = subprocess.run(
-        script(tmp_path, 8, names), capture_output=True, text=True, timeout=120, check=True
+        **script(tmp_path, 8, names), capture_output=True, timeout=120, check=True
     )
     rows = [line.split("|") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == names
@@ -609,7 +641,7 @@ def test_a_reader_that_never_returns_is_ended(tmp_path: Path) -> None:
 @posix
 def test_readers_end_with_their_parent(tmp_path: Path) -> None:
     names = ["wait1.fits", "wait2.fits"]
-    with subprocess.Popen(script(tmp_path, 60, names), stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(**script(tmp_path, 60, names), stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         readers = [int(line) for line in itertools.islice(parent.stdout, 2)]
         assert all(map(alive, readers))

@@ -1,15 +1,17 @@
 """From files to rows: order, bad spectra, worker processes, catalogues, and the Python API."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import Table, vstack
 from conftest import EXAMPLES, Run, emission_galaxy
 
 import spectromer_cli
-from spectromer_cli.errors import SomeInputsFailed, UsageError
+from spectromer_cli.errors import SomeInputsFailed, UsageError, WeightsNotVerified
 from spectromer_cli.inference import predictor
 from spectromer_cli.inference.columns import (
     CLASSIFY_COLUMNS,
@@ -22,10 +24,12 @@ from spectromer_cli.inference.columns import (
 )
 from spectromer_cli.inference.run import predict_targets
 from spectromer_cli.metrics import LIGHT_SPEED
+from spectromer_cli.model import device as devices
 from spectromer_cli.model import tasks, taxonomy
 from spectromer_cli.model.config import ModelConfig
 from spectromer_cli.model.decoding import RedshiftPrediction
 from spectromer_cli.model.network import SpectralViT
+from spectromer_cli.model.prior import prior_of
 from spectromer_cli.model.template_fit import Refined
 from spectromer_cli.model.zwarn import OF_REDSHIFT, SURE_Z_PROB, ZWarn, doubts
 from spectromer_cli.spectra import loading
@@ -120,6 +124,96 @@ def test_files_keep_their_order_with_and_without_workers(model, tmp_path) -> Non
         results[workers] = np.concatenate([np.asarray(table["p_star"]) for _, table in parts])
     np.testing.assert_allclose(results[0], results[2], rtol=1e-6)
     assert np.isnan(results[0]).tolist() == [False, False, True, False, True, False, False, False]
+
+
+@pytest.fixture
+def known(model) -> predictor.Known:
+    """The model as the run knows it while other processes load it."""
+    return predictor.Known(model.weights, "cpu")
+
+
+def many_spectra(folder: Path) -> list[Target]:
+    """Files of one spectrum and of more than a piece, some without any."""
+    (folder / "broken.csv").write_bytes(b"")
+    wavelength = emission_galaxy(0.1).wavelength
+    flux = [emission_galaxy(0.005 * i, seed=i).flux for i in range(40)]
+    Table({"wavelength": [wavelength] * 40, "flux": flux}).write(folder / "many.fits")
+    return [
+        Target(write_csv(folder / "first.csv", 0.2)),
+        Target(folder / "broken.csv"),
+        Target(folder / "many.fits"),
+        Target(Path("missing"), problem="it is not there"),
+        Target(write_csv(folder / "last.csv", 0.1)),
+    ]
+
+
+def test_other_processes_predict_the_same(model, known, tmp_path) -> None:
+    targets = many_spectra(tmp_path)
+    parts = {}
+    for one, workers in ((model, 0), (known, 2)):
+        found = list(predict_targets(one, targets, options=OPTIONS, workers=workers, batch_size=16))
+        items, tables = zip(*found, strict=True)
+        assert [len(batch) for batch in items] == [16, 16, 12]
+        assert [[item.target for item in batch] for batch in items] == [
+            [0, 1, *[2] * 14], [2] * 16, [*[2] * 10, 3, 4],
+        ]  # fmt: skip
+        parts[workers] = vstack(tables)
+    here, there = parts[0], parts[2]
+    assert here.colnames == there.colnames
+    assert there["row"].tolist() == [0, 0, *range(40), 0, 0]
+    assert there["z"].mask.nonzero()[0].tolist() == [1, 42]
+    for name in here.colnames:
+        if here[name].dtype.kind == "f":
+            np.testing.assert_allclose(
+                here[name].filled(np.nan), there[name].filled(np.nan), rtol=1e-4, atol=1e-6
+            )
+        else:
+            assert here[name].tolist() == there[name].tolist()
+
+
+def test_other_processes_predict_with_what_is_known_beforehand(known, tmp_path) -> None:
+    targets = [Target(write_csv(tmp_path / "a.csv"))]
+    prior = prior_of("qso", (0.5, 0.6), None)
+    ((_, table),) = predict_targets(
+        known, targets, options=OPTIONS, workers=1, refined=False, prior=prior
+    )
+    assert table["class"].tolist() == ["QSO"]
+    assert 0.5 <= table["z"][0] <= 0.6
+    assert table["chi2_nu"].mask.all()
+
+
+def test_other_processes_verify_the_weights(known, tmp_path) -> None:
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(known.weights.path.read_bytes() + b"\n")
+    known.weights = replace(known.weights, path=changed)
+    targets = [Target(write_csv(tmp_path / "a.csv"))]
+    with pytest.raises(WeightsNotVerified, match="changed"):
+        list(predict_targets(known, targets, options=OPTIONS, workers=1))
+
+
+def test_a_run_of_many_loads_no_model_here(
+    run: Run, weights: list[str], monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(predictor.Spectromer, "__init__", None)
+    paths = [write_csv(tmp_path / f"{i}.csv", 0.1 * i) for i in range(3)]
+    found = run("redshift", *paths, *weights, "--device", "cpu", "--workers", 1, "--json")
+    assert found.code == 0
+    assert [Path(row["file"]).name for row in json.loads(found.stdout)["rows"]] == [
+        "0.csv", "1.csv", "2.csv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "surely"),
+    [("cpu", True, True), ("cuda", False, False), ("auto", True, False), ("auto", False, True)],
+)
+def test_a_cpu_without_asking_torch(monkeypatch, tmp_path, device, there, surely) -> None:
+    path = tmp_path / "gpu"
+    if there:
+        path.touch()
+    monkeypatch.setattr(devices, "GPU_FILES", (str(path),))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert devices.is_surely_cpu(device) is surely
 
 
 def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:

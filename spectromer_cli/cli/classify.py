@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.request import Output, Settings
+from spectromer_cli.inference.request import BATCH_SIZE, Output, Settings
 from spectromer_cli.inference.run import run
 
 EPILOG = """Examples:
@@ -28,7 +28,7 @@ def classify(
     combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = BATCH_SIZE,
     workers: options.Workers = None,
     class_: options.Class = "",
     columns: options.Columns = "",

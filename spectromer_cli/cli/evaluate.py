@@ -13,6 +13,7 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed
+from spectromer_cli.inference.request import BATCH_SIZE
 
 EPILOG = """Examples:
 
@@ -102,7 +103,7 @@ def evaluate(
     ] = 20.0,
     model: options.Model = None,
     device: options.Device = "auto",
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = BATCH_SIZE,
     workers: options.Workers = None,
     no_refine: options.NoRefine = False,
     output: options.OutputFolder = Path("report"),

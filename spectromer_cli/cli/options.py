@@ -160,8 +160,8 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         min=0,
-        help="Processes besides that of the model, 0 for none (default: chosen by the amount of "
-        "work).",
+        help="Further processes, which read spectra and without a GPU predict too; 0 for none "
+        "(default: chosen by the amount of work).",
         rich_help_panel=MODEL,
         show_default=False,
     ),

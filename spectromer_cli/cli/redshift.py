@@ -9,7 +9,7 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.request import Output, Settings
+from spectromer_cli.inference.request import BATCH_SIZE, Output, Settings
 from spectromer_cli.inference.run import run
 
 EPILOG = """Examples:
@@ -43,7 +43,7 @@ def redshift(
     combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
-    batch_size: options.BatchSize = 64,
+    batch_size: options.BatchSize = BATCH_SIZE,
     workers: options.Workers = None,
     no_refine: options.NoRefine = False,
     max_outlier_rate: Annotated[

@@ -14,7 +14,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.columns import is_general
 from spectromer_cli.inference.failures import Failures
-from spectromer_cli.inference.request import Settings
+from spectromer_cli.inference.request import BATCH_SIZE, Settings
 from spectromer_cli.inference.run import Run
 from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, claimed, make_folder, require_writable_folder
@@ -75,7 +75,7 @@ def evaluate(
     baseline_minutes: float = 20.0,
     model: str | Spectromer | None = None,
     device: str = "auto",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     refined: bool = True,
     output: str | Path = "report",

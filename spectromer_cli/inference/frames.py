@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.inference.request import BATCH_SIZE
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +29,7 @@ def predict_frame(
     columns: Which = "all",
     model: str | None = None,
     device: str = "auto",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     refined: bool = True,
 ) -> pandas.DataFrame:
     """Classify the spectra in a data frame and measure their redshifts.

@@ -24,7 +24,7 @@ from spectromer_cli.spectra.loading import Item
 if TYPE_CHECKING:
     from astropy.table import Table
 
-    from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.inference.predictor import Known
 
 # Surveys whose files have this unit of flux, by a convention that all of their products keep.
 E17 = "1e-17 erg / (s cm2 Angstrom)"
@@ -36,13 +36,13 @@ class Fits:
 
     Parameters
     ----------
-    model : Spectromer
+    model : Known
     items : sequence of Item
     table : Table
         Their rows, as `columns.table_of` makes them.
     """
 
-    def __init__(self, model: Spectromer, items: Sequence[Item], table: Table) -> None:
+    def __init__(self, model: Known, items: Sequence[Item], table: Table) -> None:
         self._model, self._items = model, items
         self.classes = ["" if c is None else str(c) for c in table["class"].tolist()]
         self.z = np.asarray(np.ma.filled(table["z"], np.nan))
@@ -99,7 +99,7 @@ class Fits:
         return max(others - own, 0.0) if np.isfinite(others) else float("nan")
 
 
-def check_redrock(model: Spectromer) -> None:
+def check_redrock(model: Known) -> None:
     """Refuse a model whose results redrock's layout cannot hold.
 
     Raises
@@ -115,7 +115,7 @@ def check_redrock(model: Spectromer) -> None:
         )
 
 
-def redrock_provenance(model: Spectromer) -> dict[str, str]:
+def redrock_provenance(model: Known) -> dict[str, str]:
     """Which templates COEFF are of, as redrock's headers say it: none of its own."""
     said = {}
     for number, name in enumerate(model.bases):
@@ -124,12 +124,12 @@ def redrock_provenance(model: Spectromer) -> dict[str, str]:
     return said
 
 
-def redrock_rows(model: Spectromer, fits: Fits, table: Table, first: int) -> Table:
+def redrock_rows(model: Known, fits: Fits, table: Table, first: int) -> Table:
     """The rows of redrock's table REDSHIFTS, and which file and row they come from.
 
     Parameters
     ----------
-    model : Spectromer
+    model : Known
     fits : Fits
     table : Table
         As `columns.table_of` makes it.
@@ -187,7 +187,7 @@ def _targetids(table: Table, first: int) -> np.ndarray:
 # --- in full --------------------------------------------------------------------------------
 
 
-def pz_axes(model: Spectromer) -> dict[str, Axis]:
+def pz_axes(model: Known) -> dict[str, Axis]:
     """What the columns of `pz_rows` stand at.
 
     Raises
@@ -214,13 +214,13 @@ def pz_axes(model: Spectromer) -> dict[str, Axis]:
 
 
 def pz_rows(
-    model: Spectromer, fits: Fits, items: Sequence[Item], found: Predictions, table: Table
+    model: Known, fits: Fits, items: Sequence[Item], found: Predictions, table: Table
 ) -> Table:
     """p(z), χ²(z) of every class, and the best model, of each row.
 
     Parameters
     ----------
-    model : Spectromer
+    model : Known
     fits : Fits
     items : sequence of Item
     found : Predictions

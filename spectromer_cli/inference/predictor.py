@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spectromer_cli.errors import SpectromerError
 from spectromer_cli.inference.columns import redshift_task, table_of
+from spectromer_cli.inference.request import BATCH_SIZE
 from spectromer_cli.model import decoding
 from spectromer_cli.model import novelty as novelty_score
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
@@ -28,11 +30,14 @@ if TYPE_CHECKING:
     import torch
     from astropy.table import Table
 
+    from spectromer_cli.model.template_fit import Basis
     from spectromer_cli.weights.store import Weights
 
 # Tensors in the weights that are none of the network's: `familiar` was the novelty score before
 # `novelty`, and populations are for simulating only (see simulation.populations).
 BESIDE_NETWORK = ("templates.", "populations.", "novelty.", "familiar.")
+# Features that a layer of the ViT has at once: what stays in a core's cache from layer to layer.
+AT_ONCE_CPU = 320_000
 
 
 class Known:
@@ -66,6 +71,13 @@ class Known:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _unfit(weights, error) from error
 
+    @cached_property
+    def bases(self) -> dict[str, Basis]:
+        """Templates by class; empty of weights that have none."""
+        from spectromer_cli.weights.store import load_templates
+
+        return load_templates(self.weights)
+
     @property
     def grid(self) -> Grid:
         """The wavelength grid that the weights were trained on."""
@@ -94,7 +106,6 @@ class Spectromer(Known):
 
         from spectromer_cli.model.network import SpectralViT
         from spectromer_cli.model.vit import plain_vit
-        from spectromer_cli.weights.store import load_templates
 
         super().__init__(weights, device)
         self.device: torch.device = device
@@ -104,7 +115,6 @@ class Spectromer(Known):
         except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
             raise _unfit(weights, error) from error
         state = {name: value.float() for name, value in load_file(weights.path).items()}
-        self.bases = load_templates(weights)
         self.novelty = novelty_score.from_arrays(state)
         own = {name: value for name, value in state.items() if not name.startswith(BESIDE_NETWORK)}
         try:
@@ -116,7 +126,7 @@ class Spectromer(Known):
     def predict(
         self,
         spectra: Spectrum | Sequence[Spectrum] | Any,
-        batch_size: int = 64,
+        batch_size: int = BATCH_SIZE,
         refined: bool = True,
     ) -> Table:
         """Classify spectra and measure their redshifts.
@@ -214,10 +224,18 @@ class Spectromer(Known):
         """Calibrated outputs of every task, shapes (n, task.size); novelty scores."""
         import torch
 
-        flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
-        ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
+        at_once = len(prepared)
+        if self.device.type == "cpu":
+            width = int(self.network.backbone.num_features)  # type: ignore[arg-type]
+            at_once = max(1, AT_ONCE_CPU // (width * self.config.tokens**2))
+        seen = []
         with torch.inference_mode():
-            features, layers = self.network.seen(flux, ivar)
+            for start in range(0, len(prepared), at_once):
+                some = prepared[start : start + at_once]
+                flux = torch.from_numpy(np.stack([p.flux for p in some])).to(self.device)
+                ivar = torch.from_numpy(np.stack([p.ivar for p in some])).to(self.device)
+                seen.append(self.network.seen(flux, ivar))
+            features, layers = (torch.cat(parts) for parts in zip(*seen, strict=True))
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.novelty is None:

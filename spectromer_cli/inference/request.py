@@ -12,12 +12,14 @@ from spectromer_cli.errors import UsageError
 from spectromer_cli.outputs import samp
 
 if TYPE_CHECKING:
-    from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.inference.predictor import Known, Spectromer
     from spectromer_cli.model.prior import Prior
 
 # Of the tables: those that one command shows, or those of both.
 Which = Literal["all", "classify", "redshift"]
 REDROCK = "redrock"
+# Spectra per batch: the more, the fewer times the template fit goes over its templates.
+BATCH_SIZE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class Settings:
     only: str | Sequence[str] = ""
     model: str | Spectromer | None = None
     device: str = "auto"
-    batch_size: int = 64
+    batch_size: int = BATCH_SIZE
     refined: bool = True
     max_outlier_rate: float | None = None
     class_: str = ""
@@ -95,6 +97,21 @@ class Settings:
         if isinstance(self.model, Spectromer):
             return self.model
         return load_model(self.model, self.device)
+
+    def known(self) -> Known | None:
+        """What the weights say of the model, if other processes can load and run it on the CPU.
+
+        None if it is loaded already, runs on a GPU, or is given exposures that only this process
+        can put together.
+        """
+        from spectromer_cli.inference.predictor import Known
+        from spectromer_cli.model.device import is_surely_cpu
+        from spectromer_cli.weights.store import resolve
+
+        by_name = self.model is None or isinstance(self.model, str)
+        if not by_name or self.combine is not None or not is_surely_cpu(self.device):
+            return None
+        return Known(resolve(self.model), "cpu")  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.inference.failures import Failures
-from spectromer_cli.inference.request import Output, Settings, Which
+from spectromer_cli.inference.request import BATCH_SIZE, Output, Settings, Which
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
+from spectromer_cli.spectra.loading import FEW_FILES, size_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
     from spectromer_cli.inference.combine import Key
-    from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.inference.predictor import Known, Spectromer
     from spectromer_cli.model.decoding import Predictions
     from spectromer_cli.model.prior import Prior
     from spectromer_cli.outputs.tables import TableWriter
@@ -43,7 +44,8 @@ class Run:
 
     Attributes
     ----------
-    model : Spectromer
+    model : Known
+        A Spectromer if this process runs it.
     columns : tuple of str
         Of the tables, where the settings name them; else all.
     catalogue : Catalogue or None
@@ -67,7 +69,7 @@ class Run:
         self.inputs = inputs
         self.settings = settings
         self._targets, self.catalogue, self._total = checked_targets(inputs, written)
-        self.model = settings.load()
+        self.model, self._workers = self._shared_out()
         self._key = None
         if settings.combine is not None:
             table = None
@@ -86,6 +88,19 @@ class Run:
         self._as_redrock: Table | None = None  # of the latest batch
         self._pz: TableWriter | None = None
 
+    def _shared_out(self) -> tuple[Known, int]:
+        """The model, loaded if this process is to run it, and how many others there are."""
+        known, size = self.settings.known(), 0
+        if known is not None:
+            if self._total is not None and self._total < FEW_FILES:
+                targets = list(self._targets)
+                self._targets, size = iter(targets), size_of(targets)
+            if workers := self.inputs.predictors(self._total, size):
+                return known, workers
+        model = self.settings.load()
+        on_gpu = model.device.type != "cpu"
+        return model, self.inputs.readers(self._total, on_gpu)
+
     def tables(self) -> Iterator[Table]:
         """The rows that are not in ``failures`` yet, batch by batch, as they are predicted."""
         done = self.failures.progress
@@ -99,7 +114,8 @@ class Run:
                 targets,
                 options=self.inputs.options,
                 batch_size=self.settings.batch_size,
-                workers=self.inputs.processes(self._total, self.model.device.type == "cpu"),
+                workers=self._workers,
+                total=self._total,
                 refined=self.settings.refined,
                 to_table=self._to_table,
                 prior=self.settings.prior,
@@ -233,7 +249,7 @@ def predict(
     columns: Which | Sequence[str] = "all",
     model: str | Spectromer | None = None,
     device: str = "auto",
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     refined: bool = True,
     max_outlier_rate: float | None = None,
     class_: str = "",
@@ -404,12 +420,13 @@ def _told_when_cut_off(failures: Failures, as_json: bool) -> Iterator[None]:
 
 
 def predict_targets(
-    model: Spectromer,
+    model: Known,
     targets: Iterable[Target],
     *,
     options: ReadOptions,
-    batch_size: int = 64,
+    batch_size: int = BATCH_SIZE,
     workers: int = 0,
+    total: int | None = None,
     refined: bool = True,
     to_table: Callable[[Sequence[Item], Predictions], Table] | None = None,
     prior: Prior | None = None,
@@ -420,7 +437,8 @@ def predict_targets(
 
     Parameters
     ----------
-    model : Spectromer
+    model : Known
+        A Spectromer runs here; any other is loaded and run by the processes that read.
     targets : iterable of Target
         What to read; consumed as the work goes on.
     options : ReadOptions
@@ -428,7 +446,9 @@ def predict_targets(
     batch_size : int
         Spectra per batch.
     workers : int
-        Processes that read beside the model.
+        Processes that read.
+    total : int, optional
+        How many targets there are, if that is known.
     refined : bool
         Refine redshifts with templates.
     to_table : callable, optional
@@ -447,14 +467,23 @@ def predict_targets(
         Their rows.
     """
     from spectromer_cli.inference.columns import table_of
+    from spectromer_cli.inference.predictor import Spectromer
+    from spectromer_cli.inference.processes import Predicting, predictions_of
     from spectromer_cli.model.device import room_for
     from spectromer_cli.spectra.loading import cores, load_all
 
+    here = model if isinstance(model, Spectromer) else None
+    then = None
+    if here is None:
+        threads = max(1, cores() // workers)
+        then = Predicting(model.weights, threads, refined, prior)
     skipped = 0
 
     def wanted() -> Iterator[Item]:
         nonlocal skipped
-        for item in load_all(targets, options, grid=model.grid, workers=workers):
+        for item in load_all(
+            targets, options, grid=model.grid, workers=workers, total=total, then=then
+        ):
             skipped += item.skipped
             done = combine is None and item.target == 0 and item.place < skip
             if not (item.skipped or done):
@@ -466,8 +495,11 @@ def predict_targets(
 
         items = islice(combined(items, combine, model.grid), skip, None)
     while batch := list(islice(items, batch_size)):
-        with room_for(workers, model.device, cores()):
-            found = model.predictions(batch, refined, prior)
+        if here is None:
+            found = predictions_of(batch)
+        else:
+            with room_for(workers, here.device, cores()):
+                found = here.predictions(batch, refined, prior)
         yield batch, to_table(batch, found) if to_table else table_of(batch, found, model.tasks)
     if skipped:
         console.info(f"skipped {skipped} files without a spectrum")

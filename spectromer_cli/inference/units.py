@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -315,28 +313,16 @@ def loaded(work: Work, threads: int | None = None) -> Spectromer:
             if differs := answer(work).differs:
                 raise OtherVersion(differs)
             from spectromer_cli.inference.predictor import load_model
+            from spectromer_cli.model.device import keep_freed_memory
 
             if threads is not None:
                 import torch
 
                 torch.set_num_threads(threads)
-                _keep_freed_memory()
+                keep_freed_memory()
             _models.clear()  # one model at a time is enough for the memory
             _models[key] = load_model(work.model, work.settings.device)
         return _models[key]
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what a batch frees for the next one.
-
-    Dask sets MALLOC_TRIM_THRESHOLD_, so that every batch asks the system for its memory anew: half
-    as much CPU time again.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:  # of glibc; the numbers are those of malloc.h
-        trim_threshold, mmap_threshold = -1, -3
-        mallopt(trim_threshold, 1 << 30)
-        mallopt(mmap_threshold, 1 << 25)
 
 
 def predict_unit(work: Work, unit: Unit, threads: int | None = None) -> Done:

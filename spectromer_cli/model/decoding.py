@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -45,6 +45,13 @@ class RedshiftPrediction:
     chi2_nu: np.ndarray
     lines_disagree: np.ndarray | bool = False
 
+    def taken(self, places: list[int]) -> list[np.ndarray]:
+        """The values of some of the batch, field by field."""
+        every = (getattr(self, one.name) for one in fields(self))
+        return [
+            np.broadcast_to(v, len(self.z))[places] if np.ndim(v) == 0 else v[places] for v in every
+        ]
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -67,6 +74,38 @@ class Predictions:
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     novelty: np.ndarray = field(default_factory=lambda: np.empty(0))
     redshift: RedshiftPrediction | None = None
+
+    @classmethod
+    def joined(
+        cls, rows: np.ndarray, parts: Sequence[tuple[Predictions, list[int]]]
+    ) -> Predictions:
+        """Some spectra of several batches, as one.
+
+        Parameters
+        ----------
+        rows : array of int, shape (n,)
+            Their places in the one.
+        parts : sequence of (Predictions, list of int)
+            The others, and which of their n spectra are meant, in the order of `rows`.
+        """
+        if not parts:
+            return cls(rows)
+        first, _ = parts[0]
+        redshift = None
+        if first.redshift is not None:
+            values = [one.redshift.taken(places) for one, places in parts if one.redshift]
+            redshift = RedshiftPrediction(
+                *(np.concatenate(each) for each in zip(*values, strict=True))
+            )
+        return cls(
+            rows,
+            {
+                name: np.concatenate([one.outputs[name][places] for one, places in parts])
+                for name in first.outputs
+            },
+            np.concatenate([one.novelty[places] for one, places in parts]),
+            redshift,
+        )
 
 
 # Half-width of a peak in ln(1 + z), which is |Δz|/(1+z): the field's usual outlier limit.

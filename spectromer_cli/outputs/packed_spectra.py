@@ -159,7 +159,7 @@ class _Packing:
     def __init__(self, inputs: Inputs, total: int | None) -> None:
         self.rows = self.failed = 0
         self._options = inputs.options
-        self._workers = inputs.processes(total)
+        self._workers = inputs.readers(total)
 
     def write(self, targets: Iterable[Target], path: Path, advance: Any) -> None:
         """Write the rows of targets into a file, in their order."""

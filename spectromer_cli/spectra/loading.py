@@ -1,4 +1,4 @@
-"""From the command line to spectra: read in order, in worker processes if there are many.
+"""From the command line to spectra: read in order, by several processes if there are many.
 
 Memory does not grow with the number of files, nor with the number of spectra in one.
 """
@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spectromer_cli import console
@@ -32,13 +34,17 @@ from spectromer_cli.spectra.spectrum import Spectrum
 if TYPE_CHECKING:
     from spectromer_cli.spectra.catalogues import Catalogue
 
-# At most this many spectra of one file are read at a time, so that memory stays bounded.
-PIECE = 256
-# For fewer files, a worker process takes longer to start than it saves: reading is quick.
-FEW_FILES = 500
-# Beside a model on the CPU, each process that reads has this many cores of work next to it; on
-# fewer cores it takes from the model what it saves.
+# At most so many spectra are read at a time, so that memory stays bounded; the first piece of a
+# file, which tells how many there are, is smaller where other processes wait for the rest.
+PIECE, FIRST_PIECE = 256, 32
+# Pieces for each process, so that none works on the last one for long.
+PIECES = 4
+# For fewer files, and bytes, further processes take longer to start than they save.
+FEW_FILES, FEW_BYTES = 200, 50_000_000
+# Processes that only read: work that comes after takes this many cores for each of them.
 CORES_PER_READER = 4
+# At most: each that predicts needs half a gigabyte.
+MOST_READERS, MOST_PREDICTORS = 4, 16
 # Up to this many files are counted first, so that the progress bar knows its end.
 COUNTABLE = 100_000
 
@@ -61,7 +67,7 @@ class Inputs:
     file_timeout : float
         See `ReadOptions`.
     workers : int, optional
-        Processes that read; None chooses by the number of files.
+        Processes that read, and without a GPU predict; None chooses by the number of files.
     spectra : object, optional
         Spectra that are here already, instead of `files`, as `objects.spectra_of` takes them.
 
@@ -152,15 +158,15 @@ class Inputs:
             return iter(head), None, len(head)
         return chain(head, targets), None, None
 
-    def processes(self, total: int | None, on_cpu: bool = True) -> int:
-        """How many processes read.
+    def readers(self, total: int | None, on_gpu: bool = False) -> int:
+        """How many processes read, for work in this one.
 
         Parameters
         ----------
         total : int or None
             How many targets; None if that is not known.
-        on_cpu : bool
-            The model needs the same cores.
+        on_gpu : bool
+            That work needs no cores.
 
         Returns
         -------
@@ -169,9 +175,35 @@ class Inputs:
         """
         if self.workers is not None:
             return self.workers
-        if self.from_stdin or self._made or (total is not None and total < FEW_FILES):
+        if self._are_few(total):
             return 0
-        return min(4, cores() // CORES_PER_READER if on_cpu else cores() - 1)
+        return min(MOST_READERS, cores() - 1 if on_gpu else cores() // CORES_PER_READER)
+
+    def predictors(self, total: int | None, size: int = 0) -> int:
+        """How many processes read and predict, on a CPU.
+
+        Parameters
+        ----------
+        total : int or None
+            How many targets; None if that is not known.
+        size : int
+            Bytes that they are, where few targets are large.
+
+        Returns
+        -------
+        int
+            0 for this process alone.
+        """
+        if self.workers is not None:
+            return self.workers
+        if self._are_few(total, size):
+            return 0
+        return min(MOST_PREDICTORS, cores())
+
+    def _are_few(self, total: int | None, size: int = 0) -> bool:
+        if self.from_stdin or self._made:  # whoever writes names may wait for results
+            return True
+        return total is not None and total < FEW_FILES and size < FEW_BYTES
 
 
 def cores() -> int:
@@ -179,6 +211,15 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def size_of(targets: Iterable[Target]) -> int:
+    """Bytes of the files of some targets."""
+    total = 0
+    for path in {target.path for target in targets if target.spectrum is None}:
+        with suppress(OSError, ValueError):
+            total += path.stat().st_size
+    return total
 
 
 def made_targets(spectra: Iterable[Spectrum | ReadError]) -> Iterator[Target]:
@@ -218,6 +259,9 @@ class Item:
         The file has other spectra too.
     left_out : str
         What else the file holds that is not read; with its first spectrum only.
+    predicted : tuple of (Predictions, int) or None
+        Where it is predicted by the process that reads it: what is predicted for its batch, and
+        its place there.
     """
 
     file: str
@@ -233,6 +277,7 @@ class Item:
     place: int = 0
     of_many: bool = False
     left_out: str = ""
+    predicted: Any = None
 
     @property
     def begins(self) -> bool:
@@ -259,6 +304,8 @@ def load_all(
     *,
     grid: Grid | None = None,
     workers: int = 0,
+    total: int | None = None,
+    then: Then | None = None,
     warn: Callable[[str], None] = console.warn,
 ) -> Iterator[Item]:
     """Read spectra, in the order of the targets.
@@ -275,6 +322,10 @@ def load_all(
         Bring the spectra onto this grid; without it they keep their own sampling.
     workers : int
         Processes that read; 0 reads in this one.
+    total : int, optional
+        How many targets there are, if that is known.
+    then : callable, optional
+        What these processes do with the items that they have read, in place, a list at a time.
     warn : callable
         Is told what of a file is left out.
 
@@ -283,11 +334,14 @@ def load_all(
     Item
         What cannot be read has its reason in ``problem``.
     """
-    with _loader(workers, grid, options) as submit:
-        window = max(1, 4 * workers)
-        first_pieces = (Piece(unit) for unit in _units(targets))
-        for (unit, *_), (items, count) in _in_order(first_pieces, submit, window):
-            later = (Piece(unit, start, count) for start in range(PIECE, count, PIECE))
+    with _loader(workers, grid, options, then) as submit:
+        window = max(1, PIECES * workers)
+        first = FIRST_PIECE if workers else PIECE
+        at_once = _share(total, workers, 1) if workers and total else PIECE if then else 1
+        first_pieces = (Piece(unit, 0, first) for unit in _units(targets))
+        for (unit, *_), (items, count) in _in_order(first_pieces, submit, window, at_once):
+            size = _share(count, workers, FIRST_PIECE) if workers else PIECE
+            later = (Piece(unit, start, size, count) for start in range(first, count, size))
             pieces = (more for _, (more, _) in _in_order(later, submit, window))
             for place, item in enumerate(chain(items, chain.from_iterable(pieces))):
                 if len(unit) == 1:
@@ -299,6 +353,8 @@ def load_all(
                 yield item
 
 
+# Of a list of items, in place.
+Then = Callable[[list["Item"]], None]
 # Numbered targets that are read together: one file, or several spectra of one file.
 Unit = list[tuple[int, Target]]
 
@@ -309,17 +365,23 @@ class Piece(NamedTuple):
     Parameters
     ----------
     unit : list of (int, Target)
-    start : int
+    start, size : int
     total : int or None
         How many spectra the file has, once that is known.
     """
 
     unit: Unit
-    start: int = 0
+    start: int
+    size: int
     total: int | None = None
 
 
 Result = tuple[list[Item], int]
+
+
+def _share(count: int, workers: int, least: int) -> int:
+    """Into pieces of how many spectra, or files, so many are cut."""
+    return max(least, min(PIECE, -(-count // (PIECES * workers))))
 
 
 def _units(targets: Iterable[Target]) -> Iterator[Unit]:
@@ -347,7 +409,7 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
     count : int
         How many spectra the unit has in all.
     """
-    unit, start, _ = piece
+    unit, start, size, _ = piece
     number, first = unit[0]
     file = first.file
     if isinstance(first.spectrum, ReadError):
@@ -366,7 +428,7 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
             every = alone and own_row(first, count, options) is None
             if every:
                 piece = piece._replace(total=count)
-                asking = [replace(first, row=row) for row in range(count)[start : start + PIECE]]
+                asking = [replace(first, row=row) for row in range(count)[start : start + size]]
             else:
                 asking = [target for _, target in unit]
             for target in asking:
@@ -387,10 +449,10 @@ def _load(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
 
 def _refused(piece: Piece, error: ReadError, read: Sequence[Item] = ()) -> Result:
     """The spectra of a piece that were read before an error, and the reason for all others."""
-    unit, start, total = piece
+    unit, start, size, total = piece
     skipped = isinstance(error, NotASpectrum)
     if total is not None:
-        rows = [(unit[0][1], row) for row in range(start, min(start + PIECE, total))]
+        rows = [(unit[0][1], row) for row in range(start, min(start + size, total))]
     else:
         rows = [(target, target.row or 0) for _, target in unit]
     return [
@@ -514,70 +576,120 @@ def _line(error: Exception) -> str:
     return " ".join(text.split())
 
 
-Submit = Callable[[Piece], Callable[[], Result]]
+# Has pieces read together; gives what waits for their results.
+Submit = Callable[[Sequence[Piece]], Callable[[], list[Result]]]
 
 
 @contextmanager
-def _loader(workers: int, grid: Grid | None, options: ReadOptions) -> Iterator[Submit]:
-    """Give `submit(piece)`, which returns a function that waits for the result."""
+def _loader(
+    workers: int, grid: Grid | None, options: ReadOptions, then: Then | None
+) -> Iterator[Submit]:
     if workers == 0:
-        yield lambda piece: lambda: _load(piece, grid, options)
+        assert then is None
+        yield lambda pieces: lambda: [_load(piece, grid, options) for piece in pieces]
         return
-    readers = _Readers(workers, grid, options)
+    processes = _Processes(workers, _Task(grid, options, then))
     try:
-        yield readers.submit
+        yield processes.submit
     finally:
-        readers.stop()
+        processes.stop()
 
 
-class _Readers:
+@dataclass(frozen=True)
+class _Task:
+    """What processes do with pieces.
+
+    Parameters
+    ----------
+    grid : Grid or None
+    options : ReadOptions
+    then : callable or None
+        See `load_all`.
+    """
+
+    grid: Grid | None
+    options: ReadOptions
+    then: Then | None
+
+    def __call__(self, pieces: Sequence[Piece]) -> list[Result]:
+        """The pieces' items, and how many spectra each unit has."""
+        results: list[Result] = []
+        waiting: list[Item] = []
+        for piece in pieces:
+            results.append(self._load(piece))
+            waiting += results[-1][0]
+            if self.then is not None and len(waiting) >= PIECE:
+                self.then(waiting)
+                waiting = []
+        if self.then is not None:
+            self.then(waiting)
+        return results
+
+    def _load(self, piece: Piece) -> Result:
+        """`_load`; what never comes back from compiled code ends its process."""
+        import faulthandler
+
+        seconds = self.options.file_timeout
+        if not seconds:
+            return _load(piece, self.grid, self.options)
+        with Path(os.devnull).open("w") as nowhere:
+            faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=nowhere)
+            try:
+                return _load(piece, self.grid, self.options)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+
+
+class _Processes:
     """Processes that read. One that dies costs no more than the file that it died of.
 
     Parameters
     ----------
-    workers : int
-    grid : Grid or None
-    options : ReadOptions
+    number : int
+    task : _Task
     """
 
-    def __init__(self, workers: int, grid: Grid | None, options: ReadOptions) -> None:
-        self._workers, self._grid, self._options = workers, grid, options
-        self._pool = _processes(workers)
+    def __init__(self, number: int, task: _Task) -> None:
+        self._number, self._task = number, task
+        self._pool = _started(number)
         self._alone: ProcessPoolExecutor | None = None
+        for _ in range(number):  # all begin at once, with what they need for any piece
+            _submitted(self._pool, task, [])
 
-    def submit(self, piece: Piece) -> Callable[[], Result]:
-        """Have a piece read; gives what waits for the result."""
+    def submit(self, pieces: Sequence[Piece]) -> Callable[[], list[Result]]:
+        """Have pieces read; gives what waits for their results."""
         try:
-            future = self._pool.submit(_load_in_process, piece, self._grid, self._options)
+            future = _submitted(self._pool, self._task, pieces)
         except BrokenProcessPool:
             self._pool.shutdown(wait=False)
-            self._pool = _processes(self._workers)
-            future = self._pool.submit(_load_in_process, piece, self._grid, self._options)
+            self._pool = _started(self._number)
+            future = _submitted(self._pool, self._task, pieces)
 
-        def result() -> Result:
+        def results() -> list[Result]:
             try:
                 return future.result()
             except BrokenProcessPool:  # all that was waiting, whoever it was
-                return self._read_alone(piece)
+                return [self._alone_with(piece) for piece in pieces]
 
-        return result
+        return results
 
-    def _read_alone(self, piece: Piece) -> Result:
+    def _alone_with(self, piece: Piece) -> Result:
         """Read a piece that one process after the other may die of."""
         try:
             if self._alone is None:
-                self._alone = _processes(1)
-                self._alone.submit(os.getpid).result()
+                self._alone = _started(1)
+                _submitted(self._alone, os.getpid).result()
         except BrokenProcessPool as error:
             raise SpectromerError(
                 "no reader process can be started", "read without extra processes: --workers 0"
             ) from error
         try:
-            return self._alone.submit(_load_in_process, piece, self._grid, self._options).result()
+            (result,) = _submitted(self._alone, self._task, [piece]).result()
+            return result
         except BrokenProcessPool:
             self._alone.shutdown(wait=False)
             self._alone = None
-            file, seconds = piece.unit[0][1].path, self._options.file_timeout
+            file, seconds = piece.unit[0][1].path, self._task.options.file_timeout
             late = f", or did not respond within {seconds:g} s" if seconds else ""
             return _refused(piece, ReadError(f"{file}: the process reading it died{late}"))
 
@@ -588,13 +700,26 @@ class _Readers:
                 pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _processes(number: int) -> ProcessPoolExecutor:
+def _started(number: int) -> ProcessPoolExecutor:
     import multiprocessing
 
     # Fresh processes: forking one in which torch runs threads may hang.
     return ProcessPoolExecutor(
         number, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_process
     )
+
+
+def _submitted(pool: ProcessPoolExecutor, work: Callable[..., Any], *given: Any) -> Future[Any]:
+    """What a pool is given to do; it starts its processes for that.
+
+    They need nothing of the user's script, which may not be made to be imported.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        return pool.submit(work, *given)
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _begin_process() -> None:
@@ -616,29 +741,17 @@ def _begin_process() -> None:
 GRACE = 15.0
 
 
-def _load_in_process(piece: Piece, grid: Grid | None, options: ReadOptions) -> Result:
-    """`_load`; what never comes back from compiled code ends its process."""
-    import faulthandler
-
-    if not options.file_timeout:
-        return _load(piece, grid, options)
-    with Path(os.devnull).open("w") as nowhere:
-        faulthandler.dump_traceback_later(options.file_timeout + GRACE, exit=True, file=nowhere)
-        try:
-            return _load(piece, grid, options)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-
 def _in_order(
-    pieces: Iterable[Piece], submit: Submit, window: int
+    pieces: Iterable[Piece], submit: Submit, window: int, at_once: int = 1
 ) -> Iterator[tuple[Piece, Result]]:
-    waiting: deque[tuple[Piece, Callable[[], Result]]] = deque()
-    for piece in pieces:
-        waiting.append((piece, submit(piece)))
+    """The pieces with their results, so many of which are submitted together."""
+    waiting: deque[tuple[list[Piece], Callable[[], list[Result]]]] = deque()
+    pieces = iter(pieces)
+    while together := list(islice(pieces, at_once)):
+        waiting.append((together, submit(together)))
         if len(waiting) >= window:
-            done, result = waiting.popleft()
-            yield done, result()
+            done, results = waiting.popleft()
+            yield from zip(done, results(), strict=True)
     while waiting:
-        done, result = waiting.popleft()
-        yield done, result()
+        done, results = waiting.popleft()
+        yield from zip(done, results(), strict=True)
