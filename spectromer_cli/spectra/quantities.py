@@ -274,6 +274,7 @@ _SPELLINGS = {
 }
 
 
+@lru_cache(maxsize=256)
 def is_unit(unit: str) -> bool:
     """Whether a unit is one of wavelength, or of frequency or energy."""
     try:
@@ -320,6 +321,7 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def medium_in(text: str) -> str:
     """The medium that a name, a unit or a phrase says; empty if it says none, or both.
 
@@ -647,7 +649,9 @@ def _to_flambda(
             "convert it to erg/s/cm2/Angstrom or Jy",
         )
     # f_λ = f_ν c/λ²; a photon's energy is hc/λ. Only the shape matters: at 5000 Å the factor is 1.
-    power = {"lambda": 0, "nu": -2, "photons": -1, "photons nu": -3}[kind]
+    if kind == "lambda":
+        return flux, one
+    power = {"nu": -2, "photons": -1, "photons nu": -3}[kind]
     factor = (wavelength / 5000.0) ** power
     return flux * factor, factor
 
