@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra.ranks import median, percentile
 from spectromer_cli.spectra.spectrum import Spectrum, errors_fit_scatter, filling, ivar_from_scatter
 
 
@@ -114,9 +115,8 @@ def prepare(spectrum: Spectrum, grid: Grid) -> Prepared:
     if not spectrum.good.any():
         raise ReadError("every pixel is masked, zero or NaN", "check the mask and ivar")
     spectrum = _without_wild(in_window(spectrum, grid))
-    position = (np.log10(spectrum.wavelength) - grid.loglam0) / grid.dloglam
-    on_grid = _on_grid(position)
-    flux, ivar = _copy(spectrum, position, grid) if on_grid else _rebin(spectrum, grid)
+    index = _on_grid((np.log10(spectrum.wavelength) - grid.loglam0) / grid.dloglam)
+    flux, ivar = _rebin(spectrum, grid) if index is None else _copy(spectrum, index, grid)
     good = ivar > 0
     scale = level(flux[good]) if good.any() else 1.0
     if not scale > 0:
@@ -154,8 +154,8 @@ def level(flux: np.ndarray) -> float:
         The median of \\|flux\\|; of a spectrum that is dark over half of its length, as a quasar is
         beyond z 5.5, a share of its brighter part.
     """
-    middle, bright = np.percentile(np.abs(flux), [50.0, 90.0])
-    return float(max(middle, BRIGHT_SHARE * bright))
+    size = np.abs(np.asarray(flux, dtype=np.float64))
+    return max(percentile(size, 50.0), BRIGHT_SHARE * percentile(size, 90.0))
 
 
 def in_window(spectrum: Spectrum, grid: Grid) -> Spectrum:
@@ -195,29 +195,40 @@ def _without_wild(spectrum: Spectrum) -> Spectrum:
     good = spectrum.good
     if not good.any():
         return spectrum
-    level = float(np.median(np.abs(spectrum.flux[good])))
-    wild = good & (np.abs(spectrum.flux) > MAX_FLUX * level)
+    size = np.abs(spectrum.flux)
+    # Where half of the pixels are above this, so is the median, and no pixel is wild.
+    enough = 2.0 * size.max() / MAX_FLUX
+    if 2 * np.count_nonzero(good & (size > enough)) > np.count_nonzero(good):
+        return spectrum
+    level = median(size[good])
+    wild = good & (size > MAX_FLUX * level)
     if level == 0.0 or not wild.any():
         return spectrum
     ivar = np.where(wild, 0.0, spectrum.ivar)
     return Spectrum(spectrum.wavelength, spectrum.flux, ivar, spectrum.meta)
 
 
-def _on_grid(position: np.ndarray) -> bool:
-    """Whether pixel centres, in units of grid pixels, are the grid's own within a twentieth."""
-    steps = np.diff(position)
+def _on_grid(position: np.ndarray) -> np.ndarray | None:
+    """The grid pixels at whose centres, within a twentieth, pixel centres are; None if at none.
+
+    Parameters
+    ----------
+    position : array, shape (n,)
+        In units of grid pixels.
+    """
+    index, steps = np.round(position), np.diff(position)
     # Spectra binned by 3, 5 or 7 pixels would lie on it too, and leave gaps.
-    return bool(
-        np.all(np.abs(position - np.round(position)) < 0.05)
-        and np.all(steps > 0.9)
-        and np.median(steps) < 1.5
+    on_grid = (
+        (np.abs(position - index) < 0.05).all()
+        and (steps > 0.9).all()
+        and ((steps < 1.5).all() or np.median(steps) < 1.5)
     )
+    return index.astype(int) if on_grid else None
 
 
-def _copy(spectrum: Spectrum, position: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    index = np.round(position).astype(int)
-    inside = (index >= 0) & (index < grid.n)
+def _copy(spectrum: Spectrum, index: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     flux, ivar = np.zeros(grid.n), np.zeros(grid.n)
+    inside = slice(*np.searchsorted(index, [0, grid.n]))
     flux[index[inside]] = spectrum.flux[inside]
     ivar[index[inside]] = spectrum.ivar[inside]
     return flux, ivar

@@ -17,6 +17,7 @@ import numpy as np
 
 from spectromer_cli.errors import ReadError
 from spectromer_cli.metrics import LIGHT_SPEED
+from spectromer_cli.spectra.ranks import median
 from spectromer_cli.spectra.spectrum import (
     Spectrum,
     air_to_vacuum,
@@ -241,7 +242,7 @@ def to_angstrom(values: np.ndarray, column: Column, users_unit: str = "") -> np.
         raise ReadError(
             "the wavelength column contains pixel numbers", "give the wavelength of each pixel"
         )
-    middle = float(np.median(values[values > 0])) if (values > 0).any() else float("nan")
+    middle = median(values[values > 0]) if (values > 0).any() else float("nan")
     if not 2500.0 <= middle <= 25000.0:
         raise ReadError(
             f"the wavelengths have no unit and are probably not in Å (median {middle:.4g})",
@@ -273,6 +274,7 @@ _SPELLINGS = {
 }
 
 
+@lru_cache(maxsize=256)
 def is_unit(unit: str) -> bool:
     """Whether a unit is one of wavelength, or of frequency or energy."""
     try:
@@ -319,6 +321,7 @@ _PRODUCTS = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def medium_in(text: str) -> str:
     """The medium that a name, a unit or a phrase says; empty if it says none, or both.
 
@@ -646,7 +649,9 @@ def _to_flambda(
             "convert it to erg/s/cm2/Angstrom or Jy",
         )
     # f_λ = f_ν c/λ²; a photon's energy is hc/λ. Only the shape matters: at 5000 Å the factor is 1.
-    power = {"lambda": 0, "nu": -2, "photons": -1, "photons nu": -3}[kind]
+    if kind == "lambda":
+        return flux, one
+    power = {"nu": -2, "photons": -1, "photons nu": -3}[kind]
     factor = (wavelength / 5000.0) ** power
     return flux * factor, factor
 
@@ -828,9 +833,9 @@ def _sigma(
 def _in_range(flux: np.ndarray, sigma: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """Flux and error divided by a power of ten, where their squares would leave float64."""
     level = np.abs(flux[np.isfinite(flux) & (flux != 0)])
-    if not level.size or 1e-100 < np.median(level) < 1e100:
+    if not level.size or 1e-100 < (middle := median(level)) < 1e100:
         return flux, sigma
-    scale = 10.0 ** -np.floor(np.log10(np.median(level)))
+    scale = 10.0 ** -np.floor(np.log10(middle))
     return flux * scale, None if sigma is None else sigma * scale
 
 

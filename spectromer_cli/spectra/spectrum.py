@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spectromer_cli.errors import ReadError, UsageError
+from spectromer_cli.spectra.ranks import median
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,13 +83,15 @@ class Spectrum:
             )
         if self.wavelength.ndim != 1 or self.wavelength.size < 2:
             raise ValueError("a spectrum needs one dimension and at least two pixels")
-        if not np.all(np.diff(self.wavelength) > 0):
+        if not (self.wavelength[1:] > self.wavelength[:-1]).all():
             raise ValueError("the wavelengths are not strictly increasing")
         if self.wavelength[0] <= 0 or not np.isfinite(self.wavelength[-1]):
             raise ValueError("the wavelengths must be positive and finite")
-        bad = ~np.isfinite(self.flux) | ~np.isfinite(self.ivar) | (self.ivar < 0)
-        self.ivar[bad] = 0.0
-        self.flux[~np.isfinite(self.flux)] = 0.0
+        finite = np.isfinite(self.flux)
+        usable = finite & np.isfinite(self.ivar) & (self.ivar >= 0)
+        if not usable.all():
+            self.ivar[~usable] = 0.0
+            self.flux[~finite] = 0.0
 
     @property
     def good(self) -> np.ndarray:
@@ -101,7 +104,7 @@ class Spectrum:
         good = self.good
         if not good.any():
             return float("nan")
-        return float(np.median(self.flux[good] * np.sqrt(self.ivar[good])))
+        return median(self.flux[good] * np.sqrt(self.ivar[good]))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a sketch of the flux, and what there is to say of it."""
@@ -331,9 +334,9 @@ def ivar_from_scatter(flux: np.ndarray) -> np.ndarray:
     f = flux[finite]
     if f.size < 5:
         return np.zeros_like(flux)
-    sigma = 1.482602 / np.sqrt(6.0) * np.median(np.abs(2.0 * f[2:-2] - f[:-4] - f[4:]))
+    sigma = 1.482602 / np.sqrt(6.0) * median(np.abs(2.0 * f[2:-2] - f[:-4] - f[4:]))
     # A noiseless model still needs a finite error: a thousandth of its level.
-    sigma = max(sigma, 1e-3 * float(np.median(np.abs(f))))
+    sigma = max(sigma, 1e-3 * median(np.abs(f)))
     if sigma <= 0:
         return np.zeros_like(flux)
     return np.where(finite, 1.0 / sigma**2, 0.0)
@@ -370,7 +373,7 @@ def errors_fit_scatter(flux: np.ndarray, ivar: np.ndarray) -> bool:
     be so over eight pixels too, since resampling makes neighbours alike.
     """
     good = ivar > 0
-    flux, variance = flux[good], 1.0 / ivar[good]
+    flux, ivar = flux[good], ivar[good]
     if flux.size < ENOUGH_PIXELS:
         return True
 
@@ -380,24 +383,34 @@ def errors_fit_scatter(flux: np.ndarray, ivar: np.ndarray) -> bool:
         inside, before = slice(lag, -lag, every), slice(None, -2 * lag, every)
         after = slice(2 * lag, None, every)
         difference = np.abs(2.0 * flux[inside] - flux[before] - flux[after])
-        error = np.sqrt(4.0 * variance[inside] + variance[before] + variance[after])
+        error = np.sqrt(4.0 * (1.0 / ivar[inside]) + 1.0 / ivar[before] + 1.0 / ivar[after])
         return 1.482602 * difference, error
 
     difference, error = scatter(2)
-    far, error_far = scatter(8)
-    if max(np.median(difference / error), np.median(far / error_far)) < LEAST_SCATTER:
-        return False
-    lines = LINES * np.sqrt(6.0) * np.abs(flux[2:-2:every])
-    if np.median(difference / np.hypot(error, lines)) > MOST_SCATTER:
-        return False
+    ratio = median(difference / error)
+    if ratio < LEAST_SCATTER:
+        far, error_far = scatter(8)
+        if not median(far / error_far) >= LEAST_SCATTER:
+            return False
+    if ratio > MOST_SCATTER:  # with the lines it can only be less
+        lines = LINES * np.sqrt(6.0) * np.abs(flux[2:-2:every])
+        if median(difference / np.hypot(error, lines)) > MOST_SCATTER:
+            return False
     order = np.argsort(error)
-    groups = np.stack([error, difference])[:, order[: order.size // GROUPS * GROUPS]]
-    medians = np.median(groups.reshape(2, GROUPS, -1), axis=2)
-    claimed, found = np.log(np.maximum(medians, 1e-300))
+    groups = order[: order.size // GROUPS * GROUPS].reshape(GROUPS, -1)
+    # In each group the errors are in order already.
+    middle = groups.shape[1] // 2
+    claimed = _log(error[groups[:, middle - 1 + groups.shape[1] % 2 : middle + 1]].mean(axis=1))
     if claimed[-1] - claimed[0] < MIN_RANGE:
         return True
+    found = _log(np.median(difference[groups], axis=1))
     centred = claimed - claimed.mean()
     return bool(centred @ found > MIN_SLOPE * (centred @ centred))
+
+
+def _log(values: np.ndarray) -> np.ndarray:
+    logarithms: np.ndarray = np.log(np.maximum(values, 1e-300))
+    return logarithms
 
 
 # Values that programs write where there is no flux.
@@ -426,18 +439,31 @@ def filling(flux: np.ndarray) -> np.ndarray:
     if flux.size < 2 or empty.all():
         return empty
     values = np.where(empty, 0.0, flux)  # what is not finite at an end does not hide a run there
-    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-    lengths = np.diff(np.append(starts, flux.size))
-    is_fill = _is_one_of(values[starts], FILL_VALUES)
-    at_end = np.zeros(starts.size, dtype=bool)
-    at_end[[0, -1]] = True
-    # What most of a spectrum holds is no filling, unless it is one of the usual values.
-    filled = ((lengths >= ANY_RUN) & (lengths < flux.size / 2)) | (is_fill & (lengths >= FILL_RUN))
-    filled |= at_end & is_fill & (lengths >= END_RUN)
+    filled = empty | _in_runs(values)
     # −999 is no flux where it stands far below all others, however often.
-    level = np.median(np.abs(flux[~empty]))
-    far = _is_one_of(flux, FILL_VALUES[2:]) & (np.abs(flux) > 20.0 * level)
-    return np.repeat(filled, lengths) | empty | far
+    if values.min() <= max(FILL_VALUES[2:]):
+        level = median(np.abs(flux[~empty]))
+        filled |= _is_one_of(flux, FILL_VALUES[2:]) & (np.abs(flux) > 20.0 * level)
+    return filled
+
+
+def _in_runs(values: np.ndarray) -> np.ndarray:
+    """Where one exact value stands so often in a row that it is filling."""
+    inside = np.zeros(values.size, dtype=bool)
+    like_next = values[1:] == values[:-1]
+    if not (like_next[1:] & like_next[:-1]).any():  # the shortest run that counts has three
+        return inside
+    edges = np.diff(np.concatenate([[False], like_next, [False]]).astype(np.int8))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) + 1
+    lengths = ends - starts
+    is_fill = _is_one_of(values[starts], FILL_VALUES)
+    # What most of a spectrum holds is no filling, unless it is one of the usual values.
+    filled = (lengths >= ANY_RUN) & (lengths < values.size / 2)
+    filled |= is_fill & (lengths >= FILL_RUN)
+    filled |= is_fill & (lengths >= END_RUN) & ((starts == 0) | (ends == values.size))
+    for start, end in zip(starts[filled].tolist(), ends[filled].tolist(), strict=True):
+        inside[start:end] = True
+    return inside
 
 
 def _is_one_of(values: np.ndarray, few: Sequence[float]) -> np.ndarray:
@@ -484,6 +510,8 @@ def merged(
             f"{line} {numbers[i]} has a negative wavelength, {wavelength[i]:.6g} Å",
             "check whether a separator between columns is missing",
         )
+    if (wavelength[1:] > wavelength[:-1]).all():
+        return (wavelength, flux, ivar), False
     if wavelength.size > 1 and np.median(np.diff(wavelength)) < 0:
         wavelength, flux, ivar = wavelength[::-1], flux[::-1], ivar[::-1]
         numbers = numbers[::-1]

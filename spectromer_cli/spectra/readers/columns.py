@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 from spectromer_cli.spectra.quantities import card
@@ -67,7 +68,12 @@ def find(names: Iterable[str], known: tuple[str, ...], prefix: str = "") -> str 
 
     ``Flux error`` and ``log(lambda)`` are as good as ``flux_error`` and ``log_lambda``.
     """
-    names = list(names)
+    return _find(tuple(names), known, prefix)
+
+
+# Every row of a table is asked for the same names.
+@lru_cache(maxsize=1024)
+def _find(names: tuple[str, ...], known: tuple[str, ...], prefix: str) -> str | None:
     by_lower = {_plain(name): name for name in reversed(names)}
     by_lower |= {name.strip().lower(): name for name in names}
     return next((by_lower[prefix + name] for name in known if prefix + name in by_lower), None)
