@@ -198,7 +198,7 @@ def test_a_run_of_many_loads_no_model_here(
     paths = [write_csv(tmp_path / f"{i}.csv", 0.1 * i) for i in range(3)]
     found = run("redshift", *paths, *weights, "--device", "cpu", "--workers", 1, "--json")
     assert found.code == 0
-    assert [Path(row["file"]).name for row in json.loads(found.stdout)["rows"]] == [
+    assert [Path(row["file"]).name for row in json.loads(found.out)["rows"]] == [
         "0.csv", "1.csv", "2.csv",
     ]  # fmt: skip
 

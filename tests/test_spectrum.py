@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from spectromer_cli.errors import ReadError
+from spectromer_cli.spectra import ranks
 from spectromer_cli.spectra.grid import Grid, prepare
 from spectromer_cli.spectra.spectrum import Spectrum, air_to_vacuum, ivar_from_scatter
 
@@ -166,3 +167,18 @@ def test_prepared_is_always_finite(flux, patches) -> None:
     assert np.isfinite(prepared.flux).all()
     assert np.isfinite(prepared.ivar).all()
     assert (prepared.ivar >= 0).all()
+
+
+# --- medians and percentiles ----------------------------------------------------------------------
+
+
+@given(
+    values=arrays(np.float64, st.integers(1, 40), elements=st.floats(width=32)),
+    percent=st.floats(0.0, 99.9),
+)
+def test_ranks_are_numpys(values: np.ndarray, percent: float) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        np.testing.assert_array_equal(ranks.median(values), np.median(values))
+        np.testing.assert_array_equal(
+            ranks.percentile(values, percent), np.percentile(values, percent)
+        )

@@ -93,9 +93,11 @@ def _starts(grid: Grid, tokens: int) -> np.ndarray:
 
 
 def _asinh(values: torch.Tensor) -> torch.Tensor:
-    """`torch.asinh` within 3e-7, in a quarter of its time on a CPU."""
+    """`torch.asinh` within 3e-7, in a quarter of its time on a CPU where there is no gradient."""
     import torch
 
+    if values.requires_grad:
+        return torch.asinh(values)
     size = values.abs()
     small = size * (size / (1.0 + (size * size + 1.0).sqrt()))
     return torch.copysign(torch.log1p(size + small), values)
