@@ -520,7 +520,7 @@ def test_predict_is_what_the_command_does(run: Run, tmp_path) -> None:
     assert there["zwarn"].tolist() == here["zwarn"].tolist()
     assert table.meta["weights"] == "spectromer-tiny.v4"
     assert set(table.meta) == {
-        "version", "weights", "sha256", "image", "device", "date", "command",
+        "version", "weights", "sha256", "image", "device", "precision", "date", "command",
     }  # fmt: skip
 
 

@@ -28,6 +28,7 @@ def classify(
     combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     batch_size: options.BatchSize = BATCH_SIZE,
     workers: options.Workers = None,
     class_: options.Class = "",
@@ -53,8 +54,8 @@ def classify(
         workers=workers,
     )  # fmt: skip
     settings = Settings(
-        columns="classify", only=columns, model=model, device=device, batch_size=batch_size,
-        refined=False, class_=class_, combine=combine,
+        columns="classify", only=columns, model=model, device=device, precision=precision,
+        batch_size=batch_size, refined=False, class_=class_, combine=combine,
     )  # fmt: skip
     where = Output(path=output, json=as_json, resume=resume, scheduler=scheduler, samp=samp)
     run(inputs, settings, where, "Classes")

@@ -151,6 +151,15 @@ Device = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Precision of the ViT: auto (bf16 on CPUs with AMX), fp32 or bf16.",
+        autocompletion=offer("auto", "fp32", "bf16"),
+        rich_help_panel=MODEL,
+    ),
+]
 BatchSize = Annotated[
     int,
     typer.Option("--batch-size", min=1, help="Spectra per batch.", rich_help_panel=MODEL),

@@ -43,6 +43,7 @@ def redshift(
     combine: options.Combine = None,
     model: options.Model = None,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     batch_size: options.BatchSize = BATCH_SIZE,
     workers: options.Workers = None,
     no_refine: options.NoRefine = False,
@@ -105,9 +106,9 @@ def redshift(
         workers=workers,
     )  # fmt: skip
     settings = Settings(
-        columns="redshift", only=columns, model=model, device=device, batch_size=batch_size,
-        refined=not no_refine, max_outlier_rate=max_outlier_rate, class_=class_, combine=combine,
-        z_range=z_range, z_prior=z_prior,
+        columns="redshift", only=columns, model=model, device=device, precision=precision,
+        batch_size=batch_size, refined=not no_refine, max_outlier_rate=max_outlier_rate,
+        class_=class_, combine=combine, z_range=z_range, z_prior=z_prior,
     )  # fmt: skip
     where = Output(
         path=output, json=as_json, resume=resume, format=format_, save_pz=save_pz,

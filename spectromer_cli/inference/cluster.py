@@ -388,9 +388,11 @@ class ClusterRun:
         )  # fmt: skip
         if settings.model is not None:
             settings = replace(settings, model=_name_for_all(settings.model))
+        if settings.precision == "auto":  # workers may differ, their predictions may not
+            settings = replace(settings, precision="fp32")
         weights = resolve(settings.model)  # type: ignore[arg-type]
         own = None if self._catalogue is None else self._catalogue.rows([])
-        layout = Layout(Known(weights, settings.device), settings, own)
+        layout = Layout(Known(weights, settings.device, settings.precision), settings, own)
         self._work = Work(
             settings=settings, layout=layout, sha256=weights.sha256, options=inputs.options,
             folder=str(Path.cwd()),

@@ -15,6 +15,7 @@ from spectromer_cli.inference.request import BATCH_SIZE
 from spectromer_cli.model import decoding
 from spectromer_cli.model import novelty as novelty_score
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
+from spectromer_cli.model.device import choose_precision
 from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
 from spectromer_cli.model.tasks import Category, Task, calibrated, from_dict
 from spectromer_cli.model.template_fit import refine
@@ -49,23 +50,31 @@ class Known:
         Verified weights with their configuration.
     device : torch.device or str
         Where the model runs.
+    precision : {"auto", "fp32", "bf16"}
+        Of the ViT's matrix products.
 
     Attributes
     ----------
     config : ModelConfig
+    precision : {"fp32", "bf16"}
     tasks : list of Task
         What it predicts, in the order of the network's outputs.
 
     Raises
     ------
+    UsageError
+        If the device has no such precision.
     SpectromerError
         If the weights hold no model that is known here.
     """
 
-    def __init__(self, weights: Weights, device: torch.device | str) -> None:
+    def __init__(
+        self, weights: Weights, device: torch.device | str, precision: str = "auto"
+    ) -> None:
         self.weights = weights
         self.config = weights.config
         self.device = device
+        self.precision = choose_precision(precision, device)
         try:
             self.tasks: list[Task] = [from_dict(task) for task in self.config.tasks]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -99,15 +108,17 @@ class Spectromer(Known):
         Verified weights with their configuration.
     device : torch.device
         Where it runs.
+    precision : {"auto", "fp32", "bf16"}
+        Of the ViT's matrix products.
     """
 
-    def __init__(self, weights: Weights, device: torch.device) -> None:
+    def __init__(self, weights: Weights, device: torch.device, precision: str = "auto") -> None:
         from safetensors.torch import load_file
 
         from spectromer_cli.model.network import SpectralViT
         from spectromer_cli.model.vit import plain_vit
 
-        super().__init__(weights, device)
+        super().__init__(weights, device, precision)
         self.device: torch.device = device
         self._lock = threading.RLock()
         try:
@@ -234,13 +245,17 @@ class Spectromer(Known):
                 some = prepared[start : start + at_once]
                 flux = torch.from_numpy(np.stack([p.flux for p in some])).to(self.device)
                 ivar = torch.from_numpy(np.stack([p.ivar for p in some])).to(self.device)
-                seen.append(self.network.seen(flux, ivar))
-            features, layers = (torch.cat(parts) for parts in zip(*seen, strict=True))
+                image = self.network.image(flux, ivar)
+                with torch.autocast(
+                    self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
+                ):
+                    seen.append(self.network.see(image))
+            features, layers = (torch.cat(parts).float() for parts in zip(*seen, strict=True))
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.novelty is None:
             return outputs, np.full(len(prepared), np.nan)
-        return outputs, self.novelty.score(layers.float().cpu().numpy())
+        return outputs, self.novelty.score(layers.cpu().numpy())
 
     def _redshift(
         self,
@@ -279,7 +294,9 @@ def _unfit(weights: Weights, error: Exception) -> SpectromerError:
     )
 
 
-def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
+def load_model(
+    name: str | None = None, device: str = "auto", precision: str = "auto"
+) -> Spectromer:
     """Load a model.
 
     Parameters
@@ -289,6 +306,8 @@ def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
         ship with the program.
     device : str
         "auto", "cpu", "cuda", "cuda:1" or "mps".
+    precision : {"auto", "fp32", "bf16"}
+        Of the ViT's matrix products; "auto" is bf16 on CPUs with AMX, else fp32.
 
     Returns
     -------
@@ -297,11 +316,11 @@ def load_model(name: str | None = None, device: str = "auto") -> Spectromer:
     Raises
     ------
     UsageError
-        If there are no such weights or there is no such device.
+        If there are no such weights, no such device, or it has no such precision.
     WeightsNotVerified
         If the weights are not those of their manifest.
     """
     from spectromer_cli.model.device import choose_device
     from spectromer_cli.weights.store import resolve
 
-    return Spectromer(resolve(name), choose_device(device))
+    return Spectromer(resolve(name), choose_device(device), precision)

@@ -31,6 +31,8 @@ class Predicting:
     ----------
     weights : Weights
         Of the run.
+    precision : {"fp32", "bf16"}
+        Of the ViT's matrix products.
     threads : int
         That torch may use in each process.
     refined : bool
@@ -40,6 +42,7 @@ class Predicting:
     """
 
     weights: Weights
+    precision: str
     threads: int
     refined: bool
     prior: Prior | None
@@ -70,7 +73,7 @@ class Predicting:
                 raise WeightsNotVerified(f"{self.weights.path} changed while it was in use")
             torch.set_num_threads(self.threads)
             keep_freed_memory()
-            _models[sha256] = Spectromer(self.weights, torch.device("cpu"))
+            _models[sha256] = Spectromer(self.weights, torch.device("cpu"), self.precision)
         return _models[sha256]
 
 

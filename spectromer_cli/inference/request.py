@@ -35,8 +35,8 @@ class Settings:
         all without any.
     model : str or Spectromer, optional
         As `load_model` takes it, or loaded already.
-    device : str
-        As `load_model` takes it.
+    device, precision : str
+        As `load_model` takes them.
     batch_size : int
         Spectra per batch.
     refined : bool
@@ -60,6 +60,7 @@ class Settings:
     only: str | Sequence[str] = ""
     model: str | Spectromer | None = None
     device: str = "auto"
+    precision: str = "auto"
     batch_size: int = BATCH_SIZE
     refined: bool = True
     max_outlier_rate: float | None = None
@@ -96,7 +97,7 @@ class Settings:
 
         if isinstance(self.model, Spectromer):
             return self.model
-        return load_model(self.model, self.device)
+        return load_model(self.model, self.device, self.precision)
 
     def known(self) -> Known | None:
         """What the weights say of the model, if other processes can load and run it on the CPU.
@@ -111,7 +112,7 @@ class Settings:
         by_name = self.model is None or isinstance(self.model, str)
         if not by_name or self.combine is not None or not is_surely_cpu(self.device):
             return None
-        return Known(resolve(self.model), "cpu")  # type: ignore[arg-type]
+        return Known(resolve(self.model), "cpu", self.precision)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -249,6 +249,7 @@ def predict(
     columns: Which | Sequence[str] = "all",
     model: str | Spectromer | None = None,
     device: str = "auto",
+    precision: str = "auto",
     batch_size: int = BATCH_SIZE,
     refined: bool = True,
     max_outlier_rate: float | None = None,
@@ -271,7 +272,9 @@ def predict(
         `Inputs`, which takes a catalogue and other options too.
     columns : {"all", "classify", "redshift"} or sequence of str
         The columns of one command, or of both; or the names of those wanted.
-    model, device, batch_size, refined, max_outlier_rate, class_, z_range, z_prior, combine
+    model, device, precision, batch_size, refined, max_outlier_rate, class_, z_range, z_prior
+        See `Settings`.
+    combine
         See `Settings`.
     output : path, optional
         Write the rows here as they come, in the format of the suffix, instead of returning
@@ -307,7 +310,7 @@ def predict(
     only = () if isinstance(columns, str) else tuple(columns)
     settings = Settings(
         columns="all" if only else columns, only=only,  # type: ignore[arg-type]
-        model=model, device=device, batch_size=batch_size, refined=refined,
+        model=model, device=device, precision=precision, batch_size=batch_size, refined=refined,
         max_outlier_rate=max_outlier_rate, class_=class_, z_range=z_range, z_prior=z_prior,
         combine=combine,
     )  # fmt: skip
@@ -476,7 +479,7 @@ def predict_targets(
     then = None
     if here is None:
         threads = max(1, cores() // workers)
-        then = Predicting(model.weights, threads, refined, prior)
+        then = Predicting(model.weights, model.precision, threads, refined, prior)
     skipped = 0
 
     def wanted() -> Iterator[Item]:

@@ -290,7 +290,7 @@ def answer(work: Work) -> Answer:
 
 
 _loading = threading.Lock()
-_models: dict[tuple[str, str], Spectromer] = {}
+_models: dict[tuple[str, str, str], Spectromer] = {}
 
 
 def loaded(work: Work, threads: int | None = None) -> Spectromer:
@@ -308,7 +308,7 @@ def loaded(work: Work, threads: int | None = None) -> Spectromer:
         If the program or the weights here are others.
     """
     with _loading:
-        key = work.sha256, work.settings.device
+        key = work.sha256, work.settings.device, work.settings.precision
         if work.version != __version__ or key not in _models:
             if differs := answer(work).differs:
                 raise OtherVersion(differs)
@@ -321,7 +321,7 @@ def loaded(work: Work, threads: int | None = None) -> Spectromer:
                 torch.set_num_threads(threads)
                 keep_freed_memory()
             _models.clear()  # one model at a time is enough for the memory
-            _models[key] = load_model(work.model, work.settings.device)
+            _models[key] = load_model(work.model, work.settings.device, work.settings.precision)
         return _models[key]
 
 

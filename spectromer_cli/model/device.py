@@ -1,4 +1,4 @@
-"""The device that a model runs on."""
+"""The device that a model runs on, and the precision of the ViT there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # One of these is there on Linux if there is a GPU of NVIDIA, also under Windows, or of AMD.
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+# Of the ViT's matrix products. "auto" is bf16 on CPUs with instructions for it, which are more than
+# twice as fast then; others are many times slower.
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def choose_device(name: str) -> torch.device:
@@ -65,6 +69,49 @@ def is_surely_cpu(name: str) -> bool:
     if name != "auto":
         return name == "cpu"
     return sys.platform == "linux" and not any(Path(path).exists() for path in GPU_FILES)
+
+
+def choose_precision(name: str, device: torch.device | str) -> str:
+    """Turn `--precision` into "fp32" or "bf16"; without torch, unless a GPU is to have bf16.
+
+    Parameters
+    ----------
+    name : str
+        One of `PRECISIONS`.
+    device : torch.device or str
+        Where the model runs.
+
+    Raises
+    ------
+    UsageError
+        If there is no such precision, or the device has no instructions for it.
+    """
+    if name not in PRECISIONS:
+        raise UsageError(f"invalid --precision {name!r}", f"choose from {', '.join(PRECISIONS)}")
+    kind = str(device).partition(":")[0]
+    if name == "auto":
+        return "bf16" if kind == "cpu" and _has_amx() else "fp32"
+    if name == "bf16":
+        if kind == "cuda":
+            import torch
+
+            able = torch.cuda.is_bf16_supported()
+        else:  # "auto" is decided elsewhere, by whoever loads the model
+            able = kind == "auto" or (kind == "cpu" and _has_amx())
+        if not able:
+            raise UsageError(
+                f"--precision bf16: this {kind} has no instructions for it", "use fp32"
+            )
+    return name
+
+
+@lru_cache
+def _has_amx() -> bool:
+    """Whether the CPU multiplies matrices of bfloat16 (AMX, of Intel's Xeon from 2023 on)."""
+    try:
+        return " amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
 
 
 def keep_freed_memory() -> None:

@@ -30,7 +30,8 @@ def provenance(model: Any = None, **further: str) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        ``version``; of a model ``weights``, ``sha256``, ``image`` and ``device``; ``date``
+        ``version``; of a model ``weights``, ``sha256``, ``image``, ``device`` and
+        ``precision``; ``date``
         (UTC); ``command``, in which a token is hidden; and what is said further.
     """
     record = {"version": f"spectromer {__version__}"}
@@ -40,6 +41,7 @@ def provenance(model: Any = None, **further: str) -> dict[str, str]:
             "sha256": model.weights.sha256,
             "image": f"{model.config.image} {model.config.tokens}x{model.config.tokens}",
             "device": str(model.device),
+            "precision": model.precision,
         }
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return record | {"date": date, "command": command_line()} | further
