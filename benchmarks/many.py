@@ -106,7 +106,7 @@ def spectra(sizes: list[int]) -> list[str]:
             rows.append(
                 [f"{size}", f"{wall:.0f}", f"{size / wall:.1f}", f"{cpu:.0f}", f"{memory:.0f}"]
             )
-    head = ["spectra", "s, start-up included", "spectra/s", "CPU-s", "peak memory, MB"]
+    head = ["spectra", "s, start-up included", "spectra/s", "CPU-s", "MB of the largest process"]
     return lines_of(head, rows)
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,6 +39,18 @@ class Clock:
                 cpus[name].append(time.process_time() - cpu)
         self.wall = {name: statistics.median(values) for name, values in walls.items()}
         self.cpu = {name: statistics.median(values) for name, values in cpus.items()}
+
+
+PROGRAM = [sys.executable, "-m", "spectromer_cli"]
+
+
+def seconds(command: Sequence[str]) -> tuple[float, float]:
+    """Wall and CPU time of one run of a command, with all processes that it starts."""
+    start, before = time.perf_counter(), os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user + after.children_system
+    return wall, cpu - before.children_user - before.children_system
 
 
 def machine(device: str = "cpu") -> str:

@@ -7,17 +7,13 @@ Prints medians, and their ratio to `import torch`, which a busy machine changes 
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-from page import lines_of, parser, put
+from page import PROGRAM, lines_of, parser, put, seconds
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "simulated-sdss-galaxy.fits"
-PROGRAM = [sys.executable, "-m", "spectromer_cli"]
 TORCH = "`import torch`"
 COMMANDS = {
     "`python -c pass`": [sys.executable, "-c", "pass"],
@@ -28,15 +24,6 @@ COMMANDS = {
     "`spectromer classify FILE`": [*PROGRAM, "classify", str(EXAMPLE)],
     "`spectromer redshift FILE`": [*PROGRAM, "redshift", str(EXAMPLE)],
 }
-
-
-def seconds(command: list[str]) -> tuple[float, float]:
-    """Wall and CPU time of one run."""
-    start, before = time.perf_counter(), os.times()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    wall, after = time.perf_counter() - start, os.times()
-    cpu = after.children_user + after.children_system
-    return wall, cpu - before.children_user - before.children_system
 
 
 def main() -> None:

@@ -216,7 +216,7 @@ def alone(run, weights, night, tmp_path) -> Callable[..., Rows]:
 
     def alone(*arguments: Any, command: str = "classify", suffix: str = ".parquet") -> Rows:
         output = tmp_path / f"alone{suffix}"
-        done = run(command, *arguments, *weights, "-o", output)
+        done = run(command, *arguments, *weights, "--precision", "fp32", "-o", output)
         assert done.code in (0, 3), done.err
         return rows_in(output)
 

@@ -216,6 +216,44 @@ def test_a_cpu_without_asking_torch(monkeypatch, tmp_path, device, there, surely
     assert devices.is_surely_cpu(device) is surely
 
 
+@pytest.mark.parametrize(
+    ("name", "device", "amx", "precision"),
+    [
+        ("auto", "cpu", True, "bf16"),
+        ("auto", "cpu", False, "fp32"),
+        ("auto", "cuda:1", True, "fp32"),
+        ("fp32", "cpu", True, "fp32"),
+        ("bf16", "cpu", True, "bf16"),
+        ("bf16", "cpu", False, "no instructions"),
+        ("bf16", "mps", True, "no instructions"),
+        ("half", "cpu", True, "invalid --precision 'half'"),
+    ],
+)
+def test_the_precision_is_one_that_the_device_has(monkeypatch, name, device, amx, precision):
+    monkeypatch.setattr(devices, "_has_amx", lambda: amx)
+    if " " not in precision:
+        assert devices.choose_precision(name, device) == precision
+        return
+    with pytest.raises(UsageError, match=precision):
+        devices.choose_precision(name, device)
+
+
+def test_bf16_is_near_single_precision_in_any_batch(random_weights, monkeypatch) -> None:
+    monkeypatch.setattr(devices, "_has_amx", lambda: True)  # it works without, if slowly
+    spectra = [emission_galaxy(0.02 * i, seed=i) for i in range(35)]
+    names = ("p_star", "teff", "z", "z_prob", "outlier_score")
+    fp32, bf16, alone = (
+        spectromer_cli.load_model(str(random_weights), "cpu", precision).predict(spectra[:n])
+        for precision, n in (("fp32", 35), ("bf16", 35), ("bf16", 1))
+    )
+    assert fp32.meta["precision"] == "fp32"
+    assert bf16.meta["precision"] == "bf16"
+    for name in names[:1]:
+        assert 0.0 < np.abs(fp32[name] - bf16[name]).max() < 0.05
+    for name in names:
+        np.testing.assert_allclose(alone[name].filled(-1)[0], bf16[name].filled(-1)[0], rtol=1e-5)
+
+
 def test_a_file_of_many_is_read_in_pieces(model, monkeypatch) -> None:
     reads = []
     original = loading._load

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.request import BATCH_SIZE, Output, Settings
+from spectromer_cli.inference.request import Output, Settings
 from spectromer_cli.inference.run import run
+from spectromer_cli.model.device import BATCH_SIZE
 
 EPILOG = """Examples:
 

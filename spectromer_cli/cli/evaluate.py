@@ -13,7 +13,7 @@ import typer
 from spectromer_cli import console
 from spectromer_cli.cli import options
 from spectromer_cli.errors import SomeInputsFailed
-from spectromer_cli.inference.request import BATCH_SIZE
+from spectromer_cli.model.device import BATCH_SIZE
 
 EPILOG = """Examples:
 

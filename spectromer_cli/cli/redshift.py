@@ -9,8 +9,9 @@ import typer
 
 from spectromer_cli import console
 from spectromer_cli.cli import options
-from spectromer_cli.inference.request import BATCH_SIZE, Output, Settings
+from spectromer_cli.inference.request import Output, Settings
 from spectromer_cli.inference.run import run
+from spectromer_cli.model.device import BATCH_SIZE
 
 EPILOG = """Examples:
 

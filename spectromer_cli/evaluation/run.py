@@ -14,8 +14,9 @@ from spectromer_cli import console
 from spectromer_cli.errors import UsageError
 from spectromer_cli.inference.columns import is_general
 from spectromer_cli.inference.failures import Failures
-from spectromer_cli.inference.request import BATCH_SIZE, Settings
+from spectromer_cli.inference.request import Settings
 from spectromer_cli.inference.run import Run
+from spectromer_cli.model.device import BATCH_SIZE
 from spectromer_cli.outputs.protect import Outputs
 from spectromer_cli.paths import atomic_path, claimed, make_folder, require_writable_folder
 from spectromer_cli.spectra.loading import Inputs

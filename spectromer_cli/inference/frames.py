@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import ReadError, UsageError
-from spectromer_cli.inference.request import BATCH_SIZE
+from spectromer_cli.model.device import BATCH_SIZE
 
 if TYPE_CHECKING:
     import pandas
@@ -29,6 +29,7 @@ def predict_frame(
     columns: Which = "all",
     model: str | None = None,
     device: str = "auto",
+    precision: str = "auto",
     batch_size: int = BATCH_SIZE,
     refined: bool = True,
 ) -> pandas.DataFrame:
@@ -41,7 +42,7 @@ def predict_frame(
     frame : pandas.DataFrame
         One spectrum per row, in nested columns as LSDB, HATS, the Multimodal Universe and
         `spectromer pack` have them.
-    columns, model, device, batch_size, refined
+    columns, model, device, precision, batch_size, refined
         As `predict` takes them. The model is loaded once in a process.
 
     Returns
@@ -66,7 +67,7 @@ def predict_frame(
         meta = frame_meta(columns=columns, model=model)
         return meta.set_index(frame.index)
     with _loading:
-        predictor = _loaded(model, device)
+        predictor = _loaded(model, device, precision)
     layout = Layout(predictor, settings, None)
     items = _items(frame, predictor.grid)
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
@@ -100,10 +101,10 @@ def frame_meta(*, columns: Which = "all", model: str | None = None) -> pandas.Da
 
 
 @lru_cache(maxsize=2)
-def _loaded(model: str | None, device: str) -> Spectromer:
+def _loaded(model: str | None, device: str, precision: str) -> Spectromer:
     from spectromer_cli.inference.predictor import load_model
 
-    return load_model(model, device)
+    return load_model(model, device, precision)
 
 
 def _as_frame(table: Table, index: Any) -> pandas.DataFrame:

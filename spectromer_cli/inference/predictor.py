@@ -11,11 +11,10 @@ import numpy as np
 
 from spectromer_cli.errors import SpectromerError
 from spectromer_cli.inference.columns import redshift_task, table_of
-from spectromer_cli.inference.request import BATCH_SIZE
 from spectromer_cli.model import decoding
 from spectromer_cli.model import novelty as novelty_score
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
-from spectromer_cli.model.device import choose_precision
+from spectromer_cli.model.device import BATCH_SIZE, choose_precision
 from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
 from spectromer_cli.model.tasks import Category, Task, calibrated, from_dict
 from spectromer_cli.model.template_fit import refine
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 # `novelty`, and populations are for simulating only (see simulation.populations).
 BESIDE_NETWORK = ("templates.", "populations.", "novelty.", "familiar.")
 # Features that a layer of the ViT has at once: what stays in a core's cache from layer to layer.
-AT_ONCE_CPU = 320_000
+AT_ONCE_CPU = 310_000
 
 
 class Known:
@@ -235,27 +234,41 @@ class Spectromer(Known):
         """Calibrated outputs of every task, shapes (n, task.size); novelty scores."""
         import torch
 
-        at_once = len(prepared)
-        if self.device.type == "cpu":
-            width = int(self.network.backbone.num_features)  # type: ignore[arg-type]
-            at_once = max(1, AT_ONCE_CPU // (width * self.config.tokens**2))
-        seen = []
+        at_once = self._at_once(len(prepared))
+        seen = [self._seen(prepared[i : i + at_once]) for i in range(0, len(prepared), at_once)]
         with torch.inference_mode():
-            for start in range(0, len(prepared), at_once):
-                some = prepared[start : start + at_once]
-                flux = torch.from_numpy(np.stack([p.flux for p in some])).to(self.device)
-                ivar = torch.from_numpy(np.stack([p.ivar for p in some])).to(self.device)
-                image = self.network.image(flux, ivar)
-                with torch.autocast(
-                    self.device.type, torch.bfloat16, enabled=self.precision == "bf16"
-                ):
-                    seen.append(self.network.see(image))
-            features, layers = (torch.cat(parts).float() for parts in zip(*seen, strict=True))
+            features, layers = (torch.cat(parts) for parts in zip(*seen, strict=True))
             logits = self.network.logits(features)
             outputs = calibrated(self.tasks, logits, self.config.temperatures)
         if self.novelty is None:
             return outputs, np.full(len(prepared), np.nan)
         return outputs, self.novelty.score(layers.cpu().numpy())
+
+    def _at_once(self, count: int) -> int:
+        """How many of so many spectra the ViT is given at a time."""
+        if self.device.type != "cpu":
+            return count
+        width = int(self.network.backbone.num_features)  # type: ignore[arg-type]
+        return max(1, AT_ONCE_CPU // (width * self.config.tokens**2))
+
+    def _seen(self, prepared: Sequence[Prepared]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the network makes of some spectra, in single precision."""
+        import torch
+
+        flux = torch.from_numpy(np.stack([p.flux for p in prepared])).to(self.device)
+        ivar = torch.from_numpy(np.stack([p.ivar for p in prepared])).to(self.device)
+        half = self.precision == "bf16"
+        with torch.inference_mode():
+            image = self.network.image(flux, ivar)
+            if half and self.device.type == "cpu":
+                # Products of other sizes are summed in another order, which bf16 would show: with
+                # black images to the full number, no prediction depends on its batch.
+                missing = self._at_once(len(image)) - len(image)
+                image = torch.cat([image, image.new_zeros(missing, *image.shape[1:])])
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                features, layers = self.network.see(image)
+            n = len(prepared)
+            return features[:n].float(), layers[:n].float()
 
     def _redshift(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from spectromer_cli.errors import UsageError
+from spectromer_cli.model.device import BATCH_SIZE
 from spectromer_cli.outputs import samp
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 # Of the tables: those that one command shows, or those of both.
 Which = Literal["all", "classify", "redshift"]
 REDROCK = "redrock"
-# Spectra per batch: the more, the fewer times the template fit goes over its templates.
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True, kw_only=True)

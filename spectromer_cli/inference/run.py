@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.inference.failures import Failures
-from spectromer_cli.inference.request import BATCH_SIZE, Output, Settings, Which
+from spectromer_cli.inference.request import Output, Settings, Which
+from spectromer_cli.model.device import BATCH_SIZE
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
-from spectromer_cli.spectra.loading import FEW_FILES, size_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -90,6 +90,8 @@ class Run:
 
     def _shared_out(self) -> tuple[Known, int]:
         """The model, loaded if this process is to run it, and how many others there are."""
+        from spectromer_cli.spectra.loading import FEW_FILES, size_of
+
         known, size = self.settings.known(), 0
         if known is not None:
             if self._total is not None and self._total < FEW_FILES:

@@ -15,6 +15,8 @@ from spectromer_cli.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+# Spectra per batch: the more, the fewer times the template fit goes over its templates.
+BATCH_SIZE = 256
 # One of these is there on Linux if there is a GPU of NVIDIA, also under Windows, or of AMD.
 GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 # Of the ViT's matrix products. "auto" is bf16 on CPUs with instructions for it, which are more than
