@@ -221,8 +221,13 @@ def _float_cells(values: np.ndarray, style: _Style) -> list[str]:
     """Numbers in the fewest digits that give them back."""
     import pyarrow
 
-    values = values.astype(np.float32 if values.dtype.itemsize == 4 else np.float64, copy=False)
-    texts: list[str] = pyarrow.array(values).cast(pyarrow.string()).to_pylist()
+    kind = np.float32 if values.dtype.itemsize == 4 else np.float64
+    values = np.ascontiguousarray(values, kind)
+    # From the buffer, since pyarrow imports pandas to look at an array.
+    cells = pyarrow.Array.from_buffers(
+        pyarrow.from_numpy_dtype(values.dtype), len(values), [None, pyarrow.py_buffer(values)]
+    )
+    texts: list[str] = cells.cast(pyarrow.string()).to_pylist()
     for place in np.flatnonzero(values == np.trunc(values)):
         texts[place] = repr(float(texts[place]))  # 1.0, not 1
     for wrong, text in (

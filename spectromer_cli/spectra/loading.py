@@ -5,6 +5,7 @@ Memory does not grow with the number of files, nor with the number of spectra in
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -726,6 +727,7 @@ def _begin_process() -> None:
     """Leave Ctrl-C to the parent, and end with it, however it ends."""
     import multiprocessing
 
+    atexit.register(os._exit, 0)  # at once: to put libraries away takes half a second
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

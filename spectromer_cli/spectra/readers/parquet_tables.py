@@ -437,14 +437,27 @@ def _lists(batch: Any, leaf: _Leaf) -> _Lists:
     if pyarrow.types.is_fixed_size_list(array.type):
         edges = (array.offset + np.arange(len(array) + 1)) * array.type.list_size
     else:
-        edges = array.offsets.to_numpy()
+        edges = _numbers(array.offsets)
     first, last = (int(edges[0]), int(edges[-1])) if len(edges) else (0, 0)
     values = _plain(_plain(array.values).slice(first, last - first))
     if leaf.inner:
         values = _plain(compute.struct_field(values, [leaf.inner]))
-    numbers = values.cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
-    there = array.is_valid().to_numpy(zero_copy_only=False)
+    numbers = _numbers(values.cast(pyarrow.float64()))
+    there = np.ones(len(array), dtype=bool)
+    if array.null_count:
+        there = array.is_valid().to_numpy(zero_copy_only=False)
     return _Lists(numbers, edges[:-1] - first, edges[1:] - first, there)
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """The numbers of an array, NaN for null; for the latter alone pyarrow has to import pandas."""
+    if array.null_count:
+        return np.asarray(array.to_numpy(zero_copy_only=False))
+    kind = np.dtype(array.type.to_pandas_dtype())
+    buffer = array.buffers()[1]
+    if buffer is None:
+        return np.empty(0, kind)
+    return np.frombuffer(buffer, kind, len(array), array.offset * kind.itemsize)
 
 
 def _plain(array: Any) -> Any:
