@@ -12,7 +12,7 @@ from spectromer_cli import console
 from spectromer_cli.errors import SomeInputsFailed, UsageError
 from spectromer_cli.inference.failures import Failures
 from spectromer_cli.inference.request import Output, Settings, Which
-from spectromer_cli.model.device import BATCH_SIZE
+from spectromer_cli.model.device import BATCH_SIZE, keep_freed_memory
 from spectromer_cli.outputs import samp
 from spectromer_cli.outputs.resume import Progress, Unfinished
 from spectromer_cli.paths import claimed
@@ -364,6 +364,7 @@ def run(inputs: Inputs, settings: Settings, output: Output, title: str) -> None:
                 recipients.send(output.path, output.path.name)
         failures.raise_if_incomplete()
         return
+    keep_freed_memory()
     with _recipients(output) as recipients, _all_claimed(output):
         this = Run(inputs, settings, output.written)
         if output.path is not None:

@@ -673,9 +673,9 @@ def _gain(columns: list[Tensor], right: Tensor) -> Tensor:
 
 
 def _fast_length(least: int) -> int:
-    """The smallest product of powers of 2, 3 and 5 from there, for fast transforms."""
+    """The smallest product of 64 and powers of 2, 3 and 5 from there, for fast transforms."""
     odd = [3**i * 5**j for i in range(12) for j in range(8)]
-    return min(one * 2 ** max(1, math.ceil(math.log2(least / one))) for one in odd)
+    return min(one * 2 ** max(6, math.ceil(math.log2(least / one))) for one in odd)
 
 
 @lru_cache
