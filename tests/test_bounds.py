@@ -529,9 +529,19 @@ def test_processes_predict_where_they_win(
     monkeypatch: pytest.MonkeyPatch, cores: int, total: int | None, size: int, processes: int
 ) -> None:
     monkeypatch.setattr(loading, "cores", lambda: cores)
+    monkeypatch.setattr(loading, "memory", lambda: 64_000_000_000)
     assert Inputs(files="a.fits").predictors(total, size) == processes
     assert Inputs(files="a.fits", workers=3).predictors(total, size) == 3
     assert Inputs(files="-").predictors(total, size) == 0
+
+
+def test_processes_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "cores", lambda: 16)
+    for gigabytes, processes in ((0.5, 1), (4.5, 4), (100, 16)):
+        monkeypatch.setattr(loading, "memory", lambda size=gigabytes: int(size * 1e9))
+        assert Inputs(files="a.fits").predictors(10**6) == processes
+    monkeypatch.undo()
+    assert 100_000_000 < loading.memory() <= sys.maxsize
 
 
 def test_the_size_of_files_is_that_of_each_once(tmp_path: Path) -> None:

@@ -105,11 +105,13 @@ class Settings:
         can put together.
         """
         from spectromer_cli.inference.predictor import Known
-        from spectromer_cli.model.device import is_surely_cpu
+        from spectromer_cli.model.device import choose_device, is_surely_cpu
         from spectromer_cli.weights.store import resolve
 
         by_name = self.model is None or isinstance(self.model, str)
-        if not by_name or self.combine is not None or not is_surely_cpu(self.device):
+        if not by_name or self.combine is not None:
+            return None
+        if not is_surely_cpu(self.device) and choose_device(self.device).type != "cpu":
             return None
         return Known(resolve(self.model), "cpu", self.precision)  # type: ignore[arg-type]
 

@@ -44,8 +44,9 @@ PIECES = 4
 FEW_FILES, FEW_BYTES = 200, 50_000_000
 # Processes that only read: work that comes after takes this many cores for each of them.
 CORES_PER_READER = 4
-# At most: each that predicts needs half a gigabyte.
 MOST_READERS, MOST_PREDICTORS = 4, 16
+# Bytes for each process that predicts; it needs six tenths of that.
+PREDICTOR_BYTES = 1_000_000_000
 # Up to this many files are counted first, so that the progress bar knows its end.
 COUNTABLE = 100_000
 
@@ -199,7 +200,7 @@ class Inputs:
             return self.workers
         if self._are_few(total, size):
             return 0
-        return min(MOST_PREDICTORS, cores())
+        return max(1, min(MOST_PREDICTORS, cores(), memory() // PREDICTOR_BYTES))
 
     def _are_few(self, total: int | None, size: int = 0) -> bool:
         if self.from_stdin or self._made:  # whoever writes names may wait for results
@@ -212,6 +213,23 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def memory() -> int:
+    """How many bytes this process and those that it starts may use; many if nothing says so."""
+    limits = [sys.maxsize]
+    with suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    groups = {Path()}
+    with suppress(OSError, IndexError):  # of Linux: of a container, or a batch job
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            own = Path(line.split(":", 2)[2].strip("/"))
+            groups |= {own, *own.parents}
+    for group in groups:
+        for name in (group / "memory.max", "memory" / group / "memory.limit_in_bytes"):
+            with suppress(OSError, ValueError):
+                limits.append(int((Path("/sys/fs/cgroup") / name).read_text()))
+    return min(limits)
 
 
 def size_of(targets: Iterable[Target]) -> int:
@@ -682,7 +700,7 @@ class _Processes:
                 _submitted(self._alone, os.getpid).result()
         except BrokenProcessPool as error:
             raise SpectromerError(
-                "no reader process can be started", "read without extra processes: --workers 0"
+                "no further process can be started", "read without extra processes: --workers 0"
             ) from error
         try:
             (result,) = _submitted(self._alone, self._task, [piece]).result()
