@@ -45,6 +45,7 @@ from spectromer_cli.training import dataset, targets
 # The program's batches; few spectra come again to fill one.
 BATCH = BATCH_SIZE
 SIDE = 224
+WITHOUT_FIT = "without the template fit"
 # A redshift is right within this, in 1 + z; a star's class is enough.
 RIGHT = 0.003
 # redrock's own ranges and steps of redshift.
@@ -76,9 +77,10 @@ def sample(data: Path | None, model: Spectromer, count: int) -> Sample:
     return flux, ivar, shown["class"][rows], shown["z"][rows]
 
 
-def by_spectromer(model: Spectromer, items: list[Item]) -> Table:
+def by_spectromer(model: Spectromer, items: list[Item], refined: bool = True) -> Table:
     """Class and redshift, as `spectromer redshift` gives them."""
-    return stacked([model.table(items[i : i + BATCH]) for i in range(0, len(items), BATCH)])
+    starts = range(0, len(items), BATCH)
+    return stacked([model.table(items[i : i + BATCH], refined) for i in starts])
 
 
 def as_in_the_paper(backbone: PlainViT, spectra: list[Spectrum]) -> None:
@@ -176,9 +178,15 @@ def main() -> None:
     results: dict[str, Table] = {}
     works: dict[str, Callable[[], object]] = {
         "spectromer": lambda: results.update(spectromer=by_spectromer(model, items)),
+        WITHOUT_FIT: lambda: results.update({WITHOUT_FIT: by_spectromer(model, items, False)}),
         "the paper's way": lambda: as_in_the_paper(backbone, few),
     }
-    counts = {"spectromer": len(items), "the paper's way": len(few), "redrock": len(flux)}
+    counts = {
+        "spectromer": len(items),
+        WITHOUT_FIT: len(items),
+        "the paper's way": len(few),
+        "redrock": len(flux),
+    }
     said = "redrock is not installed, and so not measured."
     if importlib.util.find_spec("redrock"):
         with contextlib.redirect_stdout(sys.stderr):
