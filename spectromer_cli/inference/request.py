@@ -98,21 +98,24 @@ class Settings:
             return self.model
         return load_model(self.model, self.device, self.precision)
 
-    def known(self) -> Known | None:
-        """What the weights say of the model, if other processes can load and run it on the CPU.
+    def can_be_shared(self) -> bool:
+        """Whether several processes may load the model and run it on the CPU.
 
-        None if it is loaded already, runs on a GPU, or is given exposures that only this process
-        can put together.
+        Not if it is loaded already, runs on a GPU, or is given exposures that one process has to
+        put together.
         """
-        from spectromer_cli.inference.predictor import Known
         from spectromer_cli.model.device import choose_device, is_surely_cpu
-        from spectromer_cli.weights.store import resolve
 
         by_name = self.model is None or isinstance(self.model, str)
         if not by_name or self.combine is not None:
-            return None
-        if not is_surely_cpu(self.device) and choose_device(self.device).type != "cpu":
-            return None
+            return False
+        return is_surely_cpu(self.device) or choose_device(self.device).type == "cpu"
+
+    def known(self) -> Known:
+        """What the weights say of a model that can be shared."""
+        from spectromer_cli.inference.predictor import Known
+        from spectromer_cli.weights.store import resolve
+
         return Known(resolve(self.model), "cpu", self.precision)  # type: ignore[arg-type]
 
 

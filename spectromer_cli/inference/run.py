@@ -92,13 +92,13 @@ class Run:
         """The model, loaded if this process is to run it, and how many others there are."""
         from spectromer_cli.spectra.loading import FEW_FILES, size_of
 
-        known, size = self.settings.known(), 0
-        if known is not None:
+        if self.settings.can_be_shared():
+            size = 0
             if self._total is not None and self._total < FEW_FILES:
                 targets = list(self._targets)
                 self._targets, size = iter(targets), size_of(targets)
             if workers := self.inputs.predictors(self._total, size):
-                return known, workers
+                return self.settings.known(), workers
         model = self.settings.load()
         on_gpu = model.device.type != "cpu"
         return model, self.inputs.readers(self._total, on_gpu)

@@ -5,7 +5,6 @@ Memory does not grow with the number of files, nor with the number of spectra in
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -713,10 +712,14 @@ class _Processes:
             return _refused(piece, ReadError(f"{file}: the process reading it died{late}"))
 
     def stop(self) -> None:
-        """End the processes."""
+        """End the processes at once: what they may still be doing, nobody waits for."""
         for pool in (self._pool, self._alone):
             if pool is not None:
+                # As `terminate_workers` does, of Python 3.14 on.
+                processes = list((pool._processes or {}).values())
                 pool.shutdown(wait=False, cancel_futures=True)
+                for process in processes:
+                    process.terminate()
 
 
 def _started(number: int) -> ProcessPoolExecutor:
@@ -745,7 +748,6 @@ def _begin_process() -> None:
     """Leave Ctrl-C to the parent, and end with it, however it ends."""
     import multiprocessing
 
-    atexit.register(os._exit, 0)  # at once: to put libraries away takes half a second
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
