@@ -2,11 +2,13 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from astropy.table import Table, vstack
 from conftest import EXAMPLES, Run, emission_galaxy
 
@@ -238,14 +240,27 @@ def test_the_precision_is_one_that_the_device_has(monkeypatch, name, device, amx
         devices.choose_precision(name, device)
 
 
-def test_bf16_is_near_single_precision_in_any_batch(random_weights, monkeypatch) -> None:
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of torch's threads for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_bf16_is_near_single_precision_in_any_batch(random_weights, monkeypatch, threads) -> None:
     monkeypatch.setattr(devices, "_has_amx", lambda: True)  # it works without, if slowly
     spectra = [emission_galaxy(0.02 * i, seed=i) for i in range(35)]
     names = ("p_star", "teff", "z", "z_prob", "outlier_score")
-    fp32, bf16, alone = (
-        spectromer_cli.load_model(str(random_weights), "cpu", precision).predict(spectra[:n])
-        for precision, n in (("fp32", 35), ("bf16", 35), ("bf16", 1))
-    )
+
+    def predicted(precision: str, count: int, number: int) -> Table:
+        threads(number)
+        model = spectromer_cli.load_model(str(random_weights), "cpu", precision)
+        table = model.predict(spectra[:count])
+        assert torch.get_num_threads() == number
+        return table
+
+    fp32, bf16, alone = predicted("fp32", 35, 2), predicted("bf16", 35, 3), predicted("bf16", 1, 1)
     assert fp32.meta["precision"] == "fp32"
     assert bf16.meta["precision"] == "bf16"
     for name in names[:1]:

@@ -14,7 +14,7 @@ from spectromer_cli.inference.columns import redshift_task, table_of
 from spectromer_cli.model import decoding
 from spectromer_cli.model import novelty as novelty_score
 from spectromer_cli.model.decoding import Predictions, RedshiftPrediction
-from spectromer_cli.model.device import BATCH_SIZE, choose_precision
+from spectromer_cli.model.device import BATCH_SIZE, choose_precision, one_thread_each
 from spectromer_cli.model.prior import UNLIKE_PRIOR, Prior
 from spectromer_cli.model.tasks import Category, Task, calibrated, from_dict
 from spectromer_cli.model.template_fit import refine
@@ -235,7 +235,12 @@ class Spectromer(Known):
         import torch
 
         at_once = self._at_once(len(prepared))
-        seen = [self._seen(prepared[i : i + at_once]) for i in range(0, len(prepared), at_once)]
+        pieces = [prepared[i : i + at_once] for i in range(0, len(prepared), at_once)]
+        if self.device.type == "cpu":
+            with one_thread_each() as every:
+                seen = list(every(self._seen, pieces))
+        else:
+            seen = list(map(self._seen, pieces))
         with torch.inference_mode():
             features, layers = (torch.cat(parts) for parts in zip(*seen, strict=True))
             logits = self.network.logits(features)

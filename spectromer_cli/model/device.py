@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spectromer_cli.errors import UsageError
 
@@ -127,6 +128,27 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3
         mallopt(trim_threshold, 1 << 30)
         mallopt(mmap_threshold, 1 << 25)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]]:
+    """Give a `map` that works on as many pieces at a time as torch has threads, one thread each.
+
+    That is faster than all threads on one piece, and no result depends on their number: sums that
+    threads share are added in another order.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield map
+        return
+    try:
+        torch.set_num_threads(1)
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
