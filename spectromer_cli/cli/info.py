@@ -68,13 +68,15 @@ def _devices() -> dict[str, str]:
     """The devices that a model may run on."""
     import torch
 
-    from spectromer_cli.model.device import choose_device
+    from spectromer_cli.model.device import choose_device, choose_precision
 
+    chosen = choose_device("auto")
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     gpus += ["mps"] if torch.backends.mps.is_available() else []
     return {
         "devices": ", ".join(["cpu", *gpus]),
-        "--device auto": str(choose_device("auto")),
+        "--device auto": str(chosen),
+        "--precision auto": choose_precision("auto", chosen),
         "threads": str(torch.get_num_threads()),
     }
 
