@@ -517,8 +517,8 @@ def test_processes_read_where_they_win(
     monkeypatch: pytest.MonkeyPatch, cores: int, total: int | None, on_gpu: bool, processes: int
 ) -> None:
     monkeypatch.setattr(loading, "cores", lambda: cores)
-    assert Inputs(files="a.fits").readers(total, on_gpu) == processes
-    assert Inputs(files="a.fits", workers=3).readers(total, on_gpu) == 3
+    assert Inputs(files="a.fits").processes(total, loading.readers(on_gpu)) == processes
+    assert Inputs(files="a.fits", workers=3).processes(total, loading.readers(on_gpu)) == 3
 
 
 @pytest.mark.parametrize(
@@ -530,16 +530,17 @@ def test_processes_predict_where_they_win(
 ) -> None:
     monkeypatch.setattr(loading, "cores", lambda: cores)
     monkeypatch.setattr(loading, "memory", lambda: 64_000_000_000)
-    assert Inputs(files="a.fits").predictors(total, size) == processes
-    assert Inputs(files="a.fits", workers=3).predictors(total, size) == 3
-    assert Inputs(files="-").predictors(total, size) == 0
+    most = loading.predictors()
+    assert Inputs(files="a.fits").processes(total, most, size) == processes
+    assert Inputs(files="a.fits", workers=3).processes(total, most, size) == 3
+    assert Inputs(files="-").processes(total, most, size) == 0
 
 
 def test_processes_fit_into_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "cores", lambda: 16)
     for gigabytes, processes in ((0.5, 1), (4.5, 4), (100, 16)):
         monkeypatch.setattr(loading, "memory", lambda size=gigabytes: int(size * 1e9))
-        assert Inputs(files="a.fits").predictors(10**6) == processes
+        assert Inputs(files="a.fits").processes(10**6, loading.predictors()) == processes
     monkeypatch.undo()
     assert 100_000_000 < loading.memory() <= sys.maxsize
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from spectromer_cli.model.device import PRECISIONS
+
 # Shell completion of the value of an option.
 Offer = Callable[[str], list[str]]
 
@@ -156,7 +158,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         help="Precision of the ViT: auto (bf16 on CPUs with AMX), fp32 or bf16.",
-        autocompletion=offer("auto", "fp32", "bf16"),
+        autocompletion=offer(*PRECISIONS),
         rich_help_panel=MODEL,
     ),
 ]

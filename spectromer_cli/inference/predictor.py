@@ -236,11 +236,8 @@ class Spectromer(Known):
 
         at_once = self._at_once(len(prepared))
         pieces = [prepared[i : i + at_once] for i in range(0, len(prepared), at_once)]
-        if self.device.type == "cpu":
-            with one_thread_each() as every:
-                seen = list(every(self._seen, pieces))
-        else:
-            seen = list(map(self._seen, pieces))
+        with one_thread_each(self.device) as every:
+            seen = list(every(self._seen, pieces))
         with torch.inference_mode():
             features, layers = (torch.cat(parts) for parts in zip(*seen, strict=True))
             logits = self.network.logits(features)
@@ -265,10 +262,10 @@ class Spectromer(Known):
         half = self.precision == "bf16"
         with torch.inference_mode():
             image = self.network.image(flux, ivar)
-            if half and self.device.type == "cpu":
+            missing = self._at_once(len(image)) - len(image)
+            if half and missing:
                 # Products of other sizes are summed in another order, which bf16 would show: with
                 # black images to the full number, no prediction depends on its batch.
-                missing = self._at_once(len(image)) - len(image)
                 image = torch.cat([image, image.new_zeros(missing, *image.shape[1:])])
             with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                 features, layers = self.network.see(image)

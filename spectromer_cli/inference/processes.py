@@ -48,7 +48,7 @@ class Predicting:
     prior: Prior | None
 
     def __call__(self, items: Sequence[Item]) -> None:
-        """Predict for items; each is told where its prediction is.
+        """Predict for items, each of which then refers to its prediction.
 
         Raises
         ------

@@ -90,18 +90,18 @@ class Run:
 
     def _shared_out(self) -> tuple[Known, int]:
         """The model, loaded if this process is to run it, and how many others there are."""
-        from spectromer_cli.spectra.loading import FEW_FILES, size_of
+        from spectromer_cli.spectra.loading import FEW_FILES, predictors, readers, size_of
 
         if self.settings.can_be_shared():
             size = 0
             if self._total is not None and self._total < FEW_FILES:
                 targets = list(self._targets)
                 self._targets, size = iter(targets), size_of(targets)
-            if workers := self.inputs.predictors(self._total, size):
+            if workers := self.inputs.processes(self._total, predictors(), size):
                 return self.settings.known(), workers
         model = self.settings.load()
-        on_gpu = model.device.type != "cpu"
-        return model, self.inputs.readers(self._total, on_gpu)
+        most = readers(on_gpu=model.device.type != "cpu")
+        return model, self.inputs.processes(self._total, most)
 
     def tables(self) -> Iterator[Table]:
         """The rows that are not in ``failures`` yet, batch by batch, as they are predicted."""

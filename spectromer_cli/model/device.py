@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -62,7 +60,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def is_surely_cpu(name: str) -> bool:
-    """Whether `choose_device` would take the CPU, as far as can be told without torch.
+    """Whether `choose_device` would take the CPU, as far as is known without torch.
 
     Parameters
     ----------
@@ -87,7 +85,7 @@ def choose_precision(name: str, device: torch.device | str) -> str:
     Raises
     ------
     UsageError
-        If there is no such precision, or the device has no instructions for it.
+        If the precision is unknown, or not one of the device.
     """
     if name not in PRECISIONS:
         raise UsageError(f"invalid --precision {name!r}", f"choose from {', '.join(PRECISIONS)}")
@@ -123,6 +121,8 @@ def keep_freed_memory() -> None:
     Otherwise every batch asks the system for its memory anew, which takes a tenth of the ViT's time
     on a CPU, and half of it where Dask has set MALLOC_TRIM_THRESHOLD_.
     """
+    import ctypes
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # of glibc; the numbers are those of malloc.h
         trim_threshold, mmap_threshold = -1, -3
@@ -131,16 +131,20 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def one_thread_each() -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]]:
+def one_thread_each(
+    device: torch.device,
+) -> Iterator[Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]]:
     """Give a `map` that works on as many pieces at a time as torch has threads, one thread each.
 
-    That is faster than all threads on one piece, and no result depends on their number: sums that
-    threads share are added in another order.
+    On a GPU it is the plain one. On a CPU that is faster than all threads on one piece, and no
+    result depends on their number: sums that threads share are added in another order.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
 
     threads = torch.get_num_threads()
-    if threads == 1:
+    if threads == 1 or device.type != "cpu":
         yield map
         return
     try:

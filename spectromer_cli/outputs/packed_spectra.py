@@ -157,9 +157,11 @@ class _Packing:
     """
 
     def __init__(self, inputs: Inputs, total: int | None) -> None:
+        from spectromer_cli.spectra.loading import readers
+
         self.rows = self.failed = 0
         self._options = inputs.options
-        self._workers = inputs.readers(total)
+        self._workers = inputs.processes(total, readers())
 
     def write(self, targets: Iterable[Target], path: Path, advance: Any) -> None:
         """Write the rows of targets into a file, in their order."""

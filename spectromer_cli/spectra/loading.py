@@ -159,36 +159,17 @@ class Inputs:
             return iter(head), None, len(head)
         return chain(head, targets), None, None
 
-    def readers(self, total: int | None, on_gpu: bool = False) -> int:
-        """How many processes read, for work in this one.
+    def processes(self, total: int | None, most: int, size: int = 0) -> int:
+        """How many further processes share the work.
 
         Parameters
         ----------
         total : int or None
             How many targets; None if that is not known.
-        on_gpu : bool
-            That work needs no cores.
-
-        Returns
-        -------
-        int
-            0 for this process alone.
-        """
-        if self.workers is not None:
-            return self.workers
-        if self._are_few(total):
-            return 0
-        return min(MOST_READERS, cores() - 1 if on_gpu else cores() // CORES_PER_READER)
-
-    def predictors(self, total: int | None, size: int = 0) -> int:
-        """How many processes read and predict, on a CPU.
-
-        Parameters
-        ----------
-        total : int or None
-            How many targets; None if that is not known.
+        most : int
+            `readers` or `predictors`.
         size : int
-            Bytes that they are, where few targets are large.
+            Bytes that the targets are, where few of them may be large.
 
         Returns
         -------
@@ -197,14 +178,20 @@ class Inputs:
         """
         if self.workers is not None:
             return self.workers
-        if self._are_few(total, size):
-            return 0
-        return max(1, min(MOST_PREDICTORS, cores(), memory() // PREDICTOR_BYTES))
-
-    def _are_few(self, total: int | None, size: int = 0) -> bool:
         if self.from_stdin or self._made:  # whoever writes names may wait for results
-            return True
-        return total is not None and total < FEW_FILES and size < FEW_BYTES
+            return 0
+        are_few = total is not None and total < FEW_FILES and size < FEW_BYTES
+        return 0 if are_few else most
+
+
+def readers(on_gpu: bool = False) -> int:
+    """How many processes at most read, for work in this one, which on a GPU needs no cores."""
+    return min(MOST_READERS, cores() - 1 if on_gpu else cores() // CORES_PER_READER)
+
+
+def predictors() -> int:
+    """How many processes at most read and predict, on a CPU."""
+    return max(1, min(MOST_PREDICTORS, cores(), memory() // PREDICTOR_BYTES))
 
 
 def cores() -> int:
